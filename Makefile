@@ -1,0 +1,67 @@
+# make demo    vanilla T5 and HyperGrid on the embedded mixture, compared
+# make test    the whole test suite
+# The rest of a developer's day is further down. Everything runs in .venv, which
+# is made from requirements.txt when it is missing or older than the lock.
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint format lock upstream-test clean
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+# Where `make demo` writes.
+DEMO_DIR ?= runs/demo
+
+demo: .venv/installed
+	$(PY) -m tools.demo --output_dir=$(DEMO_DIR)
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+
+format: .venv/installed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+# The tests that mesh_tensorflow and t5 install themselves, on the mended stack.
+upstream-test: .venv/installed
+	$(PY) -m tools.upstream_test
+
+# A PYTHON given on the command line comes first. A name on PATH may be a shim
+# that does not run, so each candidate is asked for its version.
+.venv/installed: requirements.txt
+	@set -e; \
+	found=; \
+	for python in $(PYTHON) python3.11 python3.10 python3 python; do \
+	  if "$$python" -c 'import sys, ensurepip; \
+	      sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' \
+	      >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: Python 3.10 or 3.11 with venv is needed (TensorFlow 2.15" \
+	    "runs on nothing newer); name one with: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 2; \
+	fi; \
+	echo "making .venv with $$("$$found" --version) from requirements.txt"; \
+	"$$found" -m venv --clear .venv; \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --require-hashes -r requirements.txt; \
+	touch .venv/installed
+
+# Resolves requirements.in again: one lock, with hashes, for Python 3.10 and 3.11.
+# The date holds back releases that need protobuf 5 (requirements.in says why).
+LOCK_DATE := 2025-09-01
+lock:
+	python3 -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile requirements.in --override overrides.txt \
+	  --universal --python-version 3.10 --exclude-newer $(LOCK_DATE) \
+	  --generate-hashes --quiet --custom-compile-command "make lock" \
+	  --output-file requirements.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock runs build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""Names and shapes of a model's variables, and whether a checkpoint fits."""
+
+import mesh_tensorflow as mtf
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import errors
+
+
+def variable_shapes(model) -> dict[str, tuple[int, ...]]:
+  """The model's variables, without allocating any.
+
+  Args:
+    model: a transformer.Bitransformer or Unitransformer, as
+      `mesh_tensorflow.transformer.utils.build_model` returns it.
+
+  Returns:
+    {variable name: shape}, in the order of creation; the optimizer's slots and
+    the global step are not the model's and not here.
+  """
+  with tf.Graph().as_default():
+    mesh = mtf.Mesh(mtf.Graph(), "shapes")
+    shape = mtf.Shape([mtf.Dimension("batch", 1), mtf.Dimension("length", 2)])
+    tokens = mtf.ones(mesh, shape, dtype=tf.int32)
+    model.call_simple(
+      inputs=tokens,
+      targets=tokens,
+      compute_loss=False,
+      mode=tf.estimator.ModeKeys.EVAL,
+      variable_dtype=utils.get_variable_dtype(),
+    )
+    return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
+
+
+def _reader_shapes(path: str) -> dict[str, tuple[int, ...]]:
+  try:
+    reader = tf.train.load_checkpoint(path)
+  except (ValueError, tf.errors.OpError) as e:
+    raise errors.UserError(
+      f"the checkpoint {path} cannot be read: {e}"
+    ) from None
+  return {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
+
+
+def check_fits(
+  path: str,
+  shapes: dict[str, tuple[int, ...]],
+  origin: str,
+  same_model: bool,
+) -> None:
+  """Raises UserError if a checkpoint was made by a model of another size.
+
+  Args:
+    path: the checkpoint's prefix.
+    shapes: of the model, from `variable_shapes`.
+    origin: where the path came from, for the message (a flag or gin binding).
+    same_model: require every variable of the model to be there and no layers
+      beyond it (resuming, evaluating); False for a warm start, where
+      HyperGrid's own variables are new.
+  """
+  found = _reader_shapes(path)
+  for what, names in (
+    (
+      "another shape",
+      [n for n in shapes if found.get(n, shapes[n]) != shapes[n]],
+    ),
+    ("absent there", [n for n in shapes if n not in found]),
+    (
+      "absent in this model",
+      [n for n in found if n not in shapes and n.endswith("/kernel")],
+    ),
+  ):
+    if not names or (what != "another shape" and not same_model):
+      continue
+    name = names[0]
+    there = list(found[name]) if name in found else "absent"
+    here = list(shapes[name]) if name in shapes else "absent"
+    raise errors.UserError(
+      f"the checkpoint {path} ({origin}) was made by another model: {name} is "
+      f"{there} there and {here} in this configuration ({len(names)} such "
+      "variables); give the gin files that the checkpoint was trained with, "
+      "or another folder."
+    )

@@ -1,0 +1,248 @@
+"""Mends the frozen libraries this project lives in, and nothing else does.
+
+Importing `hypergrid_mtf` calls `mend()`. Each function below mends one thing
+and says what, why, and when it can go. All of them can be called twice and in
+any order with respect to other imports; a mend that comes too late to help
+says so in one sentence (a warning), because a silent half-mended stack is worse
+than a loud one.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import sys
+import types
+import warnings
+
+
+def mend() -> None:
+  """Applies every mend once; safe to call again."""
+  _check_tensorflow()
+  _mend_tensor_conversion_registry()
+  _mend_t5_models_without_torch()
+  _mend_eval_summary_dir()
+  _mend_decoded_bytes()
+  _mend_scored_bytes()
+  _mend_tfds_reads_from_disk()
+
+
+def _too_late(what: str) -> None:
+  warnings.warn(f"hypergrid_mtf.compat: {what}", stacklevel=3)
+
+
+def _check_tensorflow() -> None:
+  """TPUEstimator left TensorFlow in 2.16; nothing here can bring it back."""
+  import tensorflow as tf
+
+  version = tuple(int(x) for x in tf.__version__.split(".")[:2])
+  if version >= (2, 16):
+    raise ImportError(
+      f"hypergrid_mtf needs TensorFlow 2.15, the last with TPUEstimator, and "
+      f"TensorFlow {tf.__version__} is already imported: install "
+      "requirements.txt in an environment of its own."
+    )
+
+
+def _mend_tensor_conversion_registry() -> None:
+  """mesh_tensorflow 0.1.21 looks for a function that TensorFlow moved.
+
+  What: `ops.register_tensor_conversion_function` lives in
+  `tensor_conversion_registry` since TensorFlow 2.14 (mesh issues 392, 396), so
+  `import mesh_tensorflow` raises AttributeError.
+  Can go: with a mesh_tensorflow release that imports on TensorFlow 2.15.
+  """
+  from tensorflow.python.framework import (
+    ops,
+    tensor_conversion_registry,
+  )
+
+  name = "register_tensor_conversion_function"
+  if not hasattr(ops, name):
+    setattr(ops, name, getattr(tensor_conversion_registry, name))
+  # A failed `import mesh_tensorflow` leaves its submodules behind, the package
+  # itself is gone: the leftovers would be picked up half initialised.
+  if "mesh_tensorflow" not in sys.modules:
+    for module in [m for m in sys.modules if m.startswith("mesh_tensorflow.")]:
+      del sys.modules[module]
+
+
+class _NeedsTorch:
+  """Stands in for t5's PyTorch model where PyTorch is not installed."""
+
+  def __init__(self, *unused_args, **unused_kwargs):
+    raise ImportError(
+      "t5.models.HfPyTorchModel needs PyTorch, which is not installed."
+    )
+
+
+def _mend_t5_models_without_torch() -> None:
+  """`import t5.models` imports PyTorch, which this project does not use.
+
+  What: `t5/models/__init__.py` imports `hf_model`, which imports torch at the
+  top. Where torch is absent, `t5.models.hf_model` becomes a module whose only
+  class explains itself when used.
+  Can go: with a t5 release that imports hf_model lazily.
+  """
+  name = "t5.models.hf_model"
+  if name in sys.modules or importlib.util.find_spec("torch") is not None:
+    return
+  stand_in = types.ModuleType(name, "Stand-in: PyTorch is not installed.")
+  stand_in.HfPyTorchModel = _NeedsTorch
+  sys.modules[name] = stand_in
+
+
+def _mend_eval_summary_dir() -> None:
+  """`MtfModel.eval` writes into a summary folder that nobody has made.
+
+  What: `t5.models.utils.run_eval` writes `<task>_targets` before the folder
+  exists. The folder is made first.
+  Can go: with a t5 release whose run_eval makes the folder.
+  """
+  import tensorflow as tf
+  from t5.models import utils
+
+  original = utils.write_targets_and_examples
+  if hasattr(original, "__wrapped__"):
+    return
+
+  @functools.wraps(original)
+  def write_targets_and_examples(summary_dir, targets, datasets):
+    tf.io.gfile.makedirs(summary_dir)
+    return original(summary_dir, targets, datasets)
+
+  for module in list(sys.modules.values()):
+    if (
+      module is not None
+      and module is not utils
+      and getattr(module, "__dict__", {}).get("write_targets_and_examples")
+      is original
+    ):
+      _too_late(
+        f"{module.__name__} took t5.models.utils.write_targets_and_examples "
+        "before hypergrid_mtf was imported, so it may still write into a "
+        "summary folder that does not exist: import hypergrid_mtf first."
+      )
+  utils.write_targets_and_examples = write_targets_and_examples
+
+
+def _mend_decoded_bytes() -> None:
+  """Predictions decoded in the graph are written as Python writes bytes.
+
+  What: without a TPU, `mesh_tensorflow.transformer.utils.decode` yields bytes,
+  and `infer` writes the line `b'text'` instead of `text`. They become text.
+  Can go: with a mesh_tensorflow whose decode_from_file decodes.
+  """
+  from mesh_tensorflow.transformer import utils
+
+  original = utils.decode
+  if hasattr(original, "mended"):
+    return
+
+  @functools.wraps(original)
+  def decode(*args, **kwargs):
+    for output in original(*args, **kwargs):
+      yield output.decode("utf-8") if isinstance(output, bytes) else output
+
+  decode.mended = True
+  utils.decode = decode
+
+
+def _mend_scored_bytes() -> None:
+  """Scoring without a TPU fails when it writes the texts it scored.
+
+  What: the graph then decodes targets to bytes, and
+  `_maybe_add_pretokenized_features` (called by save_scores) takes them for
+  arrays of ids. Bytes are given their ids back before it sees them.
+  Can go: with a mesh_tensorflow whose save_scores takes decoded targets.
+  """
+  import numpy as np
+  from mesh_tensorflow.transformer import utils
+
+  original = utils._maybe_add_pretokenized_features
+  if hasattr(original, "__wrapped__"):
+    return
+
+  @functools.wraps(original)
+  def add_pretokenized_features(examples, vocabulary):
+    vocabularies = {
+      "inputs": utils.inputs_vocabulary(vocabulary),
+      "targets": utils.targets_vocabulary(vocabulary),
+    }
+    for example in examples:
+      for name, vocab in vocabularies.items():
+        if isinstance(example.get(name), bytes):
+          text = example[name].decode("utf-8")
+          example[f"{name}_pretokenized"] = text
+          example[name] = np.array([*vocab.encode(text), vocab.eos_id])
+    return original(examples, vocabulary)
+
+  utils._maybe_add_pretokenized_features = add_pretokenized_features
+
+
+def prepared_dir(tfds_name: str, data_dir=None):
+  """Where TFDS keeps a prepared data set, whether or not it is there.
+
+  Args:
+    tfds_name: as t5 tasks give it, "glue/cola:1.0.0" or "glue/cola".
+    data_dir: the TFDS data folder; None for the default of TFDS.
+
+  Returns:
+    The folder, `<data_dir>/glue/cola/1.0.0`, as a string.
+  """
+  import tensorflow_datasets as tfds
+
+  name, _, version = tfds_name.partition(":")
+  root = os.path.expanduser(str(data_dir or tfds.core.constants.DATA_DIR))
+  return os.path.join(root, *name.split("/"), version)
+
+
+def is_prepared(tfds_name: str, data_dir=None) -> bool:
+  """Whether TFDS can read the data set from disk without any network."""
+  import tensorflow as tf
+
+  return tf.io.gfile.exists(
+    os.path.join(prepared_dir(tfds_name, data_dir), "dataset_info.json")
+  )
+
+
+@contextlib.contextmanager
+def _without_cloud_bucket():
+  from tensorflow_datasets.core.utils import (
+    gcs_utils,
+  )
+
+  before = gcs_utils._is_gcs_disabled
+  gcs_utils._is_gcs_disabled = True
+  try:
+    yield
+  finally:
+    gcs_utils._is_gcs_disabled = before
+
+
+def _mend_tfds_reads_from_disk() -> None:
+  """SeqIO asks the public cloud bucket for data that is already on disk.
+
+  What: `LazyTfdsLoader` calls `tfds.load(try_gcs=True)`, and TFDS looks into
+  gs://tfds-data first: minutes of retries on a machine without internet, and
+  an error on one with it when a data folder is given. When the data set is
+  prepared on disk, the bucket is switched off for that call.
+  Can go: with a SeqIO that checks the disk first.
+  """
+  from seqio import utils
+
+  cls = utils.LazyTfdsLoader
+  for method in ("_get_builder", "load"):
+    original = getattr(cls, method)
+    if hasattr(original, "__wrapped__"):
+      continue
+
+    @functools.wraps(original)
+    def call(self, split=None, *args, _original=original, **kwargs):
+      name, data_dir = self.get_split_params(split)
+      if not (name and is_prepared(name, data_dir)):
+        return _original(self, split, *args, **kwargs)
+      with _without_cloud_bucket():
+        return _original(self, split, *args, **kwargs)
+
+    setattr(cls, method, call)

@@ -1,0 +1,150 @@
+"""What a command of this project prints, and where everything else goes.
+
+TensorFlow and its friends print a banner of warnings, and C++ code prints
+straight to file descriptor 2. A command of ours therefore moves descriptor 2 to
+a log file before TensorFlow is imported, and keeps the terminal for its own
+lines, its progress bar and its errors. Importing the package as a library
+changes nothing.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+
+from hypergrid_mtf import errors
+
+_PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
+
+
+class _State:
+  """Descriptor 2 as it was, and the log that took its place."""
+
+  terminal = None  # text stream, or None while descriptor 2 is untouched
+  log_path = None
+  upload_to = None  # where a log that cannot be written in place goes at exit
+
+
+def is_command() -> bool:
+  """Whether this process runs one of our programs, and not someone else's."""
+  argv = sys.orig_argv
+  if "-m" in argv[:-1]:
+    module = argv[argv.index("-m") + 1]
+    return module.split(".")[0] in _PACKAGES
+  return os.path.basename(sys.argv[0] if sys.argv else "") == "hypergrid_mtf"
+
+
+def capture() -> None:
+  """Moves descriptor 2 into a temporary log file, once."""
+  if _State.terminal is not None:
+    return
+  sys.stderr.flush()
+  _State.terminal = os.fdopen(os.dup(2), "w", buffering=1)
+  handle, _State.log_path = tempfile.mkstemp(
+    prefix="hypergrid_mtf-", suffix=".log"
+  )
+  os.dup2(handle, 2)
+  os.close(handle)
+  sys.excepthook = _print_traceback
+  atexit.register(_finish)
+
+
+def log_to(directory: str) -> str:
+  """Continues the log in `<directory>/hypergrid_mtf.log`.
+
+  Args:
+    directory: a folder that exists. A log for the cloud (`gs://…`) is written
+      locally and copied there at exit.
+
+  Returns:
+    the path that a reader should look at
+  """
+  target = os.path.join(directory, "hypergrid_mtf.log")
+  if _State.terminal is None:
+    return target
+  if "://" in directory:
+    _State.upload_to = target
+    return target
+  sys.stderr.flush()
+  with open(_State.log_path, "rb") as before, open(target, "ab") as log:
+    shutil.copyfileobj(before, log)
+    log.flush()
+    os.dup2(log.fileno(), 2)
+  os.unlink(_State.log_path)
+  _State.log_path = target
+  return target
+
+
+def terminal():
+  """The stream for progress bars and errors."""
+  return _State.terminal or sys.stderr
+
+
+def say(line: str) -> None:
+  """Prints one of our lines."""
+  print(line, flush=True)
+
+
+def run(main, argv=None) -> None:
+  """Parses absl flags, calls main(argv), and exits.
+
+  Exit status: 0, what main returns, or 2 after one sentence for a UserError
+  (including flags that absl refuses). Anything else is a bug of ours and shows
+  its traceback, with status 1.
+
+  Args:
+    main: a function of the arguments that are not flags.
+    argv: defaults to sys.argv.
+  """
+  from absl import app, flags
+
+  def parse(args):
+    try:
+      return flags.FLAGS(args)
+    except flags.Error as e:
+      _exit_with(" ".join(str(e).split()))
+
+  def call(args):
+    if args[1:]:
+      _exit_with(
+        f"unexpected argument {args[1]!r}: every option begins with --, see "
+        "--help."
+      )
+    try:
+      status = main(args)
+    except errors.UserError as e:
+      _exit_with(" ".join(str(e).split()))
+    except KeyboardInterrupt:
+      terminal().write("\ninterrupted\n")
+      sys.exit(130)
+    sys.stdout.flush()
+    sys.exit(status)
+
+  app.run(call, argv=argv, flags_parser=parse)
+
+
+def _exit_with(sentence: str):
+  sys.stdout.flush()
+  terminal().write(f"error: {sentence}\n")
+  terminal().flush()
+  sys.exit(2)
+
+
+def _print_traceback(kind, value, trace) -> None:
+  lines = "".join(traceback.format_exception(kind, value, trace))
+  sys.stderr.write(lines)
+  if _State.terminal is not None:
+    _State.terminal.write(lines)
+    _State.terminal.write(f"the log of the libraries: {_State.log_path}\n")
+
+
+def _finish() -> None:
+  sys.stderr.flush()
+  if _State.upload_to:
+    import tensorflow as tf
+
+    tf.io.gfile.copy(_State.log_path, _State.upload_to, overwrite=True)
+  if os.path.dirname(_State.log_path) == tempfile.gettempdir():
+    os.unlink(_State.log_path)

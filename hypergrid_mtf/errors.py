@@ -1,0 +1,10 @@
+"""The error that a user can mend: one sentence, no traceback."""
+
+
+class UserError(ValueError):
+  """What the user gave is wrong, and the message says how to mend it.
+
+  The message is one sentence: what is wrong, the value, where it came from, and
+  what would be right. Command lines print it and exit with status 2
+  (`hypergrid_mtf.console.run`); library callers can catch it as a ValueError.
+  """

@@ -1,0 +1,179 @@
+"""Progress bars on training and decoding, and one line a task and metric.
+
+t5 and Mesh TensorFlow do the work; this module wraps three of their functions
+while a command of ours runs (`show`), and changes nothing they return.
+"""
+
+import contextlib
+import functools
+from unittest import mock
+
+import tensorflow.compat.v1 as tf
+import tqdm
+from mesh_tensorflow.transformer import dataset as transformer_dataset
+from mesh_tensorflow.transformer import utils
+from tensorflow_estimator.python.estimator.tpu import tpu_estimator
+
+from hypergrid_mtf import console
+
+
+def bar(total: int | None, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
+  """A progress bar on the terminal, sparing where output is a file.
+
+  Args:
+    total: how many there are, or None if nobody knows.
+    what: the word in front.
+    unit: what is counted, e.g. "step".
+    initial: how many were done before.
+
+  Returns:
+    a tqdm bar; the caller closes it.
+  """
+  stream = console.terminal()
+  return tqdm.tqdm(
+    total=total,
+    initial=initial,
+    desc=what,
+    unit=f" {unit}s",
+    file=stream,
+    mininterval=0.5 if stream.isatty() else 20.0,
+    maxinterval=5.0 if stream.isatty() else 30.0,
+    dynamic_ncols=True,
+  )
+
+
+class TrainingBar(tf.train.SessionRunHook):
+  """Step, loss, steps a second and time left of an Estimator's training."""
+
+  def __init__(self, max_steps: int | None):
+    """Creates the hook.
+
+    Args:
+      max_steps: the global step to stop at.
+    """
+    self._max_steps = max_steps
+    self._bar = None
+
+  def begin(self):
+    self._fetches = {"step": tf.train.get_global_step()}
+    losses = tf.get_collection(tf.GraphKeys.LOSSES)
+    if losses:
+      self._fetches["loss"] = losses[-1]
+
+  def after_create_session(self, session, coord):
+    del coord
+    step = int(session.run(self._fetches["step"]))
+    self._bar = bar(self._max_steps, "train", "step", initial=step)
+
+  def before_run(self, run_context):
+    del run_context
+    return tf.train.SessionRunArgs(self._fetches)
+
+  def after_run(self, run_context, run_values):
+    del run_context
+    # The step is read before or after its own increment: never count backwards.
+    step = max(int(run_values.results["step"]), self._bar.n)
+    if "loss" in run_values.results:
+      self._bar.set_postfix(
+        loss=f"{run_values.results['loss']:.4g}", refresh=False
+      )
+    self._bar.update(step - self._bar.n)
+
+  def end(self, session):
+    step = int(session.run(self._fetches["step"]))
+    self._bar.update(step - self._bar.n)
+    self._bar.refresh()
+    self._bar.close()
+    self._bar = None
+
+
+class _Evaluation:
+  """What one call of `utils.eval_model` has seen so far."""
+
+  def __init__(self):
+    self.examples = 0
+    self.step = None
+
+  def wrap(self, dataset: transformer_dataset.EvalDataset):
+    """Counts the examples of a data set and prints its metrics."""
+    dataset = transformer_dataset.EvalDataset(*dataset)
+
+    def postprocess(*args, **kwargs):
+      self.examples += bool(kwargs.get("is_target"))
+      return dataset.postprocess_fn(*args, **kwargs)
+
+    def printing(metric_fn):
+      @functools.wraps(metric_fn)
+      def call(targets, predictions):
+        result = metric_fn(targets, predictions)
+        if isinstance(result, dict):
+          for name, value in sorted(result.items()):
+            console.say(
+              f"step {self.step}  {dataset.name}  {name}  {value:.4g}"
+            )
+        return result
+
+      return call
+
+    return dataset._replace(
+      postprocess_fn=postprocess,
+      metric_fns=[printing(f) for f in dataset.metric_fns or []],
+    )
+
+
+@contextlib.contextmanager
+def show():
+  """Within this context, training and evaluation of t5 show their progress."""
+  evaluation = _Evaluation()
+  estimator_train = tpu_estimator.TPUEstimator.train
+  estimator_evaluate = tpu_estimator.TPUEstimator.evaluate
+  original_decode = utils.decode
+  original_eval_model = utils.eval_model
+
+  @functools.wraps(estimator_train)
+  def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
+    hooks = [*(hooks or []), TrainingBar(max_steps)]
+    return estimator_train(
+      self, input_fn, hooks=hooks, steps=steps, max_steps=max_steps, **kwargs
+    )
+
+  @functools.wraps(estimator_evaluate)
+  def evaluate(self, *args, name=None, **kwargs):
+    result = estimator_evaluate(self, *args, name=name, **kwargs)
+    for metric, value in sorted(result.items()):
+      if metric != "global_step":
+        console.say(
+          f"step {result['global_step']}  {name}  {metric}  {value:.4g}"
+        )
+    return result
+
+  @functools.wraps(original_decode)
+  def decode(estimator, input_fn, vocabulary, checkpoint_path=None):
+    if checkpoint_path:
+      evaluation.step = utils.get_step_from_checkpoint_path(checkpoint_path)
+    outputs = original_decode(estimator, input_fn, vocabulary, checkpoint_path)
+    with bar(evaluation.examples or None, "decode", "example") as progress:
+      for output in outputs:
+        if not progress.total or progress.n < progress.total:
+          progress.update()  # the last batch is padded beyond the total
+        yield output
+
+  @functools.wraps(original_eval_model)
+  def eval_model(*args, **kwargs):
+    evaluation.examples = 0
+    names = original_eval_model.__code__.co_varnames
+    kwargs.update(zip(names, args, strict=False))
+    eval_dataset_fn = kwargs["eval_dataset_fn"]
+    if eval_dataset_fn is not None:
+      kwargs["eval_dataset_fn"] = lambda **kw: [
+        evaluation.wrap(d) for d in eval_dataset_fn(**kw)
+      ]
+    return original_eval_model(**kwargs)
+
+  with (
+    mock.patch.object(tpu_estimator.TPUEstimator, "train", train),
+    mock.patch.object(tpu_estimator.TPUEstimator, "evaluate", evaluate),
+    mock.patch.object(utils, "decode", decode),
+    mock.patch.object(utils, "eval_model", eval_model),
+  ):
+    yield

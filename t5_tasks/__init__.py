@@ -1,0 +1,12 @@
+"""SeqIO tasks and mixtures; importing this package registers all of them.
+
+From t5: the tasks of GLUE and SuperGLUE and their mixtures. From here: both
+benchmarks in one mixture (`mixtures`), eight small tasks that need no download
+(`embedded`), and every one of these with a reserved token in front of its
+inputs (`task_tokens`). `vocabularies` puts another vocabulary in place of T5's.
+"""
+
+import hypergrid_mtf  # noqa: F401  (mends the stack before t5 is imported)
+from t5_tasks import embedded, mixtures, task_tokens, vocabularies
+
+__all__ = ["embedded", "mixtures", "task_tokens", "vocabularies"]

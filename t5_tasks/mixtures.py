@@ -1,0 +1,208 @@
+"""Mixtures: GLUE and SuperGLUE together, and any mixture by gin.
+
+T5's own mixtures (`glue_v002_proportional`, `super_glue_v102_proportional`) are
+registered by t5 and used as they are. This module adds the mixture that
+co-trains both benchmarks, and a way to define one without writing Python.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+import gin
+import seqio
+import t5.data
+import t5.data.mixtures  # noqa: F401  (registers t5's tasks and mixtures)
+from t5.data import glue_utils
+
+from hypergrid_mtf.errors import UserError
+
+GLUE = "glue_v002_proportional"
+SUPER_GLUE = "super_glue_v102_proportional"
+GLUE_SUPER_GLUE = "glue_super_glue_proportional"
+
+TASK_TOKEN_SUFFIX = "_task_token"
+
+# RTE is the same data in GLUE and SuperGLUE. Each registration gets half the
+# rate, as in t5's own `all_proportional`, so both are still evaluated.
+_IN_BOTH = ("glue_rte_v002", "super_glue_rte_v102")
+
+
+def base_name(name: str) -> str:
+  """The name of a task or mixture without the mark of its task token."""
+  return name.removesuffix(TASK_TOKEN_SUFFIX)
+
+
+def published_rate(name: str) -> float | None:
+  """T5's published weight of a GLUE or SuperGLUE task, its training examples.
+
+  Args:
+    name: a task name; its `_task_token` variant has the same weight.
+
+  Returns:
+    The weight, 0 for a task that is evaluated only, None for other tasks.
+  """
+  for mapping in (
+    glue_utils.get_glue_weight_mapping(),
+    glue_utils.get_super_glue_weight_mapping(),
+  ):
+    if base_name(name) in mapping:
+      return mapping[base_name(name)]
+  return None
+
+
+def glue_super_glue_rates() -> dict[str, float]:
+  """The tasks of both benchmarks and their rates; RTE counts once in all."""
+  rates = {
+    **glue_utils.get_glue_weight_mapping(),
+    **glue_utils.get_super_glue_weight_mapping(),
+  }
+  for name in _IN_BOTH:
+    rates[name] /= 2
+  return rates
+
+
+def examples_rate(task: seqio.Task) -> float:
+  """The mixing rate of any task: the number of its training examples.
+
+  Args:
+    task: a registered task.
+
+  Returns:
+    T5's published weight where there is one, else what the source says, 0 for a
+    task without a train split: it is evaluated only.
+
+  Raises:
+    UserError: the task has a train split of unknown size.
+  """
+  published = published_rate(task.name)
+  if published is not None:
+    return published
+  if "train" not in task.splits:
+    return 0.0
+  if task.num_input_examples("train") is None:
+    raise UserError(
+      f"The task {task.name!r} does not say how many training examples it has, "
+      "so it has no examples-proportional rate: give one in the mixture, "
+      f'("{task.name}", 1000).'
+    )
+  return t5.data.rate_num_examples(task)
+
+
+def known_names() -> list[str]:
+  """All registered task and mixture names, sorted."""
+  return sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+
+
+def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
+  """The registered mixture or task of a name.
+
+  Args:
+    name: a task or mixture name.
+
+  Returns:
+    The mixture of that name, or else the task.
+
+  Raises:
+    UserError: nothing of that name is registered; names the nearest ones.
+  """
+  if name in known_names():
+    return seqio.get_mixture_or_task(name)
+  nearest = difflib.get_close_matches(str(name), known_names(), n=3, cutoff=0.5)
+  hint = f"nearest: {', '.join(nearest)}; " if nearest else ""
+  raise UserError(
+    f"No task or mixture named {name!r} is registered; {hint}the module that "
+    "registers it goes in --module_import."
+  )
+
+
+@gin.configurable(module="t5_tasks.mixtures")
+def define_mixture(
+  name: str | None = None,
+  tasks: Sequence[str | tuple[str, float]] | None = None,
+) -> str | None:
+  """Registers a mixture of the given tasks, examples-proportional.
+
+  The main program calls this after gin is parsed, so a mixture is two bindings:
+
+      t5_tasks.mixtures.define_mixture.name = "small_glue"
+      t5_tasks.mixtures.define_mixture.tasks = [
+          "glue_cola_v002", "glue_rte_v002", ("glue_sst2_v002", 8000)]
+
+  Args:
+    name: of the mixture; a mixture of that name is replaced. None: do nothing.
+    tasks: names of tasks or mixtures, each at the number of its training
+      examples (`examples_rate`; a mixture at the sum of its rates), or pairs
+      (name, rate). Rate 0 means: evaluated, not trained on.
+
+  Returns:
+    The name.
+
+  Raises:
+    UserError: an unknown or doubled name, a wrong rate, or nothing to train on.
+  """
+  where = "t5_tasks.mixtures.define_mixture"
+  if name is None:
+    if tasks:
+      raise UserError(
+        f"{where}.tasks is set but {where}.name is not: name the mixture."
+      )
+    return None
+  if not tasks or isinstance(tasks, str):
+    raise UserError(
+      f"{where}.tasks is {tasks!r} for the mixture {name!r}: give a list of "
+      "task names."
+    )
+  if name in seqio.TaskRegistry.names():
+    raise UserError(
+      f"{where}.name is {name!r}, which is a task: choose another name for the "
+      "mixture."
+    )
+  rates: dict[str, float] = {}
+  for entry in tasks:
+    member, rate = _name_and_rate(entry, where)
+    if member == name:
+      raise UserError(f"{where}.tasks names the mixture {name!r} itself.")
+    if member in rates:
+      raise UserError(f"{where}.tasks names {member!r} twice.")
+    provider = get_mixture_or_task(member)
+    if rate is None:
+      rate = (
+        sum(map(provider.get_rate, provider.tasks))
+        if isinstance(provider, seqio.Mixture)
+        else examples_rate(provider)
+      )
+    rates[member] = rate
+  if not any(rates.values()):
+    raise UserError(
+      f"Every task of the mixture {name!r} has rate 0 ({', '.join(rates)}), so "
+      "there is nothing to train on: add a task with a train split."
+    )
+  seqio.MixtureRegistry.remove(name)
+  seqio.MixtureRegistry.add(name, list(rates.items()))
+  return name
+
+
+def _name_and_rate(entry, where: str) -> tuple[str, float | None]:
+  """Splits an entry of define_mixture.tasks into name and rate, or None."""
+  if isinstance(entry, str):
+    return entry, None
+  if isinstance(entry, list | tuple) and len(entry) == 2:
+    name, rate = entry
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if isinstance(name, str) and is_number and 0 <= rate < float("inf"):
+      return name, float(rate)
+  raise UserError(
+    f"{where}.tasks holds {entry!r}: an entry is a task name or a pair "
+    '("task", rate) with a rate of 0 or more.'
+  )
+
+
+def register() -> None:
+  """Registers this module's mixture, once."""
+  if GLUE_SUPER_GLUE not in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.add(
+      GLUE_SUPER_GLUE, list(glue_super_glue_rates().items())
+    )
+
+
+register()

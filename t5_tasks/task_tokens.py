@@ -1,0 +1,333 @@
+"""A reserved token of its own in front of each task's inputs.
+
+HyperGrid reads the task off the first token of the inputs. First tokens can
+collide ("reverse" and "rot" begin with the same byte). Here each task is
+registered once more, as `<task>_task_token`, with a sentinel of the vocabulary
+in front. `collisions` finds out whether that is needed.
+
+Task k gets `<extra_id_k>`, the id `vocab_size - 1 - k`, for SentencePiece and
+bytes alike. The numbers below never change: checkpoints depend on them. Tasks
+with one training set and one prefix share one token, so that what is evaluated
+was trained: MNLI with its two validation sets and ax; RTE of both benchmarks
+with axb and axg; WSC for training and for evaluation, with DPR and the WNLI
+that is evaluated as WSC.
+"""
+
+import collections
+import functools
+from collections.abc import Mapping, Sequence
+
+import seqio
+import tensorflow.compat.v2 as tf
+import tensorflow_datasets as tfds
+from absl import logging
+
+from hypergrid_mtf import compat
+from hypergrid_mtf.errors import UserError
+from t5_tasks import embedded, mixtures, vocabularies
+
+# Only ever append. Each row: the tasks that share token k.
+_TASKS_OF_TOKEN: Sequence[Sequence[str]] = (
+  ("glue_cola_v002",),
+  ("glue_sst2_v002",),
+  ("glue_mrpc_v002",),
+  ("glue_stsb_v002",),
+  ("glue_qqp_v002",),
+  (
+    "glue_mnli_v002",
+    "glue_mnli_matched_v002",
+    "glue_mnli_mismatched_v002",
+    "glue_ax_v002",
+  ),
+  ("glue_qnli_v002",),
+  (
+    "glue_rte_v002",
+    "super_glue_rte_v102",
+    "super_glue_axb_v102",
+    "super_glue_axg_v102",
+  ),
+  ("glue_wnli_v002",),
+  ("super_glue_boolq_v102",),
+  ("super_glue_cb_v102",),
+  ("super_glue_copa_v102",),
+  ("super_glue_multirc_v102",),
+  ("super_glue_record_v102",),
+  ("super_glue_wic_v102",),
+  (
+    "dpr_v001_simple",
+    "super_glue_wsc_v102_simple_train",
+    "super_glue_wsc_v102_simple_eval",
+    "glue_wnli_v002_simple_eval",
+  ),
+  ("embedded_copy_v1",),
+  ("embedded_reverse_v1",),
+  ("embedded_upper_v1",),
+  ("embedded_rot_v1",),
+  ("embedded_sort_v1",),
+  ("embedded_dedup_v1",),
+  ("embedded_swap_v1",),
+  ("embedded_vowels_v1",),
+)
+TOKEN_INDEX: Mapping[str, int] = {
+  task: k for k, tasks in enumerate(_TASKS_OF_TOKEN) for task in tasks
+}
+MIXTURES = (
+  mixtures.GLUE,
+  mixtures.SUPER_GLUE,
+  mixtures.GLUE_SUPER_GLUE,
+  embedded.MIXTURE,
+)
+
+
+def task_token_name(name: str) -> str:
+  """The name of a task's or mixture's variant with task tokens."""
+  return name + mixtures.TASK_TOKEN_SUFFIX
+
+
+def token_index(task_name: str) -> int | None:
+  """k of a task's `<extra_id_k>`; its variant's too; None for other tasks."""
+  return TOKEN_INDEX.get(mixtures.base_name(task_name))
+
+
+def token_id(vocabulary: seqio.Vocabulary, index: int) -> int:
+  """The id of `<extra_id_index>`, numbered from the end as T5's sentinels.
+
+  Args:
+    vocabulary: of the inputs.
+    index: which sentinel, from 0.
+
+  Returns:
+    vocab_size - 1 - index.
+
+  Raises:
+    UserError: the vocabulary has too few extra ids.
+  """
+  if index >= vocabulary.extra_ids:
+    raise UserError(
+      f"The vocabulary ({vocabularies.describe(vocabulary)}) has "
+      f"{vocabulary.extra_ids} extra ids, and task token {index} needs "
+      f"{index + 1}: set t5_tasks.vocabularies.use_vocabulary.extra_ids = 100."
+    )
+  return vocabulary.vocab_size - 1 - index
+
+
+def prepend_task_token(
+  dataset: tf.data.Dataset,
+  output_features: Mapping[str, seqio.Feature],
+  index: int = 0,
+) -> tf.data.Dataset:
+  """Puts a reserved id in front of tokenized inputs.
+
+  Args:
+    dataset: of examples with "inputs", [length] int32.
+    output_features: of the task; the id follows their vocabulary.
+    index: which sentinel, from 0.
+
+  Returns:
+    The dataset with "inputs" [length + 1].
+
+  Raises:
+    UserError: the vocabulary has too few extra ids.
+  """
+  token = token_id(output_features["inputs"].vocabulary, index)
+
+  def prepend(example):
+    inputs = example["inputs"]
+    front = tf.constant([token], inputs.dtype)
+    return {**example, "inputs": tf.concat([front, inputs], axis=0)}
+
+  return dataset.map(prepend, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def add_task_token(name: str, index: int) -> str:
+  """Registers `<task>_task_token`: the task with a reserved token in front.
+
+  The token comes right after tokenization, before trimming to the sequence
+  length and before the end-of-sequence token, so it is always at position 0.
+
+  Args:
+    name: a registered task whose preprocessors tokenize "inputs".
+    index: which sentinel, from 0.
+
+  Returns:
+    The name of the new task; nothing happens if it is registered already.
+
+  Raises:
+    UserError: an unknown task, or one that does not tokenize by SeqIO.
+  """
+  new_name = task_token_name(name)
+  if new_name in seqio.TaskRegistry.names():
+    return new_name
+  if name not in seqio.TaskRegistry.names():
+    mixtures.get_mixture_or_task(name)  # raises for an unknown name
+    raise UserError(f"{name!r} is a mixture: a task token is given to a task.")
+  task = seqio.TaskRegistry.get(name)
+  preprocessors = list(task.preprocessors)
+  positions = [
+    i
+    for i, p in enumerate(preprocessors)
+    if getattr(p, "func", p) is seqio.preprocessors.tokenize
+  ]
+  if len(positions) != 1:
+    raise UserError(
+      f"The task {name!r} has {len(positions)} steps of "
+      "seqio.preprocessors.tokenize, and a task token goes right after the "
+      "only one."
+    )
+  preprocessors.insert(
+    positions[0] + 1, functools.partial(prepend_task_token, index=index)
+  )
+  seqio.TaskRegistry.add_provider(
+    new_name, task.replace(name=new_name, preprocessors=preprocessors)
+  )
+  return new_name
+
+
+def first_tokens(
+  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+) -> dict[str, int]:
+  """The first token of each task's inputs, read off a few real examples.
+
+  Args:
+    mixture_or_task: a registered name, or the mixture or task.
+    examples: how many to read of each task's train (or else validation, or any)
+      split; the most frequent first token counts.
+
+  Returns:
+    {task: token id}, without the tasks whose data or vocabulary cannot be read
+    here. Nothing is downloaded.
+
+  Raises:
+    UserError: an unknown name; a vocabulary with too few extra ids.
+  """
+  if isinstance(mixture_or_task, str):
+    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
+  found = {}
+  for task in seqio.get_subtasks(mixture_or_task):
+    try:
+      token = _first_token(task, examples)
+    except UserError:
+      raise
+    except Exception as e:  # whatever the data source raises: it is skipped
+      logging.info("No examples of %s can be read: %s", task.name, e)
+      continue
+    if token is not None:
+      found[task.name] = token
+  return found
+
+
+def _first_token(task: seqio.Task, examples: int) -> int | None:
+  source = task.source
+  if isinstance(source, seqio.TfdsDataSource):
+    name, data_dir = source.tfds_dataset.get_split_params("train")
+    if not (name and compat.is_prepared(name, data_dir)):
+      return None
+  try:
+    vocabularies.check_vocabulary(task)
+  except UserError as e:
+    logging.info("No examples of %s can be read: %s", task.name, e)
+    return None
+  splits = [s for s in ("train", "validation") if s in task.splits]
+  split = (splits or list(task.splits))[0]
+  # A graph of its own: t5's main program has eager execution switched off.
+  with tf.Graph().as_default():
+    dataset = task.get_dataset(split=split, shuffle=False, num_epochs=1)
+    dataset = dataset.map(lambda ex: ex["inputs"][:1]).take(examples)
+    counts = collections.Counter(
+      int(token) for row in tfds.as_numpy(dataset) for token in row
+    )
+  return counts.most_common(1)[0][0] if counts else None
+
+
+def collisions(
+  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+) -> dict[int, list[str]]:
+  """The tasks that the first token of their inputs cannot tell apart.
+
+  Tasks that are one task by the table of this module (MNLI and its validation
+  sets) do not collide with each other.
+
+  Args:
+    mixture_or_task: a registered name, or the mixture or task.
+    examples: how many to read of each task.
+
+  Returns:
+    {token id: [task, ...]} for each token that two or more tasks share.
+  """
+  groups: dict[int, dict[str | int, str]] = {}
+  for name, token in first_tokens(mixture_or_task, examples).items():
+    index = token_index(name)
+    key = name if index is None else index
+    groups.setdefault(token, {}).setdefault(key, name)
+  return {
+    token: list(tasks.values())
+    for token, tasks in sorted(groups.items())
+    if len(tasks) > 1
+  }
+
+
+def describe_collisions(
+  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+) -> str | None:
+  """`collisions` as one line for a log, or None if there are none."""
+  if isinstance(mixture_or_task, str):
+    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
+  found = collisions(mixture_or_task, examples)
+  if not found:
+    return None
+  vocabulary = mixture_or_task.output_features["inputs"].vocabulary
+  groups = [
+    f"{_join(list(map(short_name, tasks)))} share {token} "
+    f"{_piece(vocabulary, token)!r}"
+    for token, tasks in found.items()
+  ]
+  name = mixture_or_task.name
+  if task_token_name(name) in mixtures.known_names():
+    remedy = (
+      f"the mixture {task_token_name(name)} gives each task its own token"
+    )
+  else:
+    remedy = "the tasks' _task_token variants have a token of their own"
+  return (
+    f"first tokens collide: {'; '.join(groups)}: the first layer's gates "
+    f"cannot tell them apart; {remedy}"
+  )
+
+
+def short_name(task_name: str) -> str:
+  """A task's name without benchmark and version, "embedded_rot_v1": "rot"."""
+  name = mixtures.base_name(task_name)
+  for benchmark in ("embedded_", "super_glue_", "glue_"):
+    name = name.removeprefix(benchmark)
+  head, _, version = name.rpartition("_v")
+  return head if head and version.isdigit() else name
+
+
+def _join(names: Sequence[str]) -> str:
+  return ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _piece(vocabulary: seqio.Vocabulary, token: int) -> str:
+  """A token as text; a sentinel by its name."""
+  sentinel = vocabulary.vocab_size - 1 - token
+  if 0 <= sentinel < vocabulary.extra_ids:
+    return f"<extra_id_{sentinel}>"
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return vocabulary.tokenizer.IdToPiece(token)
+  return vocabulary.decode([token])
+
+
+def register() -> None:
+  """Registers the variants of this module's tasks and mixtures, once."""
+  for name, index in TOKEN_INDEX.items():
+    add_task_token(name, index)
+  for name in MIXTURES:
+    if task_token_name(name) not in seqio.MixtureRegistry.names():
+      rates = seqio.MixtureRegistry.get(name).rate_per_task_name
+      seqio.MixtureRegistry.add(
+        task_token_name(name),
+        [(task_token_name(task), rate) for task, rate in rates.items()],
+      )
+
+
+register()

@@ -1,0 +1,208 @@
+"""A vocabulary other than the public T5 one, for all registered tasks.
+
+T5's tasks are registered with the public SentencePiece vocabulary, a cloud
+object. `use_vocabulary` puts another in its place: bytes, or a SentencePiece
+model of one's own (`python -m tools.train_vocabulary`).
+"""
+
+import dataclasses
+import functools
+import os
+import threading
+
+import gin
+import seqio
+import t5.data
+import tensorflow.compat.v2 as tf
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import mixtures
+
+MODEL_FILE = "sentencepiece.model"
+_CLOUD_SECONDS = 20.0
+_HOW_TO_GET_ONE = (
+  "train one with `python -m tools.train_vocabulary`, or give "
+  "--vocabulary=bytes"
+)
+
+# The vocabularies that use_vocabulary has put into tasks, by identity: only
+# these and t5's default are replaced by the next call.
+_put: list[seqio.Vocabulary] = []
+
+
+def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
+  """The vocabulary of a name.
+
+  Args:
+    name: "t5" for the public one, "bytes", or the path (local or gs://) of a
+      SentencePiece model, or of a folder that holds `sentencepiece.model`.
+    extra_ids: sentinels at the end of the vocabulary; "t5" always has 100.
+
+  Returns:
+    A vocabulary of `pieces + extra_ids` ids; pad is 0, end of sequence is 1.
+
+  Raises:
+    UserError: no such file, not a SentencePiece model, or one whose special ids
+      are not T5's.
+  """
+  if isinstance(extra_ids, bool) or not isinstance(extra_ids, int):
+    raise UserError(
+      f"extra_ids is {extra_ids!r}: give a number, as in T5: 100."
+    )
+  if extra_ids < 0:
+    raise UserError(f"extra_ids is {extra_ids}: it must be 0 or more; T5: 100.")
+  if name == "t5":
+    return t5.data.get_default_vocabulary()
+  if name == "bytes":
+    return seqio.ByteVocabulary(extra_ids=extra_ids)
+  path = os.path.expanduser(name)
+  if not _is_remote(path) and os.path.isdir(path):
+    path = os.path.join(path, MODEL_FILE)
+  if not _exists(path):
+    raise UserError(
+      f"There is no SentencePiece model at {path!r} (--vocabulary or "
+      "t5_tasks.vocabularies.use_vocabulary.name), or it cannot be reached: "
+      f"{_HOW_TO_GET_ONE}."
+    )
+  vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=extra_ids)
+  try:
+    tokenizer = vocabulary.tokenizer
+  except Exception as e:  # protobuf, SentencePiece and file systems all differ
+    raise UserError(
+      f"The file {path!r} is no SentencePiece model: {_HOW_TO_GET_ONE}."
+    ) from e
+  ids = (tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id())
+  if ids != (0, 1, 2):
+    raise UserError(
+      f"The SentencePiece model {path!r} has the ids {ids} for padding, end of "
+      f"sequence and unknown, but T5 needs (0, 1, 2): {_HOW_TO_GET_ONE}."
+    )
+  return vocabulary
+
+
+@gin.configurable(module="t5_tasks.vocabularies")
+def use_vocabulary(
+  name: str | None = None, extra_ids: int = 100
+) -> seqio.Vocabulary | None:
+  """Gives all tasks on t5's default vocabulary another one.
+
+  Also tasks that an earlier call has changed. Tasks registered with a
+  vocabulary of their own (the embedded tasks: bytes) keep it.
+
+  Args:
+    name: as in `get_vocabulary`; None leaves the tasks as they are.
+    extra_ids: sentinels at the end of the vocabulary.
+
+  Returns:
+    The vocabulary, or None if `name` is None.
+
+  Raises:
+    UserError: as `get_vocabulary`.
+  """
+  if name is None:
+    return None
+  vocabulary = get_vocabulary(name, extra_ids)
+  for task in _all_tasks():
+    features = task._output_features  # pylint: disable=protected-access
+    for key, feature in features.items():
+      if _is_replaceable(getattr(feature, "vocabulary", None)):
+        features[key] = dataclasses.replace(feature, vocabulary=vocabulary)
+  _put.append(vocabulary)
+  return vocabulary
+
+
+def check_vocabulary(
+  mixture_or_task: str | seqio.Task | seqio.Mixture,
+) -> None:
+  """Checks that the tasks' vocabularies can be read and are the same.
+
+  Args:
+    mixture_or_task: a registered name, or the mixture or task.
+
+  Raises:
+    UserError: a SentencePiece file that does not exist or cannot be reached, or
+      two tasks with different vocabularies; says what to pass.
+  """
+  if isinstance(mixture_or_task, str):
+    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
+  by_feature: dict[str, tuple[seqio.Vocabulary, str]] = {}
+  for task in seqio.get_subtasks(mixture_or_task):
+    for key, feature in task.output_features.items():
+      vocabulary = feature.vocabulary
+      if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        _check_file(vocabulary.sentencepiece_model_file, task.name)
+      first, other = by_feature.setdefault(key, (vocabulary, task.name))
+      if first != vocabulary:
+        raise UserError(
+          f"The tasks {other!r} and {task.name!r} of the mixture "
+          f"{mixture_or_task.name!r} have different vocabularies "
+          f"({describe(first)}; {describe(vocabulary)}): a mixture needs one, "
+          "pass --vocabulary=PATH or --vocabulary=bytes."
+        )
+
+
+def describe(vocabulary: seqio.Vocabulary) -> str:
+  """What a vocabulary is, in a few words, without reading it."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return f"SentencePiece {vocabulary.sentencepiece_model_file}"
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return f"bytes with {vocabulary.extra_ids} extra ids"
+  return type(vocabulary).__name__
+
+
+def _all_tasks() -> list[seqio.Task]:
+  """Registered tasks, and those that only a mixture still holds."""
+  tasks = {
+    id(t): t for t in map(seqio.TaskRegistry.get, seqio.TaskRegistry.names())
+  }
+  for name in seqio.MixtureRegistry.names():
+    for task in seqio.MixtureRegistry.get(name).tasks:
+      tasks[id(task)] = task
+  return list(tasks.values())
+
+
+def _is_replaceable(vocabulary: seqio.Vocabulary | None) -> bool:
+  if any(vocabulary is v for v in _put):
+    return True
+  return (
+    isinstance(vocabulary, seqio.SentencePieceVocabulary)
+    and vocabulary.sentencepiece_model_file == t5.data.DEFAULT_SPM_PATH
+  )
+
+
+def _check_file(path: str, task_name: str) -> None:
+  if not _exists(path):
+    raise UserError(
+      f"The vocabulary {path} of the task {task_name!r} does not exist or "
+      "cannot be reached: pass --vocabulary=PATH of a SentencePiece model "
+      "(`python -m tools.train_vocabulary` trains one), or --vocabulary=bytes."
+    )
+
+
+def _is_remote(path: str) -> bool:
+  return "://" in path
+
+
+def _exists(path: str) -> bool:
+  """Whether a file is there; a remote one gets a limited time to answer."""
+  if _is_remote(path):
+    return _remote_exists(path)
+  return os.path.isfile(path)
+
+
+@functools.cache
+def _remote_exists(path: str) -> bool:
+  """Asks once a process: without a network, TensorFlow retries for minutes."""
+  answer: list[bool] = []
+
+  def ask():
+    try:
+      answer.append(tf.io.gfile.exists(path))
+    except Exception:  # no network, no permission, no such file system
+      answer.append(False)
+
+  # A daemon, so that an unanswered question cannot keep the program alive.
+  thread = threading.Thread(target=ask, daemon=True)
+  thread.start()
+  thread.join(_CLOUD_SECONDS)
+  return bool(answer and answer[0])

@@ -1,0 +1,1 @@
+"""Tests of hypergrid_mtf."""

@@ -1,0 +1,309 @@
+"""The layer against a float64 oracle: variants, stacks, packing, types."""
+
+import mesh_tensorflow as mtf
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import transformer_layers
+
+from hypergrid_mtf import conditioning, errors, layers, projection
+
+from . import mtf_testing, oracle
+
+BATCH, LENGTH, MEMORY, D_MODEL, D_FF, ROWS, COLS = 3, 7, 9, 12, 24, 4, 6
+# Two examples in row 0, three in row 1, one and no padding in row 2.
+SEGMENTS = np.array(
+  [[1, 1, 1, 2, 2, 2, 0], [1, 2, 2, 3, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1]],
+  np.int32,
+)
+MEMORY_SEGMENTS = np.array(
+  [
+    [1, 1, 2, 2, 2, 2, 0, 0, 0],
+    [1, 1, 1, 1, 2, 3, 3, 3, 0],
+    [1, 1, 1, 1, 1, 1, 1, 1, 1],
+  ],
+  np.int32,
+)
+
+
+def _conditions(source, source_ids, token_ids):
+  """X of every token: the first source position with the token's id."""
+  out = np.full(token_ids.shape + source.shape[-1:], np.nan)
+  for b in range(len(token_ids)):
+    for t, segment in enumerate(token_ids[b]):
+      if segment:
+        first = int(np.flatnonzero(source_ids[b] == segment)[0])
+        out[b, t] = source[b, first]
+  return out
+
+
+def _largest_error(
+  variant="L2",
+  decoder=False,
+  packed=False,
+  dtype=mtf_testing.FLOAT32,
+  gate="sigmoid",
+  gated_kernel="wo",
+  activations=("relu",),
+  condition_on="first_token",
+  rows=ROWS,
+  cols=COLS,
+):
+  """Builds one layer, runs it, and compares with the oracle."""
+  rng = np.random.default_rng(0)
+  activation_dtype = dtype.activation_dtype
+  x = rng.normal(size=(BATCH, LENGTH, D_MODEL))
+  memory = rng.normal(size=(BATCH, MEMORY, D_MODEL))
+  embeddings = rng.normal(size=(BATCH, LENGTH, D_MODEL))
+  if activation_dtype == tf.bfloat16:  # both sides see the same rounded inputs
+    bf16 = tf.bfloat16.as_numpy_dtype
+    x, memory, embeddings = (
+      v.astype(bf16).astype(float) for v in (x, memory, embeddings)
+    )
+  ids = SEGMENTS if packed else np.minimum(SEGMENTS, 1)
+  memory_ids = MEMORY_SEGMENTS if packed else np.minimum(MEMORY_SEGMENTS, 1)
+  with tf.Graph().as_default():
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "mesh")
+    names = ["batch", "length", "d_model"]
+    x_mtf = mtf_testing.import_array(mesh, x, names, activation_dtype)
+    id_mtf = mtf_testing.import_array(mesh, ids, names[:2])
+    memory_id_mtf = mtf_testing.import_array(
+      mesh, memory_ids, ["batch", "memory_length"]
+    )
+    if not packed:  # as Bitransformer makes them
+      id_mtf = mtf.minimum(id_mtf, 1)
+      memory_id_mtf = mtf.minimum(memory_id_mtf, 1)
+    context = mtf_testing.fake_context(
+      mesh,
+      x_mtf,
+      x_mtf.shape.dims[-1],
+      decoder,
+      variable_dtype=dtype,
+      sequence_id=id_mtf,
+      encoder_sequence_id=memory_id_mtf,
+      encoder_output=mtf_testing.import_array(
+        mesh, memory, ["batch", "memory_length", "d_model"], activation_dtype
+      ),
+    )
+    context.input_embeddings = mtf_testing.import_array(
+      mesh, embeddings, names, activation_dtype
+    )
+    layer = layers.HyperGrid(
+      variant=variant,
+      grid_rows=rows,
+      grid_cols=cols,
+      gate=gate,
+      gated_kernel=gated_kernel,
+      condition_on=condition_on,
+      hidden_size=D_FF,
+      activation=list(activations),
+      dropout_rate=0.5,  # must not act outside training
+    )
+    with tf.variable_scope("layer"):
+      y = layer.call(context, x_mtf)
+    lowering = mtf_testing.lower(graph, mesh)
+    out = tf.cast(lowering.export_to_tf_tensor(y), tf.float32)
+    with mtf_testing.session(lowering) as sess:
+      params = mtf_testing.random_params(rng, "layer/")
+      mtf_testing.set_masters(sess, lowering, params)
+      got = sess.run(out)
+  if decoder:
+    conditions = _conditions(memory, memory_ids, ids)
+  else:
+    source = embeddings if condition_on == "task_token" else x
+    conditions = _conditions(source, ids, ids)
+  params = {
+    k.removeprefix("layer/").removeprefix("hypergrid/"): v
+    for k, v in params.items()
+  }
+  config = dict(
+    variant=variant,
+    rows=1 if variant == "col" else rows,
+    cols=1 if variant == "row" else cols,
+    gate=gate,
+    gated_kernel=gated_kernel,
+    gated_kernel_name=(
+      "wo"
+      if gated_kernel == "wo"
+      else ("wi" if len(activations) == 1 else "wi_0")
+    ),
+    activations=activations,
+  )
+  want = np.stack(
+    [oracle.feed_forward(x[b], conditions[b], params, config) for b in range(3)]
+  )
+  real = ids > 0
+  assert np.isfinite(want[real]).all()
+  assert np.isfinite(got).all()
+  return np.abs(got - want)[real].max(), np.abs(want[real]).max()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize("variant", projection.VARIANTS)
+def test_agrees_with_the_oracle(variant, decoder, packed, record_property):
+  error, _ = _largest_error(variant, decoder, packed)
+  record_property("largest_absolute_error", error)
+  assert error < 1e-5
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize("variant", projection.VARIANTS)
+def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
+  error, scale = _largest_error(variant, decoder, dtype=mtf_testing.BFLOAT16)
+  record_property("largest_absolute_error", error)
+  # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded.
+  assert error < 0.03 * scale
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    {"gate": "two_sigmoid"},
+    {"gated_kernel": "wi"},
+    {"activations": ("gelu", "linear")},
+    {"activations": ("gelu", "linear"), "gated_kernel": "wi", "packed": True},
+    {"condition_on": "task_token"},
+    {"condition_on": "task_token", "packed": True},
+    {"rows": 1, "cols": 12},
+    {"rows": 24, "cols": 1},
+  ],
+  ids=str,
+)
+def test_other_settings_agree_with_the_oracle(config):
+  error, _ = _largest_error(**config)
+  assert error < 1e-5
+
+
+def _extra_shapes(layer, layer_class_scope="layer"):
+  """Variables that a layer makes, {name below the scope: shape}."""
+  with tf.Graph().as_default():
+    mesh = mtf.Mesh(mtf.Graph(), "mesh")
+    x = mtf_testing.import_array(
+      mesh,
+      np.zeros((1, 2, D_MODEL), np.float32),
+      ["batch", "length", "d_model"],
+    )
+    context = mtf_testing.fake_context(mesh, x, x.shape.dims[-1])
+    with tf.variable_scope(layer_class_scope):
+      layer.call(context, x)
+    return {
+      v.op.name.removeprefix(layer_class_scope + "/"): tuple(v.shape.as_list())
+      for v in tf.global_variables()
+    }
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("activation", ["relu", ["gelu", "linear"]])
+@pytest.mark.parametrize("variant", projection.VARIANTS)
+def test_variables_are_vanillas_and_the_formulas(variant, activation, use_bias):
+  dense = dict(hidden_size=D_FF, activation=activation, use_bias=use_bias)
+  vanilla = _extra_shapes(transformer_layers.DenseReluDense(**dense))
+  ours = _extra_shapes(
+    layers.HyperGrid(variant=variant, grid_rows=ROWS, grid_cols=COLS, **dense)
+  )
+  assert {k: v for k, v in ours.items() if k in vanilla} == vanilla
+  extra = {k: v for k, v in ours.items() if k not in vanilla}
+  assert all(k.startswith("hypergrid/") for k in extra)
+  # Written out from the paper's table, not from the code.
+  want = {
+    "L2": D_MODEL * (ROWS + COLS),
+    "LG": D_MODEL * ROWS + COLS,
+    "GL": ROWS + D_MODEL * COLS,
+    "row": D_MODEL * ROWS,
+    "col": D_MODEL * COLS,
+    "GG": ROWS + COLS,
+  }[variant]
+  assert sum(int(np.prod(s)) for s in extra.values()) == want
+  assert projection.num_extra_parameters(variant, D_MODEL, ROWS, COLS) == want
+
+
+def test_scope_is_vanillas():
+  layer = layers.HyperGrid(hidden_size=D_FF)
+  # transformer.sublayer_call_layer opens this scope.
+  assert layer.__class__.__name__ == "DenseReluDense"
+
+
+def test_two_sigmoid_starts_at_vanilla():
+  x = np.random.default_rng(1).normal(size=(2, 5, D_MODEL)).astype(np.float32)
+  outs = []
+  for variant in [None, *projection.VARIANTS]:
+    with tf.Graph().as_default():
+      tf.set_random_seed(0)
+      graph = mtf.Graph()
+      mesh = mtf.Mesh(graph, "mesh")
+      x_mtf = mtf_testing.import_array(mesh, x, ["batch", "length", "d_model"])
+      context = mtf_testing.fake_context(mesh, x_mtf, x_mtf.shape.dims[-1])
+      if variant is None:
+        layer = transformer_layers.DenseReluDense(hidden_size=D_FF)
+      else:
+        layer = layers.HyperGrid(
+          variant=variant,
+          gate="two_sigmoid",
+          grid_rows=ROWS,
+          grid_cols=COLS,
+          hidden_size=D_FF,
+        )
+      y = layer.call(context, x_mtf)
+      lowering = mtf_testing.lower(graph, mesh)
+      y = lowering.export_to_tf_tensor(y)
+      with mtf_testing.session(lowering) as sess:
+        weights = {
+          v.op.name: np.random.default_rng(len(v.op.name)).normal(
+            size=v.shape.as_list()
+          )
+          for v in tf.global_variables()
+          if v.op.name in ("wi/kernel", "wo/kernel")
+        }
+        mtf_testing.set_masters(sess, lowering, weights)
+        outs.append(sess.run(y))
+  for out in outs[1:]:
+    np.testing.assert_allclose(out, outs[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("kwargs", "words"),
+  [
+    ({"variant": "LL"}, ["variant", "'LL'", "'L2'"]),
+    ({"gate": "tanh"}, ["gate", "'tanh'", "'sigmoid'"]),
+    ({"condition_on": "mean"}, ["condition_on", "'mean'", "'first_token'"]),
+    ({"gated_kernel": "wx"}, ["gated_kernel", "'wx'", "'wo'"]),
+  ],
+)
+def test_unknown_choices_name_the_known_ones(kwargs, words):
+  with pytest.raises(errors.UserError) as e:
+    layers.HyperGrid(hidden_size=D_FF, **kwargs)
+  assert all(w in str(e.value) for w in words)
+
+
+@pytest.mark.parametrize(
+  ("kwargs", "numbers"),
+  [
+    ({"grid_rows": 5}, ["5", "24", "d_ff"]),
+    ({"grid_cols": 5}, ["5", "12", "d_model"]),
+    ({"grid_rows": 0}, ["0", "24"]),
+    ({"grid_cols": 2.0}, ["2.0", "12"]),
+    ({"gated_kernel": "wi", "grid_rows": 24}, ["24", "12", "d_model"]),
+  ],
+)
+def test_grids_that_do_not_divide_name_both_numbers(kwargs, numbers):
+  layer = layers.HyperGrid(
+    hidden_size=D_FF, **{"grid_rows": 4, "grid_cols": 4, **kwargs}
+  )
+  with pytest.raises(errors.UserError) as e:
+    layer.check(mtf.Dimension("d_model", D_MODEL))
+  assert all(n in str(e.value) for n in numbers)
+
+
+def test_a_decoder_alone_is_refused():
+  with tf.Graph().as_default():
+    mesh = mtf.Mesh(mtf.Graph(), "mesh")
+    x = mtf_testing.import_array(
+      mesh,
+      np.zeros((1, 2, D_MODEL), np.float32),
+      ["batch", "length", "d_model"],
+    )
+    context = mtf_testing.fake_context(mesh, x, x.shape.dims[-1], decoder=True)
+    with pytest.raises(errors.UserError, match="bitransformer"):
+      conditioning.first_tokens(context, x, "first_token")

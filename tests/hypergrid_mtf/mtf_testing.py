@@ -1,0 +1,90 @@
+"""Running small Mesh TensorFlow graphs in tests."""
+
+import types
+
+import mesh_tensorflow as mtf
+import numpy as np
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import transformer
+
+FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
+BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
+
+
+def lower(graph, mesh, mesh_shape="", layout="", devices=("",)):
+  """Lowers an mtf graph to TensorFlow on the local CPU."""
+  impl = mtf.placement_mesh_impl.PlacementMeshImpl(
+    mtf.convert_to_shape(mesh_shape),
+    mtf.convert_to_layout_rules(layout),
+    list(devices),
+  )
+  return mtf.Lowering(graph, {mesh: impl}, autostack=False)
+
+
+def session(lowering):
+  """A session whose variables are initialised and copied to the slices."""
+  sess = tf.Session()
+  sess.run(tf.global_variables_initializer())
+  sess.run(lowering.copy_masters_to_slices())
+  return sess
+
+
+def set_masters(sess, lowering, values):
+  """Sets variables by name, {name: array}, on all slices."""
+  for v in tf.global_variables():
+    if v.op.name in values:
+      v.load(values[v.op.name].astype(v.dtype.as_numpy_dtype), sess)
+  sess.run(lowering.copy_masters_to_slices())
+
+
+def random_params(rng, scope):
+  """Random values for every trainable variable below a scope, scope removed."""
+  out = {}
+  for v in tf.trainable_variables(scope):
+    shape = v.shape.as_list()
+    scale = shape[0] ** -0.5 if len(shape) > 1 else 1.0
+    out[v.op.name] = rng.normal(0, scale, shape)
+  return out
+
+
+def fake_context(mesh, x, model_dim, decoder=None, **kwargs):
+  """A Context as Unitransformer makes it for a layer.
+
+  Args:
+    mesh: an mtf.Mesh
+    x: [batch, length, d_model]
+    model_dim: an mtf.Dimension
+    decoder: True in a decoder
+    **kwargs: further arguments of Context
+
+  Returns:
+    a transformer.Context
+  """
+  model = types.SimpleNamespace(
+    model_dim=model_dim,
+    ensemble_dims=[],
+    autoregressive=bool(decoder),
+    layout=None,
+    mesh_shape=None,
+  )
+  kwargs.setdefault("mode", tf.estimator.ModeKeys.EVAL)
+  kwargs.setdefault("variable_dtype", FLOAT32)
+  return transformer.Context(
+    model=model,
+    mesh=mesh,
+    batch_dims=x.shape.dims[:-2],
+    length_dim=x.shape.dims[-2],
+    **kwargs,
+  )
+
+
+def import_array(mesh, value, names, dtype=None):
+  """A NumPy array as an mtf tensor with named dimensions."""
+  value = np.asarray(value)
+  shape = mtf.Shape(
+    [mtf.Dimension(n, s) for n, s in zip(names, value.shape, strict=True)]
+  )
+  tensor = tf.constant(value if dtype is None else value.astype(np.float32))
+  if dtype is not None:
+    tensor = tf.cast(tensor, dtype)
+  return mtf.import_fully_replicated(mesh, tensor, shape)

@@ -1,0 +1,220 @@
+"""Task tokens: where they are, which they are, and when they are needed."""
+
+import os
+
+import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import embedded, mixtures, task_tokens, vocabularies
+
+MODEL = os.path.join(
+  os.path.dirname(seqio.__file__),
+  "test_data/sentencepiece/sentencepiece.model",
+)
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+  yield
+  vocabularies.use_vocabulary("t5")
+
+
+def _examples(name, length=None, n=5):
+  with tf.Graph().as_default():
+    dataset = seqio.get_mixture_or_task(name).get_dataset(
+      sequence_length=length, split="validation", shuffle=False
+    )
+    return list(tfds.as_numpy(dataset.take(n)))
+
+
+def _source(monkeypatch, name):
+  """Gives a task one line of text where its files would be."""
+
+  def dataset(split, shuffle_files):
+    del split, shuffle_files
+    rows = {"sentence": ["the cat sat on"], "label": [1], "idx": [0]}
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  source = seqio.FunctionDataSource(dataset, splits=["train", "validation"])
+  monkeypatch.setattr(seqio.TaskRegistry.get(name), "_source", source)
+
+
+@pytest.mark.parametrize("function", list(embedded.FUNCTIONS))
+def test_the_token_is_in_front_and_the_rest_is_unchanged(function):
+  name = embedded.task_name(function)
+  index = task_tokens.token_index(name)
+  plain, marked = _examples(name), _examples(name + "_task_token")
+  for before, after in zip(plain, marked, strict=True):
+    # 3 special ids, 256 bytes, 100 sentinels.
+    assert after["inputs"].tolist() == [358 - index, *before["inputs"]]
+    assert after["targets"].tolist() == before["targets"].tolist()
+    assert after["inputs_pretokenized"] == before["inputs_pretokenized"]
+
+
+def test_the_token_survives_trimming():
+  for example in _examples(
+    "embedded_rot_v1_task_token", {"inputs": 5, "targets": 4}
+  ):
+    inputs = example["inputs"].tolist()
+    assert inputs == [358 - task_tokens.TOKEN_INDEX["embedded_rot_v1"]] + [
+      ord(c) + 3 for c in "rot"
+    ] + [1]
+    assert example["targets"].tolist()[-1] == 1
+
+
+def test_the_token_follows_the_vocabulary(monkeypatch):
+  name = "glue_sst2_v002_task_token"
+  _source(monkeypatch, name)
+  vocabulary = vocabularies.use_vocabulary(MODEL)
+  (example,) = _examples(name)
+  first = int(example["inputs"][0])
+  assert vocabulary.tokenizer.IdToPiece(first).endswith("<extra_id_1>")
+  assert first == vocabulary.vocab_size - 2 == 26 + 100 - 2
+  vocabularies.use_vocabulary("bytes", extra_ids=2)
+  (example,) = _examples(name)
+  assert example["inputs"][0] == 259
+  vocabularies.use_vocabulary("bytes", extra_ids=1)
+  with pytest.raises(UserError, match="1 extra ids, and task token 1 needs 2"):
+    _examples(name)
+
+
+def test_the_numbers_never_change():
+  # Checkpoints depend on these: rows are appended, never moved.
+  heads = [tasks[0] for tasks in task_tokens._TASKS_OF_TOKEN]
+  assert heads[:24] == [
+    "glue_cola_v002",
+    "glue_sst2_v002",
+    "glue_mrpc_v002",
+    "glue_stsb_v002",
+    "glue_qqp_v002",
+    "glue_mnli_v002",
+    "glue_qnli_v002",
+    "glue_rte_v002",
+    "glue_wnli_v002",
+    "super_glue_boolq_v102",
+    "super_glue_cb_v102",
+    "super_glue_copa_v102",
+    "super_glue_multirc_v102",
+    "super_glue_record_v102",
+    "super_glue_wic_v102",
+    "dpr_v001_simple",
+    *(f"embedded_{f}_v1" for f in embedded.FUNCTIONS),
+  ]
+  assert len(heads) <= 100
+
+
+def test_every_task_of_the_benchmarks_has_a_token():
+  for mixture in task_tokens.MIXTURES:
+    plain = seqio.MixtureRegistry.get(mixture)
+    marked = seqio.MixtureRegistry.get(mixture + "_task_token")
+    assert {t.name for t in marked.tasks} == {
+      t.name + "_task_token" for t in plain.tasks
+    }
+    for task in plain.tasks:
+      variant = seqio.TaskRegistry.get(task.name + "_task_token")
+      assert marked.get_rate(variant) == plain.get_rate(task)
+      assert variant.metric_fns == task.metric_fns
+      assert variant.source is task.source
+
+
+def test_what_is_evaluated_has_the_token_that_was_trained():
+  index = task_tokens.token_index
+  for trained, evaluated in [
+    ("glue_mnli_v002", "glue_ax_v002"),
+    ("glue_mnli_v002", "glue_mnli_mismatched_v002_task_token"),
+    ("glue_rte_v002", "super_glue_rte_v102"),
+    ("glue_rte_v002", "super_glue_axg_v102"),
+    ("super_glue_wsc_v102_simple_train", "super_glue_wsc_v102_simple_eval"),
+    ("dpr_v001_simple", "super_glue_wsc_v102_simple_eval"),
+  ]:
+    assert index(trained) == index(evaluated) is not None
+  assert index("squad_v010_allanswers") is None
+
+
+def test_collisions_of_the_embedded_tasks_are_named():
+  assert task_tokens.first_tokens("embedded_v1") == {
+    f"embedded_{f}_v1": ord(f[0]) + 3 for f in embedded.FUNCTIONS
+  }
+  assert task_tokens.collisions("embedded_v1") == {
+    ord("r") + 3: ["embedded_reverse_v1", "embedded_rot_v1"],
+    ord("s") + 3: ["embedded_sort_v1", "embedded_swap_v1"],
+  }
+  line = task_tokens.describe_collisions("embedded_v1")
+  assert "reverse and rot share 117 'r'; sort and swap share 118 's'" in line
+  assert "embedded_v1_task_token" in line and "\n" not in line
+
+
+def test_task_tokens_do_not_collide():
+  name = "embedded_v1_task_token"
+  assert len(set(task_tokens.first_tokens(name).values())) == 8
+  assert task_tokens.collisions(name) == {}
+  assert task_tokens.describe_collisions(name) is None
+
+
+def test_one_task_under_two_names_does_not_collide(monkeypatch):
+  vocabularies.use_vocabulary(MODEL)
+  names = ["glue_cola_v002", "glue_sst2_v002", "glue_mnli_matched_v002"]
+  for name in names:
+    _source(monkeypatch, name)
+  # MNLI's preprocessor finds no premise: the task is skipped.
+  mixtures.define_mixture("some", [*names, "glue_mnli_v002"])
+  try:
+    found = task_tokens.first_tokens("some")
+    assert set(found) == {"glue_cola_v002", "glue_sst2_v002"}
+    line = task_tokens.describe_collisions("some")
+    assert "cola and sst2 share" in line  # both begin with "▁"
+    assert "the tasks' _task_token variants" in line
+    shared = {"glue_mnli_v002": 7, "glue_ax_v002": 7, "squad": 8}
+    monkeypatch.setattr(task_tokens, "first_tokens", lambda *_: shared)
+    assert task_tokens.collisions("some") == {}
+    shared["squad"] = 7
+    assert task_tokens.collisions("some") == {7: ["glue_mnli_v002", "squad"]}
+  finally:
+    seqio.MixtureRegistry.remove("some")
+
+
+def test_data_that_is_not_there_is_skipped_without_a_download(monkeypatch):
+  monkeypatch.setattr(
+    tfds, "load", lambda *a, **k: pytest.fail("asked for a download")
+  )
+  seqio.set_tfds_data_dir_override("/nowhere")
+  try:
+    assert task_tokens.first_tokens("glue_v002_proportional") == {}
+    assert task_tokens.describe_collisions("glue_v002_proportional") is None
+  finally:
+    seqio.set_tfds_data_dir_override(None)
+
+
+def test_wrong_tasks_are_explained():
+  with pytest.raises(UserError, match="No task or mixture named 'glue_x'"):
+    task_tokens.add_task_token("glue_x", 3)
+  with pytest.raises(UserError, match="is a mixture"):
+    task_tokens.add_task_token("all_equal", 3)
+  task = seqio.Task(
+    "not_tokenized",
+    seqio.TaskRegistry.get("embedded_copy_v1").source,
+    output_features=embedded.OUTPUT_FEATURES,
+    preprocessors=[],
+  )
+  seqio.TaskRegistry.add_provider(task.name, task)
+  try:
+    with pytest.raises(UserError, match="has 0 steps of"):
+      task_tokens.add_task_token(task.name, 3)
+  finally:
+    seqio.TaskRegistry.remove(task.name)
+
+
+@pytest.mark.parametrize(
+  ("name", "short"),
+  [
+    ("embedded_rot_v1", "rot"),
+    ("super_glue_wic_v102_task_token", "wic"),
+    ("super_glue_wsc_v102_simple_eval", "wsc_v102_simple_eval"),
+    ("mine", "mine"),
+  ],
+)
+def test_short_names(name, short):
+  assert task_tokens.short_name(name) == short

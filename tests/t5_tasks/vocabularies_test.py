@@ -1,0 +1,170 @@
+"""Another vocabulary for t5's tasks, and clear words when there is none."""
+
+import os
+import time
+
+import gin
+import pytest
+import seqio
+import t5.data
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from seqio import dataset_providers
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import mixtures, vocabularies
+
+MODEL = os.path.join(
+  os.path.dirname(seqio.__file__),
+  "test_data/sentencepiece/sentencepiece.model",
+)
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+  yield
+  vocabularies.use_vocabulary("t5")
+  gin.clear_config()
+
+
+def _vocabulary(name, feature="inputs"):
+  return seqio.get_mixture_or_task(name).output_features[feature].vocabulary
+
+
+def _cola(monkeypatch):
+  """glue_cola_v002 with a data source that needs no files."""
+  task = seqio.TaskRegistry.get("glue_cola_v002")
+
+  def dataset(split, shuffle_files):
+    del split, shuffle_files
+    rows = {"sentence": ["the cat sat"], "label": [1], "idx": [0]}
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  source = seqio.FunctionDataSource(dataset, splits=["train"])
+  monkeypatch.setattr(task, "_source", source)
+  return task
+
+
+def _first(task, length=None):
+  with tf.Graph().as_default():
+    return next(
+      iter(
+        tfds.as_numpy(
+          task.get_dataset(sequence_length=length, split="train", shuffle=False)
+        )
+      )
+    )
+
+
+def test_t5s_tasks_run_on_another_vocabulary(monkeypatch):
+  task = _cola(monkeypatch)
+  for name in (MODEL, "bytes", MODEL):
+    vocabulary = vocabularies.use_vocabulary(name)
+    example = _first(task)
+    text = "cola sentence: the cat sat"
+    assert example["inputs"].tolist() == [*vocabulary.encode(text), 1]
+    assert example["targets"].tolist() == [*vocabulary.encode("acceptable"), 1]
+  vocabularies.check_vocabulary("glue_v002_proportional")
+
+
+def test_all_tasks_and_mixtures_follow():
+  vocabulary = vocabularies.use_vocabulary("bytes", extra_ids=30)
+  for name in (
+    "glue_v002_proportional",
+    "super_glue_wsc_v102_simple_eval",
+    "super_glue_rte_v102_1_sentinel",
+    "glue_super_glue_proportional_task_token",
+    "squad_v010_allanswers",
+  ):
+    for feature in ("inputs", "targets"):
+      assert _vocabulary(name, feature) is vocabulary
+  feature = seqio.TaskRegistry.get("glue_cola_v002").output_features["inputs"]
+  assert not feature.required and feature.add_eos
+  embedded = _vocabulary("embedded_v1")
+  assert isinstance(embedded, seqio.ByteVocabulary)
+  assert embedded.extra_ids == 100
+
+
+def test_gin_and_none():
+  before = _vocabulary("glue_cola_v002")
+  assert vocabularies.use_vocabulary() is None
+  assert _vocabulary("glue_cola_v002") is before
+  gin.parse_config('t5_tasks.vocabularies.use_vocabulary.name = "bytes"')
+  assert vocabularies.use_vocabulary() == seqio.ByteVocabulary(100)
+  assert _vocabulary("glue_cola_v002") == seqio.ByteVocabulary(100)
+
+
+def test_back_to_t5():
+  vocabularies.use_vocabulary("bytes")
+  vocabularies.use_vocabulary("t5")
+  assert _vocabulary("glue_cola_v002") == t5.data.get_default_vocabulary()
+
+
+def test_a_mixture_that_holds_a_task_nobody_else_knows():
+  task = seqio.TaskRegistry.get("glue_cola_v002").replace(name="hidden_cola")
+  mixture = dataset_providers.Mixture("hidden", [(task, 1.0)])
+  seqio.MixtureRegistry.add_provider("hidden", mixture)
+  try:
+    vocabularies.use_vocabulary("bytes")
+    assert isinstance(_vocabulary("hidden"), seqio.ByteVocabulary)
+  finally:
+    seqio.MixtureRegistry.remove("hidden")
+
+
+def test_names():
+  assert vocabularies.get_vocabulary("t5") == t5.data.get_default_vocabulary()
+  assert vocabularies.get_vocabulary(MODEL, 7).vocab_size == 26 + 7
+  folder = os.path.dirname(MODEL)
+  assert vocabularies.get_vocabulary(folder, 7).vocab_size == 26 + 7
+
+
+def test_wrong_vocabularies_are_explained(tmp_path):
+  missing = str(tmp_path / "none.model")
+  with pytest.raises(UserError, match=r"none\.model.*tools\.train_vocabulary"):
+    vocabularies.use_vocabulary(missing)
+  for content in (b"", b"not a model", b"\x00" * 100):
+    (tmp_path / "bad.model").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.model' is no SentencePiece"):
+      vocabularies.get_vocabulary(str(tmp_path / "bad.model"))
+  for extra_ids in (-1, "x", True, 1.5):
+    with pytest.raises(UserError, match="extra_ids is"):
+      vocabularies.get_vocabulary("bytes", extra_ids)
+
+
+def test_special_ids_must_be_t5s(tmp_path):
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto()
+  with open(MODEL, "rb") as f:
+    model.ParseFromString(f.read())
+  del model.pieces[0]
+  path = tmp_path / "shifted.model"
+  path.write_bytes(model.SerializeToString())
+  with pytest.raises(UserError, match=r"T5 needs \(0, 1, 2\)"):
+    vocabularies.get_vocabulary(str(path))
+
+
+def test_check_names_what_cannot_be_reached(monkeypatch):
+  monkeypatch.setattr(vocabularies, "_CLOUD_SECONDS", 0.1)
+  monkeypatch.setattr(tf.io.gfile, "exists", lambda path: time.sleep(1))
+  vocabularies._remote_exists.cache_clear()
+  start = time.time()
+  with pytest.raises(UserError, match="gs://t5-data.*--vocabulary=PATH"):
+    vocabularies.check_vocabulary("glue_v002_proportional")
+  with pytest.raises(UserError, match="gs://t5-data"):
+    vocabularies.check_vocabulary("super_glue_rte_v102")
+  assert time.time() - start < 0.9
+  vocabularies._remote_exists.cache_clear()
+  vocabularies.check_vocabulary("embedded_v1")
+  with pytest.raises(UserError, match="No task or mixture named 'nothing'"):
+    vocabularies.check_vocabulary("nothing")
+
+
+def test_check_refuses_two_vocabularies_in_one_mixture():
+  vocabularies.use_vocabulary(MODEL)
+  mixtures.define_mixture("two", ["glue_cola_v002", "embedded_copy_v1"])
+  try:
+    with pytest.raises(UserError, match="'embedded_copy_v1' and 'glue_cola"):
+      vocabularies.check_vocabulary("two")
+  finally:
+    seqio.MixtureRegistry.remove("two")

@@ -1,0 +1,186 @@
+"""The vocabulary tool: T5's conventions, whole files, clear errors."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import seqio
+import tensorflow as tf
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import mixtures, vocabularies
+from tools import train_vocabulary
+
+LABELS = (
+  "not_equivalent",
+  "entailment",
+  "3.8",
+  "0123456789",
+  "True",
+  "(x) {y}",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  output = str(tmp_path_factory.mktemp("vocabulary"))
+  return train_vocabulary.train("embedded_v1", 200, output, max_examples=300)
+
+
+def test_conventions(trained):
+  vocabulary = seqio.SentencePieceVocabulary(trained.path, 100)
+  tokenizer = vocabulary.tokenizer
+  assert vocabulary.vocab_size == 300
+  assert (trained.size, trained.tasks, trained.examples) == (200, 8, 2400)
+  ids = (tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id())
+  assert (*ids, tokenizer.bos_id()) == (0, 1, 2, -1)
+  assert tokenizer.IdToPiece(299).endswith("<extra_id_0>")
+  pieces = [tokenizer.IdToPiece(i) for i in range(200)]
+  assert not any(tokenizer.IsByte(i) for i in range(200))
+  assert len(set(pieces)) == 200
+  with open(
+    os.path.join(os.path.dirname(trained.path), "sentencepiece.vocab"),
+    encoding="utf-8",
+  ) as f:
+    assert [line.split("\t")[0] for line in f] == pieces
+
+
+@pytest.mark.parametrize("model_type", train_vocabulary.MODEL_TYPES)
+def test_text_round_trips(tmp_path, model_type):
+  trained = train_vocabulary.train(
+    "embedded_v1", 150, str(tmp_path), model_type, max_examples=200
+  )
+  vocabulary = vocabularies.get_vocabulary(trained.path)
+  for text in (*LABELS, "reverse: badge", "vowels: b*dg*"):
+    ids = vocabulary.encode(text)
+    assert 2 not in ids
+    assert vocabulary.decode(ids) == text
+
+
+def test_same_text_same_file(trained, tmp_path):
+  again = train_vocabulary.train(
+    "embedded_v1", 200, str(tmp_path / "b.model"), max_examples=300
+  )
+  assert again.path == str(tmp_path / "b.model")
+  with open(trained.path, "rb") as a, open(again.path, "rb") as b:
+    assert a.read() == b.read()
+  assert sorted(os.listdir(tmp_path)) == ["b.model", "b.vocab"]
+
+
+def test_text_of_the_task_token_variant_is_the_same(trained, tmp_path):
+  other = train_vocabulary.train(
+    "embedded_v1_task_token", 200, str(tmp_path), max_examples=300
+  )
+  with open(trained.path, "rb") as a, open(other.path, "rb") as b:
+    assert a.read() == b.read()
+
+
+def test_a_task_and_its_variant_are_read_once():
+  mixtures.define_mixture(
+    "both",
+    [
+      "embedded_copy_v1",
+      "embedded_copy_v1_task_token",
+      ("embedded_rot_v1", 0),
+    ],
+  )
+  try:
+    tasks = train_vocabulary.training_tasks(seqio.get_mixture_or_task("both"))
+    assert [t.name for t in tasks] == ["embedded_copy_v1"]
+  finally:
+    seqio.MixtureRegistry.remove("both")
+
+
+def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
+  def dataset(split, shuffle_files):
+    del split, shuffle_files
+    rows = {"sentence": ["the cat", "a\ndog"], "label": [1, 0], "idx": [0, 1]}
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  task = seqio.TaskRegistry.get("glue_cola_v002")
+  source = seqio.FunctionDataSource(dataset, splits=["train"])
+  monkeypatch.setattr(task, "_source", source)
+  assert list(train_vocabulary.pretokenized_text(task)) == [
+    ["cola sentence: the cat", "acceptable"],
+    ["cola sentence: a\ndog", "unacceptable"],
+  ]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "says"),
+  [
+    ({"mixture": "embedded_v2"}, "'embedded_v2'.*nearest: embedded_v1"),
+    ({"size": 9000}, r"--size is 9000.*at most (\d+) pieces"),
+    ({"size": 9000, "model_type": "bpe"}, r"at most (\d+) pieces"),
+    ({"size": 20}, r"characters of 'embedded_v1' alone need \d+ pieces"),
+    ({"size": 0}, "--size is 0"),
+    ({"model_type": "word"}, "unigram, bpe"),
+    ({"max_examples": -1}, "--max_examples is -1"),
+    ({"character_coverage": 2.0}, "between 0.9 and 1"),
+    ({"output": ""}, "--output is empty"),
+    ({"output": "/proc/none"}, "cannot be written"),
+    ({"mixture": "super_glue_axb_v102"}, "has no train split"),
+  ],
+)
+def test_errors(tmp_path, arguments, says):
+  arguments = {
+    "mixture": "embedded_v1",
+    "size": 200,
+    "output": str(tmp_path / "v"),
+    "max_examples": 100,
+    **arguments,
+  }
+  with pytest.raises(UserError, match=says):
+    train_vocabulary.train(**arguments)
+  assert not (tmp_path / "v" / "sentencepiece.model").exists()
+  assert not list(tmp_path.glob("v/*"))
+
+
+@pytest.mark.parametrize("model_type", train_vocabulary.MODEL_TYPES)
+def test_the_maximum_it_names_works(tmp_path, model_type):
+  arguments = ("embedded_sort_v1", 9000, str(tmp_path), model_type, 50)
+  with pytest.raises(UserError) as error:
+    train_vocabulary.train(*arguments)
+  maximum = int(str(error.value).split("--size=")[1].split()[0])
+  trained = train_vocabulary.train(
+    arguments[0], maximum, str(tmp_path), model_type, 50
+  )
+  assert vocabularies.get_vocabulary(trained.path, 0).vocab_size == maximum
+
+
+def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
+  def dataset(split, shuffle_files):
+    raise OSError("the disk is gone\nand more")
+
+  task = seqio.TaskRegistry.get("embedded_copy_v1")
+  source = seqio.FunctionDataSource(dataset, splits=["train"])
+  monkeypatch.setattr(task, "_source", source)
+  with pytest.raises(UserError, match=r"'embedded_copy_v1' .*disk is gone\)"):
+    train_vocabulary.train("embedded_v1", 200, str(tmp_path))
+
+
+def test_the_command(tmp_path):
+  def run(*arguments):
+    return subprocess.run(
+      [sys.executable, "-m", "tools.train_vocabulary", *arguments],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+
+  done = run(
+    "--mixture=mine",
+    "--size=150",
+    f"--output={tmp_path}",
+    "--max_examples=100",
+    '--gin_param=t5_tasks.mixtures.define_mixture.name = "mine"',
+    '--gin_param=define_mixture.tasks = ["embedded_copy_v1"]',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ""
+  assert "150 pieces (250 ids" in done.stdout
+  assert f"--vocabulary={tmp_path}/sentencepiece.model" in done.stdout
+  wrong = run("--mixture=min", f"--output={tmp_path}")
+  assert wrong.returncode == 2
+  assert wrong.stderr.startswith("error: No task or mixture named 'min'")

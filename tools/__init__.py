@@ -1,0 +1,3 @@
+"""Programs around a run, one job each: python -m tools.<name> --help."""
+
+import hypergrid_mtf  # noqa: F401  (mends the stack, moves TensorFlow's banner)

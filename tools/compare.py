@@ -1,0 +1,188 @@
+r"""Compares runs, task by task, from the files that their evaluation wrote.
+
+  python -m tools.compare --runs=vanilla=DIR,L2=DIR --output=table.md
+
+Reads the `eval` summaries of each model_dir at its last evaluated step, never
+the model. Averages follow GLUE: the metrics of a task are averaged first, then
+the tasks.
+"""
+
+import os
+import re
+
+import pandas as pd
+import tensorflow.compat.v1 as tf
+from absl import flags
+from t5.evaluation import eval_utils
+
+from hypergrid_mtf import console, errors
+
+_RUNS = flags.DEFINE_list(
+  "runs", None, "Runs to compare, each NAME=MODEL_DIR, separated by commas."
+)
+_SPLIT = flags.DEFINE_string("split", "validation", "The split evaluated on.")
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Also write the table to this Markdown file."
+)
+
+PARAMETERS = ("parameters", "total")
+EMBEDDING_FREE = ("parameters", "beside the embedding")
+STEP = ("step", "")
+AVERAGE = ("average", "of the tasks")
+
+
+def eval_scores(model_dir: str, split: str = "validation"):
+  """Metrics of the last evaluated step.
+
+  Args:
+    model_dir: of a run that was evaluated.
+    split: the split it was evaluated on.
+
+  Returns:
+    (step, {(task, metric): value})
+
+  Raises:
+    UserError: if there is no evaluation.
+  """
+  folder = os.path.join(model_dir, f"{split}_eval")
+  if not tf.io.gfile.exists(folder):
+    raise errors.UserError(
+      f"{model_dir} holds no evaluation of the {split} split ({folder} does "
+      "not exist): run hypergrid_mtf.main with --gin_file=eval.gin on it first."
+    )
+  events = eval_utils.get_eval_metric_values(
+    eval_utils.parse_events_files(folder)
+  )
+  if not events:
+    raise errors.UserError(f"{folder} holds no metrics of an evaluation.")
+  step = max(step for values in events.values() for step, _ in values)
+  scores = {}
+  for tag, values in events.items():
+    task, metric = tag.rsplit("/", 1)
+    for at, value in values:
+      if at == step:
+        scores[task, metric] = value
+  return step, scores
+
+
+def count_parameters(model_dir: str) -> tuple[int, int]:
+  """Parameters of the last checkpoint, the optimizer's slots aside.
+
+  Args:
+    model_dir: of a run that was trained.
+
+  Returns:
+    (all of them, those beside the embedding)
+  """
+  path = tf.train.latest_checkpoint(model_dir)
+  if path is None:
+    raise errors.UserError(f"{model_dir} holds no checkpoint.")
+  total = embedding = 0
+  for name, shape in tf.train.list_variables(path):
+    if re.search(r"_slot_\w+$", name) or name == "global_step":
+      continue
+    size = 1
+    for dim in shape:
+      size *= dim
+    total += size
+    embedding += size if name == "shared/embedding" else 0
+  return total, total - embedding
+
+
+def average(scores: dict[tuple[str, str], float]) -> float:
+  """Mean over tasks of the mean over a task's metrics."""
+  return pd.Series(scores).groupby(level=0).mean().mean()
+
+
+def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
+  """One column a run; rows: metrics of each task, average, parameters, step.
+
+  Args:
+    runs: {name: model_dir}
+    split: the split evaluated on.
+
+  Returns:
+    a DataFrame; a metric that a run lacks is NaN, and so is its average.
+
+  Raises:
+    UserError: if the runs were evaluated at different steps.
+  """
+  columns, steps = {}, {}
+  for name, model_dir in runs.items():
+    steps[name], scores = eval_scores(model_dir, split)
+    columns[name] = scores
+  if len(set(steps.values())) > 1:
+    at = ", ".join(f"{name} at {step}" for name, step in steps.items())
+    raise errors.UserError(
+      f"the runs were evaluated at different steps, so they do not compare: "
+      f"{at}."
+    )
+  frame = pd.DataFrame(columns).sort_index()
+  complete = frame.dropna()
+  averages = {
+    name: average(scores) if len(complete) == len(frame) else float("nan")
+    for name, scores in columns.items()
+  }
+  frame.loc[AVERAGE, :] = pd.Series(averages)
+  sizes = {name: count_parameters(d) for name, d in runs.items()}
+  frame.loc[PARAMETERS, :] = pd.Series({n: s[0] for n, s in sizes.items()})
+  frame.loc[EMBEDDING_FREE, :] = pd.Series({n: s[1] for n, s in sizes.items()})
+  frame.loc[STEP, :] = pd.Series(steps)
+  frame.index.names = ["task", "metric"]
+  return frame
+
+
+def to_text(frame: pd.DataFrame) -> pd.DataFrame:
+  """The same table with every number as a person writes it."""
+  whole = {PARAMETERS, EMBEDDING_FREE, STEP}
+  text = frame.astype(object)
+  for row in frame.index:
+    for column in frame.columns:
+      value = frame.at[row, column]
+      if pd.isna(value):
+        text.at[row, column] = "-"
+      else:
+        text.at[row, column] = f"{value:,.{0 if row in whole else 2}f}"
+  return text.reset_index()
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+  """The table in Markdown, numbers to the right."""
+  text = to_text(frame)
+  return text.to_markdown(
+    index=False,
+    colalign=["left", "left"] + ["right"] * (len(text.columns) - 2),
+    disable_numparse=True,
+  )
+
+
+def write(path: str, text: str) -> None:
+  """Writes a file whole or not at all."""
+  tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(path)))
+  with tf.io.gfile.GFile(path + ".part", "w") as f:
+    f.write(text)
+  tf.io.gfile.rename(path + ".part", path, overwrite=True)
+
+
+def main(argv) -> None:
+  """Prints the table.
+
+  Args:
+    argv: unused.
+  """
+  del argv
+  runs = dict(r.split("=", 1) for r in _RUNS.value or [] if "=" in r)
+  if not runs or len(runs) != len(_RUNS.value):
+    raise errors.UserError(
+      f"--runs={','.join(_RUNS.value or [])} names no runs: give "
+      "NAME=MODEL_DIR, separated by commas, each name once."
+    )
+  frame = table(runs, _SPLIT.value)
+  console.say(to_text(frame).to_string(index=False))
+  if _OUTPUT.value:
+    write(_OUTPUT.value, to_markdown(frame) + "\n")
+    console.say(f"wrote {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+  console.run(main)

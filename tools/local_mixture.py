@@ -1,0 +1,175 @@
+"""Writes a gin file that defines the mixture of the data sets in a folder."""
+
+import os
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import local_files, mixtures
+
+# isort: split
+# After our own package, which puts TensorFlow's banner into the log.
+import tensorflow_datasets as tfds
+
+FILE_NAME = "local_mixture.gin"
+MIXTURE = "local_v1"
+
+# Below this share of the official training rows, a task gets a rate of its own.
+_NEARLY_WHOLE = 0.99
+
+
+def present(tfds_dir: str) -> dict[str, dict[str, int]]:
+  """The GLUE and SuperGLUE data sets in a TFDS folder.
+
+  Args:
+    tfds_dir: the folder of --t5_tfds_data_dir.
+
+  Returns:
+    Examples by split, by name ("glue/cola"), in TFDS's order.
+
+  Raises:
+    UserError: a data set there cannot be read.
+  """
+  found = {}
+  for name in local_files.OFFICIAL_ROWS:
+    benchmark, config = name.split("/")
+    path = os.path.join(
+      tfds_dir, benchmark, config, local_files.VERSIONS[benchmark]
+    )
+    if not os.path.exists(os.path.join(path, "dataset_info.json")):
+      continue
+    try:
+      splits = tfds.builder_from_directory(path).info.splits
+    except Exception as e:  # Whatever a damaged file makes TFDS raise.
+      raise UserError(
+        f"{path}: the data set cannot be read ({type(e).__name__}); delete "
+        "this folder and prepare it again."
+      ) from e
+    found[name] = {k: v.num_examples for k, v in splits.items()}
+  return found
+
+
+def task_rates(
+  datasets: dict[str, dict[str, int]],
+) -> tuple[list[str | tuple[str, int]], list[str]]:
+  """The tasks of t5 that can read the data sets, with their rates.
+
+  A task whose training rows are all there stands by its name, so that
+  `define_mixture` gives it T5's published rate. Where only a part of them is
+  there, the rate is that part of the published one; it is 0 for a task without
+  training rows, which is evaluated only.
+
+  Args:
+    datasets: the answer of `present`.
+
+  Returns:
+    Entries for `define_mixture.tasks`, and sentences that explain them.
+  """
+  entries: list[str | tuple[str, int]] = []
+  remarks = []
+  for name, splits in datasets.items():
+    benchmark, config = name.split("/")
+    if name == _rte_to_leave_out(datasets):
+      remarks.append(
+        f"{name} is left out: rte of the other benchmark is the same task"
+      )
+      continue
+    for task in _tasks(benchmark, config, splits):
+      published = mixtures.published_rate(task)
+      rows = 0 if task.endswith("_eval") else splits.get("train", 0)
+      official = local_files.OFFICIAL_ROWS[name].get("train", 0)
+      if not rows:
+        entries.append(task if published == 0 else (task, 0))
+      elif published is None:
+        entries.append((task, rows))
+      elif rows >= _NEARLY_WHOLE * official:
+        entries.append(task)
+      else:
+        entries.append((task, max(1, round(published * rows / official))))
+        remarks.append(
+          f"{name} has {rows:,} of {official:,} training rows, so its rate is "
+          "that part of T5's"
+        )
+  return entries, remarks
+
+
+def _rte_to_leave_out(datasets: dict[str, dict[str, int]]) -> str | None:
+  """GLUE and SuperGLUE both have RTE; GLUE's is kept, if it can be trained."""
+  glue, super_glue = "glue/rte", "super_glue/rte"
+  if glue not in datasets or super_glue not in datasets:
+    return None
+  only_super_glue = (
+    "train" in datasets[super_glue] and "train" not in datasets[glue]
+  )
+  return glue if only_super_glue else super_glue
+
+
+def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:
+  """The tasks of t5 that read a data set and find something in it."""
+  if benchmark == "glue":
+    if config == "mnli" and "train" not in splits:
+      return []  # Its other splits are those of mnli_matched, mnli_mismatched.
+    return [f"glue_{config}_v002"]
+  if config == "wsc":
+    return []  # t5 reads wsc.fixed.
+  if config == "wsc.fixed":
+    tasks = ["super_glue_wsc_v102_simple_train"] if "train" in splits else []
+    if "validation" in splits or "test" in splits:
+      tasks.append("super_glue_wsc_v102_simple_eval")
+    return tasks
+  return [f"super_glue_{config}_v102"]
+
+
+def write(tfds_dir: str, stage: str) -> str | None:
+  """Writes the gin file of everything that is in tfds_dir now.
+
+  Args:
+    tfds_dir: the folder of the data sets, in which the file is written.
+    stage: a folder on the same disk, for the file until it is whole.
+
+  Returns:
+    The path of the file. None if no data set there has training rows: there is
+    no mixture to train on then, and a file of an earlier run is deleted.
+  """
+  path = os.path.join(tfds_dir, FILE_NAME)
+  datasets = present(tfds_dir)
+  entries, remarks = task_rates(datasets)
+  try:
+    if not any("train" in splits for splits in datasets.values()):
+      if os.path.exists(path):
+        os.unlink(path)
+      return None
+    staged = os.path.join(stage, FILE_NAME)
+    with open(staged, "w", encoding="utf-8") as f:
+      f.write(_gin(datasets, entries, remarks))
+    os.replace(staged, path)
+  except OSError as e:
+    raise UserError(f"{path}: cannot be written ({e.strerror or e}).") from e
+  return path
+
+
+def _gin(
+  datasets: dict[str, dict[str, int]],
+  entries: list[str | tuple[str, int]],
+  remarks: list[str],
+) -> str:
+  counts = [
+    f"#   {name}: "
+    + ", ".join(f"{split} {rows:,}" for split, rows in splits.items())
+    for name, splits in datasets.items()
+  ]
+  tasks = [
+    f'    "{x}",' if isinstance(x, str) else f'    ("{x[0]}", {x[1]}),'
+    for x in entries
+  ]
+  return "\n".join(
+    [
+      "# written by tools.prepare_data: the data sets in this folder",
+      *counts,
+      *(f"# {remark}" for remark in remarks),
+      f't5_tasks.mixtures.define_mixture.name = "{MIXTURE}"',
+      "t5_tasks.mixtures.define_mixture.tasks = [",
+      *tasks,
+      "]",
+      f'MIXTURE_NAME = "{MIXTURE}"',
+      "",
+    ]
+  )
