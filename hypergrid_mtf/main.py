@@ -30,6 +30,7 @@ _GIN_FILES = os.path.join(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
   "operative_configs",
 )
+_search_paths = set()
 
 flags.DEFINE_string(
   "vocabulary",
@@ -39,6 +40,17 @@ flags.DEFINE_string(
 )
 
 FLAGS = flags.FLAGS
+
+
+def add_gin_search_paths() -> None:
+  """Lets gin find the files of this project and of t5 by their short names."""
+  for folder in (
+    _GIN_FILES,
+    os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin"),
+  ):
+    if folder not in _search_paths:
+      gin.add_config_file_search_path(folder)
+      _search_paths.add(folder)
 
 
 def _parse_gin(original, *args, **kwargs) -> None:
@@ -161,7 +173,7 @@ def main(argv) -> None:
       importlib.import_module(module)
     except ModuleNotFoundError as e:
       raise errors.UserError(f"--module_import={module}: {e}") from None
-  gin.add_config_file_search_path(_GIN_FILES)
+  add_gin_search_paths()
   original_parse = utils.parse_gin_defaults_and_flags
 
   def parse(*args, **kwargs):

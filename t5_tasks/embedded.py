@@ -111,7 +111,8 @@ def _dataset(
 ) -> tf.data.Dataset:
   """All examples of one task: {"inputs": [], "targets": []} strings."""
   dataset = tf.data.Dataset.from_tensor_slices(
-    (list(strings(split)), list(_targets(function, split)))
+    # Arrays: TensorFlow would look into a list string by string.
+    (np.array(strings(split), "S"), np.array(_targets(function, split), "S"))
   )
   if shuffle_files:
     dataset = dataset.shuffle(NUM_EXAMPLES[split], seed=seed)

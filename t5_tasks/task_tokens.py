@@ -190,8 +190,9 @@ def first_tokens(
 
   Args:
     mixture_or_task: a registered name, or the mixture or task.
-    examples: how many to read of each task's train (or else validation, or any)
-      split; the most frequent first token counts.
+    examples: how many to read of each task's validation (the smaller, so the
+      quicker, or else train, or any) split; the most frequent first token
+      counts.
 
   Returns:
     {task: token id}, without the tasks whose data or vocabulary cannot be read
@@ -227,7 +228,7 @@ def _first_token(task: seqio.Task, examples: int) -> int | None:
   except UserError as e:
     logging.info("No examples of %s can be read: %s", task.name, e)
     return None
-  splits = [s for s in ("train", "validation") if s in task.splits]
+  splits = [s for s in ("validation", "train") if s in task.splits]
   split = (splits or list(task.splits))[0]
   # A graph of its own: t5's main program has eager execution switched off.
   with tf.Graph().as_default():

@@ -1,6 +1,6 @@
 """Trains a SentencePiece vocabulary on the training text of a mixture.
 
-    python -m tools.train_vocabulary --mixture=glue_v002_proportional \
+    python -m tools.train_vocabulary --mixture=glue_v002_proportional \\
         --size=8000 --output=/tmp/vocabulary
 
 The text is what the model would see, inputs with their prefixes and targets.

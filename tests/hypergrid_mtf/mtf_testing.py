@@ -1,11 +1,16 @@
 """Running small Mesh TensorFlow graphs in tests."""
 
+import os
 import types
+import zlib
 
+import gin
 import mesh_tensorflow as mtf
 import numpy as np
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer
+from mesh_tensorflow.transformer import transformer, utils
+
+from hypergrid_mtf import main
 
 FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
@@ -88,3 +93,80 @@ def import_array(mesh, value, names, dtype=None):
   if dtype is not None:
     tensor = tf.cast(tensor, dtype)
   return mtf.import_fully_replicated(mesh, tensor, shape)
+
+
+SMALL = """
+d_model = 16
+d_ff = 32
+num_layers = 2
+num_heads = 2
+d_kv = 8
+HyperGrid.grid_rows = 4
+HyperGrid.grid_cols = 4
+dropout_rate = 0.0
+"""
+VOCAB_SIZE = 64
+
+
+def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
+  """A Bitransformer of the configs, small enough to look at.
+
+  Args:
+    layers: a file of operative_configs/hypergrid.
+    bindings: further gin bindings, one a line.
+    layout: as in utils.build_model.
+    mesh_shape: as in utils.build_model.
+
+  Returns:
+    a transformer.Bitransformer
+  """
+  main.add_gin_search_paths()
+  defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
+  with gin.unlock_config():
+    gin.clear_config()
+    gin.parse_config_files_and_bindings(
+      [defaults, "models/tiny.gin", f"hypergrid/{layers}.gin"],
+      [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
+    )
+  return utils.build_model(
+    model_type="bitransformer",
+    input_vocab_size=VOCAB_SIZE,
+    output_vocab_size=VOCAB_SIZE,
+    layout_rules=layout,
+    mesh_shape=mesh_shape,
+  )
+
+
+def randomize(sess, lowering, seed=0, scale=1.0):
+  """Random values for all variables, the same for the same names and shapes.
+
+  Variables of the optimizer and of the mesh's slices follow their masters.
+
+  Args:
+    sess: a tf.Session
+    lowering: an mtf.Lowering
+    seed: an integer
+    scale: factor on HyperGrid's own variables
+
+  Returns:
+    {variable name: value}
+  """
+  values = {}
+  for v in sorted(tf.global_variables(), key=lambda v: v.op.name):
+    name, shape = v.op.name, v.shape.as_list()
+    if (
+      not name.startswith(("shared/", "encoder/", "decoder/"))
+      or "slice" in name
+    ):
+      continue
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    value = rng.normal(0, 1, shape)
+    if name.endswith("kernel") or "/q" in name or "/k" in name:
+      value *= shape[0] ** -0.5
+    if name.endswith("scale"):
+      value = 1 + 0.1 * value
+    if "/hypergrid/" in name:
+      value *= scale
+    values[name] = value
+  set_masters(sess, lowering, values)
+  return values

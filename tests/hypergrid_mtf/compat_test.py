@@ -1,0 +1,81 @@
+"""The mends hold whatever was imported before, and say so where they cannot."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+
+def _python(code):
+  return subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+@pytest.mark.parametrize(
+  "before",
+  [
+    "import tensorflow",
+    # Both fail without the mends, and leave half-imported modules behind.
+    "try:\n  import mesh_tensorflow\nexcept AttributeError:\n  pass",
+    "try:\n  import t5.models\nexcept (AttributeError, ImportError):\n  pass",
+  ],
+)
+def test_importing_it_later_still_mends(before):
+  code = before + (
+    "\nimport hypergrid_mtf, mesh_tensorflow, t5.models"
+    "\nfrom mesh_tensorflow.transformer import transformer_layers"
+    "\nprint(t5.models.MtfModel.__name__, 'torch' in __import__('sys').modules)"
+  )
+  done = _python(code)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == ["MtfModel", "False"]
+
+
+def test_too_late_is_said_in_one_sentence():
+  code = """
+import hypergrid_mtf.errors  # mends
+from t5.models import utils
+original = utils.write_targets_and_examples.__wrapped__
+utils.write_targets_and_examples = original  # as if nothing had been mended
+import types, sys, warnings
+early = types.ModuleType("early")
+early.write_targets_and_examples = original
+sys.modules["early"] = early
+with warnings.catch_warnings(record=True) as caught:
+  warnings.simplefilter("always")
+  from hypergrid_mtf import compat
+  compat.mend()
+print([str(w.message) for w in caught if "hypergrid" in str(w.message)])
+"""
+  done = _python(code)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("early took") == 1
+  assert "import hypergrid_mtf first" in done.stdout
+
+
+def test_the_stand_in_for_pytorch_explains_itself():
+  import t5.models
+
+  if "torch" in sys.modules:
+    pytest.skip("PyTorch is installed, so nothing stands in for it")
+  with pytest.raises(ImportError, match="PyTorch"):
+    t5.models.HfPyTorchModel("small", "/tmp", None)
+
+
+def test_a_prepared_data_set_is_found_by_its_name(tmp_path):
+  from hypergrid_mtf import compat
+
+  assert not compat.is_prepared("glue/cola:1.0.0", tmp_path)
+  folder = tmp_path / "glue" / "cola" / "1.0.0"
+  folder.mkdir(parents=True)
+  (folder / "dataset_info.json").write_text("{}")
+  assert compat.is_prepared("glue/cola:1.0.0", tmp_path)
+  assert compat.prepared_dir("glue/cola:1.0.0", tmp_path) == str(folder)

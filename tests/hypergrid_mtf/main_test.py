@@ -1,0 +1,135 @@
+"""The command line: bad input in one sentence, before a graph is built."""
+
+import os
+import subprocess
+import sys
+from unittest import mock
+
+import gin
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import errors, main
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+EMBEDDED = (
+  "--gin_file=models/tiny.gin",
+  "--gin_file=hypergrid/L2.gin",
+  "--gin_file=experiments/embedded.gin",
+)
+
+
+class GraphReached(Exception):
+  """All checks passed and training would begin."""
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Calls main with some arguments, up to the first graph of the run."""
+
+  def call(*arguments, model_dir=tmp_path / "model"):
+    def reached(*args, **kwargs):
+      raise GraphReached
+
+    flags.FLAGS.unparse_flags()
+    for name in ("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"):
+      flags.FLAGS[name].unparse()
+    flags.FLAGS(["main", f"--model_dir={model_dir}", *arguments])
+    with gin.unlock_config():
+      gin.clear_config()
+    with (
+      mock.patch.object(tf, "disable_v2_behavior"),
+      mock.patch.object(utils, "run", reached),
+    ):
+      main.main(["main"])
+
+  yield call
+  with gin.unlock_config():
+    gin.clear_config()
+  import seqio
+
+  seqio.set_tfds_data_dir_override(None)
+  for name in ("vocabulary", "t5_tfds_data_dir"):
+    flags.FLAGS[name].unparse()
+
+
+def test_a_good_command_reaches_the_graph(run):
+  with pytest.raises(GraphReached):
+    run(*EMBEDDED)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    (["--gin_param=HyperGrid.variant = 'LL'"], ["variant", "'LL'", "'L2'"]),
+    (["--gin_param=HyperGrid.grid_rows = 7"], ["grid_rows", "7", "512"]),
+    (["--gin_param=HyperGrid.grid_cols = 7"], ["grid_cols", "7", "128"]),
+    (["--gin_param=HyperGrid.varaint = 'L2'"], ["varaint"]),
+    (["--gin_param=HyperGrid.variant = "], ["--gin_param"]),
+    (["--gin_file=models/tiniest.gin"], ["models/tiniest.gin"]),
+    (["--gin_param=MIXTURE_NAME = 'glou'"], ["glou"]),
+    (["--vocabulary=/nowhere/sp.model"], ["/nowhere/sp.model"]),
+    (["--module_import=no.such.module"], ["no.such.module"]),
+    (
+      [
+        "--gin_param=MIXTURE_NAME = 'glue_cola_v002'",
+        "--vocabulary=bytes",
+        "--t5_tfds_data_dir=/nowhere/data",
+      ],
+      ["/nowhere/data"],
+    ),
+    (
+      [
+        "--gin_param=run.mode = 'eval'",
+        "--gin_param=run.eval_checkpoint_step = -1",
+      ],
+      ["eval", "checkpoint"],
+    ),
+  ],
+  ids=lambda value: str(value[0])[:40],
+)
+def test_bad_input_is_refused_before_a_graph(run, arguments, words):
+  with pytest.raises(errors.UserError) as e:
+    run(*EMBEDDED, *arguments)
+  message = " ".join(str(e.value).split())
+  for word in words:
+    assert word in message, message
+
+
+def test_a_data_folder_without_the_data_set_is_refused(run, tmp_path):
+  with pytest.raises(errors.UserError, match="glue/cola:1.0.0"):
+    run(
+      *EMBEDDED,
+      "--gin_param=MIXTURE_NAME = 'glue_cola_v002'",
+      "--vocabulary=bytes",
+      f"--t5_tfds_data_dir={tmp_path}",
+    )
+
+
+def test_a_model_dir_that_cannot_be_written_is_refused(run, tmp_path):
+  (tmp_path / "file").write_text("not a folder")
+  with pytest.raises(errors.UserError, match="cannot be written"):
+    run(*EMBEDDED, model_dir=tmp_path / "file" / "model")
+
+
+def test_exit_status_and_the_one_sentence(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "hypergrid_mtf.main",
+      f"--model_dir={tmp_path}",
+      *EMBEDDED,
+      "--gin_param=HyperGrid.variant = 'LL'",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+  assert "'LL'" in done.stderr
+  assert (tmp_path / "hypergrid_mtf.log").exists()

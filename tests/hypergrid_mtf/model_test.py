@@ -1,0 +1,357 @@
+"""Whole models: vanilla against Hugging Face, packing, decoding, gradients."""
+
+import mesh_tensorflow as mtf
+import numpy as np
+import pytest
+import tensorflow as tf2
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import projection
+
+from . import mtf_testing
+
+LENGTH, TARGETS = 12, 6
+FLOAT32 = mtf_testing.FLOAT32
+
+
+def _examples(count, seed=0):
+  """Token ids of examples of different lengths; each ends in EOS, 1."""
+  rng = np.random.default_rng(seed)
+  out = []
+  for _ in range(count):
+    inputs = rng.integers(3, 60, rng.integers(3, 6))
+    targets = rng.integers(3, 60, rng.integers(1, 3))
+    out.append((np.append(inputs, 1), np.append(targets, 1)))
+  return out
+
+
+def _pad(rows, length):
+  out = np.zeros((len(rows), length), np.int32)
+  for row, ids in zip(out, rows, strict=True):
+    row[: len(ids)] = ids
+  return out
+
+
+def _unpacked(examples):
+  return {
+    "inputs": _pad([i for i, _ in examples], LENGTH),
+    "targets": _pad([t for _, t in examples], TARGETS),
+  }
+
+
+def _packed(examples):
+  """Two examples a row, as t5's packing lays them out."""
+  features = {}
+  for key, at, length in (("inputs", 0, LENGTH), ("targets", 1, TARGETS)):
+    rows, segments, positions = [], [], []
+    for pair in zip(examples[::2], examples[1::2], strict=True):
+      parts = [example[at] for example in pair]
+      rows.append(np.concatenate(parts))
+      segments.append(np.repeat([1, 2], [len(p) for p in parts]))
+      positions.append(np.concatenate([np.arange(len(p)) for p in parts]))
+    features[key] = _pad(rows, length)
+    features[f"{key}_segmentation"] = _pad(segments, length)
+    features[f"{key}_position"] = _pad(positions, length)
+  return features
+
+
+def _import(mesh, value):
+  return mtf_testing.import_array(mesh, value, ["batch", "length"])
+
+
+class _Run:
+  """A model on some features: logits, loss and gradients as NumPy."""
+
+  def __init__(
+    self, features, layers="L2", bindings="", scale=1.0, gradients=False
+  ):
+    with tf.Graph().as_default():
+      model = mtf_testing.small_model(layers, bindings)
+      graph = mtf.Graph()
+      mesh = mtf.Mesh(graph, "mesh")
+      given = {k: _import(mesh, v) for k, v in features.items()}
+      logits, loss = model.call_simple(
+        inputs=given["inputs"],
+        targets=given["targets"],
+        compute_loss=True,
+        mode=tf.estimator.ModeKeys.TRAIN,
+        variable_dtype=FLOAT32,
+        encoder_sequence_id=given.get("inputs_segmentation"),
+        decoder_sequence_id=given.get("targets_segmentation"),
+        encoder_position=given.get("inputs_position"),
+        decoder_position=given.get("targets_position"),
+      )
+      variables = graph.trainable_variables if gradients else []
+      gradients = mtf.gradients([loss], [v.outputs[0] for v in variables])
+      lowering = mtf_testing.lower(graph, mesh)
+      fetches = {
+        "logits": lowering.export_to_tf_tensor(logits),
+        "loss": lowering.export_to_tf_tensor(loss),
+        "gradients": {
+          v.name: lowering.export_to_tf_tensor(g)
+          for v, g in zip(variables, gradients, strict=True)
+        },
+      }
+      with mtf_testing.session(lowering) as sess:
+        self.weights = mtf_testing.randomize(sess, lowering, scale=scale)
+        result = sess.run(fetches)
+    self.logits = result["logits"]
+    self.loss = result["loss"]
+    self.gradients = result["gradients"]
+
+
+def _example_losses(logits, targets, segments=None):
+  """Sum of cross entropies of each example, in order, in float64."""
+  logits = logits.astype(np.float64)
+  log_z = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))
+  log_z += logits.max(-1)
+  picked = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+  losses = np.where(targets > 0, log_z - picked, 0.0)
+  if segments is None:
+    return losses.sum(-1)
+  return np.array(
+    [
+      losses[b][segments[b] == s].sum()
+      for b in range(len(targets))
+      for s in range(1, segments[b].max() + 1)
+    ]
+  )
+
+
+CASES = [(v, "first_token") for v in projection.VARIANTS]
+CASES.append(("L2", "task_token"))
+
+
+@pytest.mark.parametrize(("variant", "condition_on"), CASES)
+def test_packing_does_not_change_the_loss_of_an_example(variant, condition_on):
+  examples = _examples(4)
+  bindings = f"HyperGrid.condition_on = '{condition_on}'"
+  plain, packed = _unpacked(examples), _packed(examples)
+  gradients = variant in ("L2", "LG")  # between them, every kind of variable
+  a = _Run(plain, variant, bindings, gradients=gradients)
+  b = _Run(packed, variant, bindings, gradients=gradients)
+  want = _example_losses(a.logits, plain["targets"])
+  got = _example_losses(
+    b.logits, packed["targets"], packed["targets_segmentation"]
+  )
+  np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
+  # Same sum of losses, so the same gradients up to the loss denominator.
+  ratio = plain["targets"].size / packed["targets"].size
+  for name, gradient in a.gradients.items():
+    assert np.abs(gradient).max() > 0, f"no gradient reaches {name}"
+    scale = np.abs(gradient).max() * ratio
+    np.testing.assert_allclose(
+      b.gradients[name], gradient * ratio, atol=2e-4 * scale, err_msg=name
+    )
+
+
+def test_recomputed_gradients_are_the_same():
+  features = _packed(_examples(4))
+  recompute = "transformer.LayerStack.recompute_grads = True"
+  a = _Run(features, gradients=True)
+  b = _Run(features, bindings=recompute, gradients=True)
+  np.testing.assert_allclose(a.loss, b.loss, rtol=1e-6)
+  for name, gradient in a.gradients.items():
+    np.testing.assert_allclose(
+      b.gradients[name],
+      gradient,
+      atol=1e-5 * np.abs(gradient).max(),
+      err_msg=name,
+    )
+
+
+def test_padding_never_changes_a_gate():
+  examples = _examples(4)
+  a = _unpacked(examples)
+  wide = {k: np.pad(v, ((0, 0), (0, 5))) for k, v in a.items()}
+  short = _Run(a)
+  long = _Run(wide)
+  np.testing.assert_allclose(
+    _example_losses(long.logits, wide["targets"]),
+    _example_losses(short.logits, a["targets"]),
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.parametrize("layers", ["vanilla", "L2"])
+def test_gated_gelu_and_encoder_only(layers):
+  bindings = "DenseReluDense.activation = ['gelu', 'linear']"
+  run = _Run(_unpacked(_examples(2)), layers, bindings)
+  names = set(run.weights)
+  prefix = "encoder/block_000/layer_001/DenseReluDense/"
+  assert {prefix + "wi_0/kernel", prefix + "wi_1/kernel"} <= names
+  assert any("/hypergrid/" in n for n in names) == (layers == "L2")
+  assert np.isfinite(run.logits).all()
+
+
+def test_two_sigmoid_with_zero_maps_is_the_vanilla_model():
+  features = _unpacked(_examples(4))
+  vanilla = _Run(features, "vanilla")
+  gated = _Run(features, "L2", "HyperGrid.gate = 'two_sigmoid'", scale=0.0)
+  halved = _Run(features, "L2", scale=0.0)
+  np.testing.assert_allclose(gated.logits, vanilla.logits, atol=1e-4)
+  assert np.abs(halved.logits - vanilla.logits).max() > 0.1
+
+
+def _decode(inputs, layers, bindings="", **kwargs):
+  """Token ids that the model decodes, [batch, TARGETS]."""
+  with tf.Graph().as_default():
+    model = mtf_testing.small_model(layers, bindings)
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "mesh")
+    ids = model.decode(
+      _import(mesh, inputs),
+      variable_dtype=FLOAT32,
+      max_decode_length=TARGETS,
+      **kwargs,
+    )
+    ids = mtf.anonymize(ids)
+    lowering = mtf_testing.lower(graph, mesh)
+    ids = lowering.export_to_tf_tensor(ids)
+    with mtf_testing.session(lowering) as sess:
+      mtf_testing.randomize(sess, lowering)
+      return sess.run(ids)
+
+
+@pytest.mark.parametrize(
+  ("layers", "condition_on"), [("vanilla", "first_token"), *CASES]
+)
+def test_greedy_decoding_is_what_teacher_forcing_gives(layers, condition_on):
+  bindings = f"HyperGrid.condition_on = '{condition_on}'"
+  inputs = _unpacked(_examples(16))["inputs"]
+  decoded = _decode(inputs, layers, bindings)
+  assert len({tuple(row) for row in decoded}) > 4  # not one answer for all
+  # The decoded ids as targets: each must be the argmax given those before it.
+  features = {
+    "inputs": inputs,
+    "targets": decoded,
+    # An untrained model also says 0, which must not be taken for padding.
+    "targets_segmentation": np.ones_like(decoded),
+  }
+  forced = _Run(features, layers, bindings)
+  best = forced.logits.argmax(-1)
+  for row, want in zip(decoded, best, strict=True):
+    length = list(row).index(1) + 1 if 1 in row else TARGETS
+    np.testing.assert_array_equal(row[:length], want[:length])
+
+
+def test_beam_search_finds_at_least_the_greedy_score():
+  inputs = _unpacked(_examples(6))["inputs"]
+  scores = []
+  for beam_size in (1, 4):
+    ids = _decode(
+      inputs,
+      "L2",
+      beam_size=beam_size,
+      **({} if beam_size == 1 else {"alpha": 0.0}),
+    )
+    targets = ids.astype(np.int32)
+    for row in targets:  # nothing counts after the end of the sequence
+      if 1 in row:
+        row[list(row).index(1) + 1 :] = 0
+    logits = _Run({"inputs": inputs, "targets": targets}, "L2").logits
+    scores.append(-_example_losses(logits, targets))
+  assert (scores[1] >= scores[0] - 1e-4).mean() > 0.8
+
+
+def _hugging_face_logits(weights, features, gated_gelu):
+  """The same weights in Hugging Face's TF T5.
+
+  Args:
+    weights: {Mesh TensorFlow variable name: value}
+    features: inputs and targets
+    gated_gelu: T5 1.1's feed-forward layer and untied classifier
+
+  Returns:
+    [batch, TARGETS, vocab]
+  """
+  import transformers
+
+  config = transformers.T5Config(
+    vocab_size=mtf_testing.VOCAB_SIZE,
+    d_model=16,
+    d_kv=8,
+    d_ff=32,
+    num_layers=2,
+    num_decoder_layers=2,
+    num_heads=2,
+    relative_attention_num_buckets=32,
+    dropout_rate=0.0,
+    feed_forward_proj="gated-gelu" if gated_gelu else "relu",
+    tie_word_embeddings=not gated_gelu,
+    decoder_start_token_id=0,
+  )
+  model = transformers.TFT5ForConditionalGeneration(config)
+  inputs = tf2.constant(features["inputs"])
+  shifted = np.pad(features["targets"][:, :-1], ((0, 0), (1, 0)))
+  arguments = dict(
+    input_ids=inputs,
+    attention_mask=tf2.cast(inputs > 0, tf2.int32),
+    decoder_input_ids=tf2.constant(shifted),
+    decoder_attention_mask=tf2.cast(features["targets"] > 0, tf2.int32),
+  )
+  model(**arguments)  # makes the variables
+  values = {}
+  for stack in ("encoder", "decoder"):
+    for block in range(2):
+      ours = f"{stack}/block_{block:03d}"
+      theirs = f"{stack}/block_._{block}/layer_._"
+      attentions = [("SelfAttention", 0)]
+      if stack == "decoder":
+        attentions.append(("EncDecAttention", 1))
+      feed_forward = len(attentions)
+      for kind, at in attentions:
+        for letter in "qkvo":
+          values[f"{theirs}{at}/{kind}/{letter}/kernel"] = weights[
+            f"{ours}/layer_{at:03d}/{kind}/{letter}"
+          ]
+        if block == 0 and kind == "SelfAttention":
+          values[f"{theirs}{at}/{kind}/relative_attention_bias/embeddings"] = (
+            weights[f"{ours}/layer_{at:03d}/{kind}/relative_attention_bias"].T
+          )
+      for kernel in ("wi_0", "wi_1", "wo") if gated_gelu else ("wi", "wo"):
+        values[f"{theirs}{feed_forward}/DenseReluDense/{kernel}/kernel"] = (
+          weights[
+            f"{ours}/layer_{feed_forward:03d}/DenseReluDense/{kernel}/kernel"
+          ]
+        )
+      for at in range(feed_forward + 1):
+        values[f"{theirs}{at}/layer_norm/weight"] = weights[
+          f"{ours}/layer_{at:03d}/rms_norm/scale"
+        ]
+    values[f"{stack}/final_layer_norm/weight"] = weights[
+      f"{stack}/rms_norm/scale"
+    ]
+  values["shared/embeddings"] = weights["shared/embedding"]
+  if gated_gelu:
+    values["lm_head/kernel"] = weights["decoder/logits/kernel"]
+  unset = []
+  for variable in model.weights:
+    name = variable.name.split(":")[0]
+    match = [
+      k
+      for k in values
+      if name.endswith("/" + k)
+      or name.endswith(k.replace("/embeddings", "/weight"))
+    ]
+    if len(match) != 1:
+      unset.append(name)
+      continue
+    variable.assign(values[match[0]].reshape(variable.shape))
+  assert not unset, f"no value for {unset}"
+  return model(**arguments).logits.numpy()
+
+
+@pytest.mark.parametrize("gated_gelu", [False, True])
+def test_vanilla_is_hugging_faces_t5(gated_gelu):
+  bindings = (
+    "DenseReluDense.activation = ['gelu', 'linear']\n"
+    "Unitransformer.shared_embedding_and_softmax_weights = False\n"
+    if gated_gelu
+    else ""
+  )
+  features = _unpacked(_examples(4))
+  run = _Run(features, "vanilla", bindings)
+  want = _hugging_face_logits(run.weights, features, gated_gelu)
+  real = features["targets"] > 0
+  np.testing.assert_allclose(run.logits[real], want[real], atol=2e-4)

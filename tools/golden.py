@@ -1,0 +1,110 @@
+r"""Names and shapes of the variables of every model size and variant, as JSON.
+
+  python -m tools.golden --output_dir=tests/golden
+
+One file a size: `vanilla` lists all variables, each variant only what it adds.
+No weights are allocated. The tests build the same and compare, so a change that
+would break checkpoints fails with the difference; writing the files anew is a
+decision to break them.
+"""
+
+import json
+import os
+
+import gin
+from absl import flags
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import checkpoints, console, errors, main as hypergrid_main
+from tools import compare
+
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the files go.")
+
+VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
+SIZES = (
+  "tiny",
+  "small",
+  "base",
+  "large",
+  "3B",
+  "11B",
+  "t5_1_1_small",
+  "t5_1_1_base",
+  "t5_1_1_large",
+  "t5_1_1_xl",
+  "t5_1_1_xxl",
+)
+VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
+
+
+def shapes_of(*gin_files: str) -> dict[str, list[int]]:
+  """Variables of the model that some gin files describe.
+
+  Args:
+    *gin_files: as given to --gin_file.
+
+  Returns:
+    {name: shape}, sorted by name
+  """
+  hypergrid_main.add_gin_search_paths()
+  with gin.unlock_config():
+    gin.clear_config()
+    utils_defaults = os.path.join(
+      os.path.dirname(utils.__file__), "gin", "defaults.gin"
+    )
+    gin.parse_config_files_and_bindings([utils_defaults, *gin_files], [])
+  try:
+    model = utils.build_model(
+      model_type="bitransformer",
+      input_vocab_size=VOCAB_SIZE,
+      output_vocab_size=VOCAB_SIZE,
+    )
+    shapes = checkpoints.variable_shapes(model)
+  finally:
+    with gin.unlock_config():
+      gin.clear_config()
+  return {name: list(shapes[name]) for name in sorted(shapes)}
+
+
+def of_size(size: str) -> dict[str, dict[str, list[int]]]:
+  """What the golden file of one size holds.
+
+  Args:
+    size: one of SIZES.
+
+  Returns:
+    {"vanilla": {name: shape}, "L2": {what it adds: shape}, …}
+  """
+  model = f"models/{size}.gin"
+  vanilla = shapes_of(model, "hypergrid/vanilla.gin")
+  golden = {"vanilla": vanilla}
+  for variant in VARIANTS:
+    shapes = shapes_of(model, f"hypergrid/{variant}.gin")
+    lost = [n for n in vanilla if shapes.get(n) != vanilla[n]]
+    if lost:
+      raise AssertionError(f"{size} {variant} lost or changed {lost}")
+    golden[variant] = {n: s for n, s in shapes.items() if n not in vanilla}
+  return golden
+
+
+def main(argv) -> None:
+  """Writes the files.
+
+  Args:
+    argv: unused.
+  """
+  del argv
+  if not _OUTPUT_DIR.value:
+    raise errors.UserError("--output_dir is needed: where the files go.")
+  for size in SIZES:
+    lines = []
+    for key, shapes in of_size(size).items():
+      body = ",\n".join(f"  {json.dumps(n)}: {s}" for n, s in shapes.items())
+      lines.append(f"{json.dumps(key)}: {{\n{body}\n}}")
+    path = os.path.join(_OUTPUT_DIR.value, f"{size}.json")
+    compare.write(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    console.say(f"wrote {path}")
+
+
+if __name__ == "__main__":
+  console.run(main)
