@@ -9,11 +9,14 @@ than a loud one.
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 import types
 import warnings
+
+import gin
 
 
 def mend() -> None:
@@ -60,11 +63,20 @@ def _mend_tensor_conversion_registry() -> None:
   name = "register_tensor_conversion_function"
   if not hasattr(ops, name):
     setattr(ops, name, getattr(tensor_conversion_registry, name))
-  # A failed `import mesh_tensorflow` leaves its submodules behind, the package
-  # itself is gone: the leftovers would be picked up half initialised.
-  if "mesh_tensorflow" not in sys.modules:
-    for module in [m for m in sys.modules if m.startswith("mesh_tensorflow.")]:
+  # A failed `import mesh_tensorflow` leaves submodules behind, half
+  # initialised, and what they registered with gin. They are imported anew, and
+  # gin is told that registering them again is meant.
+  leftovers = [
+    m for m in sys.modules if m.startswith(("mesh_tensorflow.", "t5.models."))
+  ]
+  if "mesh_tensorflow" not in sys.modules and leftovers:
+    for module in leftovers:
       del sys.modules[module]
+    gin.enter_interactive_mode()
+    try:
+      importlib.import_module("mesh_tensorflow.ops")
+    finally:
+      gin.exit_interactive_mode()
 
 
 class _NeedsTorch:
@@ -207,7 +219,8 @@ def is_prepared(tfds_name: str, data_dir=None) -> bool:
 
 
 @contextlib.contextmanager
-def _without_cloud_bucket():
+def without_cloud_bucket():
+  """Within this context TFDS does not look into gs://tfds-data."""
   from tensorflow_datasets.core.utils import (
     gcs_utils,
   )
@@ -242,7 +255,7 @@ def _mend_tfds_reads_from_disk() -> None:
       name, data_dir = self.get_split_params(split)
       if not (name and is_prepared(name, data_dir)):
         return _original(self, split, *args, **kwargs)
-      with _without_cloud_bucket():
+      with without_cloud_bucket():
         return _original(self, split, *args, **kwargs)
 
     setattr(cls, method, call)

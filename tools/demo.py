@@ -53,7 +53,7 @@ def train_and_evaluate(model: str, model_dir: str, steps: int) -> None:
   shutil.rmtree(model_dir, ignore_errors=True)
   config = (
     f"--model_dir={model_dir}",
-    "--gin_file=models/tiny.gin",
+    "--gin_file=models/micro.gin",
     f"--gin_file=hypergrid/{model}.gin",
     "--gin_file=experiments/embedded.gin",
   )

@@ -15,13 +15,15 @@ import gin
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, console, errors, main as hypergrid_main
+from hypergrid_mtf import checkpoints, console, errors
+from hypergrid_mtf import main as hypergrid_main
 from tools import compare
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the files go.")
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 SIZES = (
+  "micro",
   "tiny",
   "small",
   "base",

@@ -208,7 +208,7 @@ def _write(item: Prepared, stage: str) -> str:
   logging.set_verbosity(logging.ERROR)
   try:
     with (
-      compat._without_cloud_bucket(),  # pylint: disable=protected-access
+      compat.without_cloud_bucket(),  # pylint: disable=protected-access
       contextlib.redirect_stdout(io.StringIO()),
       tqdm.tqdm(
         desc=dataset.name,

@@ -37,8 +37,7 @@ def run(tmp_path):
     for name in ("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"):
       flags.FLAGS[name].unparse()
     flags.FLAGS(["main", f"--model_dir={model_dir}", *arguments])
-    with gin.unlock_config():
-      gin.clear_config()
+    gin.clear_config()
     with (
       mock.patch.object(tf, "disable_v2_behavior"),
       mock.patch.object(utils, "run", reached),
@@ -46,8 +45,7 @@ def run(tmp_path):
       main.main(["main"])
 
   yield call
-  with gin.unlock_config():
-    gin.clear_config()
+  gin.clear_config()
   import seqio
 
   seqio.set_tfds_data_dir_override(None)

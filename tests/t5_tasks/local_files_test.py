@@ -33,7 +33,7 @@ def _builder(benchmark, config, data_dir):
     "glue": tfds_glue.Glue,
     "super_glue": tfds_super_glue.SuperGlue,
   }[benchmark]
-  with compat._without_cloud_bucket():
+  with compat.without_cloud_bucket():
     return cls(
       config=config,
       version=local_files.VERSIONS[benchmark],

@@ -64,7 +64,7 @@ def _place(example):
 def test_tfds_reads_what_was_written(name, downloads, tfds_dir):
   benchmark, config = name.split("/")
   version = local_files.VERSIONS[benchmark]
-  with compat._without_cloud_bucket():
+  with compat.without_cloud_bucket():
     builder = tfds.builder(f"{name}:{version}", data_dir=str(tfds_dir))
     official = {
       "glue": tfds.text.glue.Glue,
