@@ -105,9 +105,11 @@ def _check(mode: str) -> None:
   vocabularies = importlib.import_module(f"{_TASKS}.vocabularies")
   task_tokens = importlib.import_module(f"{_TASKS}.task_tokens")
   if FLAGS.vocabulary:
-    vocabularies.use_vocabulary(name=FLAGS.vocabulary)
-  else:
-    vocabularies.use_vocabulary()
+    # Bound, not passed, so that it is part of the saved configuration.
+    path = FLAGS.vocabulary
+    path = os.path.abspath(path) if os.path.exists(path) else path
+    gin.bind_parameter(f"{_TASKS}.vocabularies.use_vocabulary.name", path)
+  vocabularies.use_vocabulary()
   tasks.define_mixture()
   name = _mixture_name(mode)
   if not name:

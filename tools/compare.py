@@ -17,13 +17,7 @@ from t5.evaluation import eval_utils
 
 from hypergrid_mtf import console, errors
 
-_RUNS = flags.DEFINE_list(
-  "runs", None, "Runs to compare, each NAME=MODEL_DIR, separated by commas."
-)
-_SPLIT = flags.DEFINE_string("split", "validation", "The split evaluated on.")
-_OUTPUT = flags.DEFINE_string(
-  "output", None, "Also write the table to this Markdown file."
-)
+FLAGS = flags.FLAGS
 
 PARAMETERS = ("parameters", "total")
 EMBEDDING_FREE = ("parameters", "beside the embedding")
@@ -171,18 +165,30 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  runs = dict(r.split("=", 1) for r in _RUNS.value or [] if "=" in r)
-  if not runs or len(runs) != len(_RUNS.value):
+  runs = dict(r.split("=", 1) for r in FLAGS.runs or [] if "=" in r)
+  if not runs or len(runs) != len(FLAGS.runs):
     raise errors.UserError(
-      f"--runs={','.join(_RUNS.value or [])} names no runs: give "
+      f"--runs={','.join(FLAGS.runs or [])} names no runs: give "
       "NAME=MODEL_DIR, separated by commas, each name once."
     )
-  frame = table(runs, _SPLIT.value)
+  frame = table(runs, FLAGS.split)
   console.say(to_text(frame).to_string(index=False))
-  if _OUTPUT.value:
-    write(_OUTPUT.value, to_markdown(frame) + "\n")
-    console.say(f"wrote {_OUTPUT.value}")
+  if FLAGS.output:
+    write(FLAGS.output, to_markdown(frame) + "\n")
+    console.say(f"wrote {FLAGS.output}")
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_list(
+    "runs", None, "Runs to compare, each NAME=MODEL_DIR, separated by commas."
+  )
+  flags.DEFINE_string("split", "validation", "The split evaluated on.")
+  flags.DEFINE_string(
+    "output", None, "Also write the table to this Markdown file."
+  )
 
 
 if __name__ == "__main__":
+  define_flags()
   console.run(main)

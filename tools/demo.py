@@ -19,8 +19,7 @@ from absl import flags
 from hypergrid_mtf import console, errors
 from tools import compare
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
-_STEPS = flags.DEFINE_integer("steps", 800, "Training steps of each model.")
+FLAGS = flags.FLAGS
 
 MODELS = ("vanilla", "L2")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -74,20 +73,16 @@ def main(argv) -> None:
   """
   del argv
   start = time.time()
-  root = _OUTPUT_DIR.value
-  if _STEPS.value < 1:
-    raise errors.UserError(
-      f"--steps={_STEPS.value} is no training: give 1 or more."
-    )
+  root = FLAGS.output_dir
   runs = {model: os.path.join(root, model) for model in MODELS}
   for model, model_dir in runs.items():
-    train_and_evaluate(model, model_dir, _STEPS.value)
+    train_and_evaluate(model, model_dir, FLAGS.steps)
   picture = os.path.join(root, "gates.png")
   _run("tools.gates", f"--model_dir={runs['L2']}", f"--output={picture}")
   frame = compare.table(runs)
   text = (
     f"Exact match (%) on the validation set of each embedded task, after "
-    f"{_STEPS.value} steps.\n\n{compare.to_markdown(frame)}\n\n"
+    f"{FLAGS.steps} steps.\n\n{compare.to_markdown(frame)}\n\n"
     "One seed is a demonstration, and no evidence: the spread between seeds is "
     "larger than\nmost differences between the models.\n"
   )
@@ -98,4 +93,8 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
+  flags.DEFINE_integer(
+    "steps", 1000, "Training steps of each model.", lower_bound=1
+  )
   console.run(main)

@@ -23,19 +23,12 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 from absl import flags  # noqa: E402
 from mesh_tensorflow.transformer import utils  # noqa: E402
+from t5.models import mesh_transformer_main  # noqa: E402, F401  (its flags)
 
 import t5_tasks  # noqa: E402
 from hypergrid_mtf import console, errors, preflight  # noqa: E402
 
-_MODEL_DIR = flags.DEFINE_string(
-  "model_dir", None, "A trained HyperGrid model."
-)
-_OUTPUT = flags.DEFINE_string("output", "gates.png", "The picture to write.")
-_EXAMPLES = flags.DEFINE_integer("examples", 32, "Examples a task.")
-_SPLIT = flags.DEFINE_string("split", "validation", "The split to read.")
-_DATA = flags.DEFINE_string(
-  "t5_tfds_data_dir", None, "As in hypergrid_mtf.main."
-)
+FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
 
 def load_config(model_dir: str):
@@ -203,22 +196,28 @@ def main(argv) -> None:
   """
   del argv
   tf.disable_v2_behavior()
-  if not _MODEL_DIR.value:
-    raise errors.UserError("--model_dir is needed: a trained HyperGrid model.")
-  if _DATA.value:
-    seqio.set_tfds_data_dir_override(_DATA.value)
-  gates = task_gates(_MODEL_DIR.value, _EXAMPLES.value, _SPLIT.value)
-  folder = os.path.dirname(os.path.abspath(_OUTPUT.value))
+  if FLAGS.t5_tfds_data_dir:
+    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
+  gates = task_gates(FLAGS.model_dir, FLAGS.examples, FLAGS.split)
+  folder = os.path.dirname(os.path.abspath(FLAGS.output))
   os.makedirs(folder, exist_ok=True)
-  draw(gates, _OUTPUT.value)
-  numbers = os.path.splitext(_OUTPUT.value)[0] + ".npz"
+  draw(gates, FLAGS.output)
+  numbers = os.path.splitext(FLAGS.output)[0] + ".npz"
   with open(numbers + ".part", "wb") as f:
     np.savez_compressed(
       f, **{f"{t}/{n}": g for t, by in gates.items() for n, g in by.items()}
     )
   os.replace(numbers + ".part", numbers)
-  console.say(f"wrote {_OUTPUT.value} and {numbers}")
+  console.say(f"wrote {FLAGS.output} and {numbers}")
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_string("output", "gates.png", "The picture to write.")
+  flags.DEFINE_integer("examples", 32, "Examples a task.", lower_bound=1)
+  flags.DEFINE_string("split", "validation", "The split to read.")
 
 
 if __name__ == "__main__":
+  define_flags()
   console.run(main)

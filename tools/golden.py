@@ -19,7 +19,7 @@ from hypergrid_mtf import checkpoints, console, errors
 from hypergrid_mtf import main as hypergrid_main
 from tools import compare
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the files go.")
+FLAGS = flags.FLAGS
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 SIZES = (
@@ -96,17 +96,19 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  if not _OUTPUT_DIR.value:
+  if not FLAGS.output_dir:
     raise errors.UserError("--output_dir is needed: where the files go.")
-  for size in SIZES:
+  for size in FLAGS.sizes:
     lines = []
     for key, shapes in of_size(size).items():
       body = ",\n".join(f"  {json.dumps(n)}: {s}" for n, s in shapes.items())
       lines.append(f"{json.dumps(key)}: {{\n{body}\n}}")
-    path = os.path.join(_OUTPUT_DIR.value, f"{size}.json")
+    path = os.path.join(FLAGS.output_dir, f"{size}.json")
     compare.write(path, "{\n" + ",\n".join(lines) + "\n}\n")
     console.say(f"wrote {path}")
 
 
 if __name__ == "__main__":
+  flags.DEFINE_string("output_dir", None, "Where the files go.")
+  flags.DEFINE_list("sizes", SIZES, "The sizes to write.")
   console.run(main)

@@ -48,8 +48,6 @@ flags.FLAGS(sys.argv[:1])
 sys.exit(pytest.main(sys.argv[1:]))
 """
 
-flags.DEFINE_bool("list", False, "Name the test files and exit.")
-
 
 def test_files() -> list[str]:
   """Paths of all installed tests, relative to site-packages."""
@@ -152,4 +150,5 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_bool("list", False, "Name the test files and exit.")
   console.run(main)

@@ -1,0 +1,169 @@
+"""Every mode of the command line, one after the other, on a micro model."""
+
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+# One process for all modes: starting TensorFlow takes longer than the runs.
+SCRIPT = """
+import json, sys
+import gin
+from absl import flags
+from hypergrid_mtf import main
+
+folder, modes = sys.argv[1], json.loads(sys.argv[2])
+sys.argv = sys.argv[:1]
+config = [
+  "--gin_file=models/micro.gin",
+  "--gin_file=hypergrid/L2.gin",
+  "--gin_file=experiments/embedded.gin",
+]
+for arguments in modes:
+  gin.clear_config()
+  for name in ("gin_file", "gin_param"):
+    flags.FLAGS[name].unparse()
+  flags.FLAGS(["main", f"--model_dir={folder}/model", *config, *arguments])
+  main.main(["main"])
+"""
+
+INPUTS = ["reverse: abcd", "copy: abcd", "rot: fghij"]
+SHORT = "--gin_param=run.batch_size = ('sequences_per_batch', 4)"
+
+
+def _modes(folder):
+  last = "--gin_param=run.eval_checkpoint_step = -1"
+  infer = [
+    "--gin_file=infer.gin",
+    "--gin_param=infer_checkpoint_step = -1",
+    f"--gin_param=input_filename = '{folder}/inputs'",
+    SHORT,
+  ]
+  return {
+    "train": [
+      "--gin_param=run.train_steps = 4",
+      "--gin_param=run.save_checkpoints_steps = 2",
+    ],
+    # Resumes from step 4, on packed rows.
+    "resume": [
+      "--gin_param=run.train_steps = 6",
+      "--gin_param=mesh_train_dataset_fn.pack = True",
+    ],
+    "eval": [
+      "--gin_file=experiments/local_eval.gin",
+      "--gin_param=mesh_eval_dataset_fn.num_eval_examples = 10",
+    ],
+    "perplexity_eval": [
+      "--gin_file=perplexity_eval.gin",
+      "--gin_param=run.dataset_split = 'validation'",
+      "--gin_param=run.perplexity_eval_steps = 1",
+      "--gin_param=MIXTURE_NAME = 'embedded_copy_v1'",
+      last,
+    ],
+    "infer": [*infer, f"--gin_param=output_filename = '{folder}/outputs'"],
+    "beam": [
+      *infer,
+      "--gin_file=beam_search.gin",
+      f"--gin_param=output_filename = '{folder}/beam'",
+    ],
+    "score": [
+      "--gin_file=score_from_file.gin",
+      f"--gin_param=inputs_filename = '{folder}/inputs'",
+      f"--gin_param=targets_filename = '{folder}/targets'",
+      f"--gin_param=scores_filename = '{folder}/scores'",
+      last,
+      SHORT,
+    ],
+    "export": [
+      "--gin_param=run.mode = 'export_infer'",
+      f"--gin_param=run.export_path = '{folder}/export'",
+      SHORT,
+    ],
+  }
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  (folder / "inputs").write_text("\n".join(INPUTS) + "\n")
+  (folder / "targets").write_text("dcba\nabcd\nghija\n")
+  result = subprocess.run(
+    [
+      sys.executable,
+      "-c",
+      SCRIPT,
+      str(folder),
+      json.dumps(list(_modes(folder).values())),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr[-3000:]
+  return folder, result.stdout.splitlines()
+
+
+def test_training_saves_and_resumes(done):
+  folder, _ = done
+  steps = {
+    int(p.split("-")[-1].split(".")[0])
+    for p in glob.glob(f"{folder}/model/model.ckpt-*.index")
+  }
+  assert {2, 4, 6} <= steps
+  assert (folder / "model" / "operative_config.gin").exists()
+  assert glob.glob(f"{folder}/model/events.out.tfevents.*")
+
+
+def test_evaluation_prints_one_line_a_task_and_metric(done):
+  folder, lines = done
+  metrics = [line.split() for line in lines if line.startswith("step 6 ")]
+  tasks = {m[2] for m in metrics if m[3] == "accuracy"}
+  assert len(tasks) == 8 and all(t.startswith("embedded_") for t in tasks)
+  assert any("neg_log_perplexity" in m for m in metrics)
+  predictions = glob.glob(f"{folder}/model/validation_eval/*_6_predictions")
+  assert len(predictions) == 8
+
+
+@pytest.mark.parametrize("name", ["outputs", "beam"])
+def test_inference_writes_text(done, name):
+  folder, _ = done
+  text = (folder / f"{name}-6").read_text().splitlines()
+  assert len(text) == len(INPUTS)
+  assert not any(line.startswith("b'") for line in text)
+
+
+def test_scoring_writes_one_score_a_target(done):
+  folder, _ = done
+  scores = [float(s) for s in (folder / "scores.scores").read_text().split()]
+  targets = (folder / "scores.targets").read_text().splitlines()
+  lengths = [int(n) for n in (folder / "scores.lengths").read_text().split()]
+  assert len(scores) >= 3 and all(s < 0 for s in scores)
+  assert targets[:3] == ["dcba", "abcd", "ghija"]
+  assert lengths[:3] == [5, 5, 6]  # with the end of the sequence
+
+
+def test_the_saved_model_answers_as_inference_does(done):
+  folder, _ = done
+  (export,) = glob.glob(f"{folder}/export/*")
+  code = (
+    "import sys, json, tensorflow as tf, tensorflow_text\n"
+    "model = tf.saved_model.load(sys.argv[1])\n"
+    "f = model.signatures['serving_default']\n"
+    "out = f(inputs=tf.constant(json.loads(sys.argv[2])))['outputs']\n"
+    "print(json.dumps([o.decode() for o in out.numpy()]))\n"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code, export, json.dumps(INPUTS)],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr[-3000:]
+  got = json.loads(result.stdout.splitlines()[-1])
+  assert got == (folder / "outputs-6").read_text().splitlines()

@@ -1,0 +1,70 @@
+"""The table of runs, from the event files and checkpoints of made-up runs."""
+
+import math
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import errors
+from tools import compare
+
+
+def _run(folder, scores, step=10, sizes=((4, 8),)):
+  """A model_dir as a run leaves it: a checkpoint and eval summaries."""
+  with tf.Graph().as_default(), tf.Session() as sess:
+    tf.get_variable("shared/embedding", [5, 4])
+    tf.get_variable("shared/embedding_slot_v", [5, 4])
+    tf.get_variable("global_step", [], tf.int64)
+    for i, size in enumerate(sizes):
+      tf.get_variable(f"encoder/{i}/kernel", size)
+    sess.run(tf.global_variables_initializer())
+    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=step)
+  with tf.Graph().as_default():
+    writer = tf.summary.FileWriter(str(folder / "validation_eval"))
+    for at, factor in ((step - 5, 0.5), (step, 1.0)):
+      for (task, metric), value in scores.items():
+        summary = tf.Summary()
+        summary.value.add(
+          tag=f"eval/{task}/{metric}", simple_value=value * factor
+        )
+        writer.add_summary(summary, at)
+    writer.close()
+  return str(folder)
+
+
+SCORES = {("a", "accuracy"): 90.0, ("b", "f1"): 80.0, ("b", "accuracy"): 60.0}
+
+
+def test_scores_of_the_last_step_averages_and_parameters(tmp_path):
+  one = _run(tmp_path / "one", SCORES)
+  two = _run(tmp_path / "two", {k: v + 1 for k, v in SCORES.items()})
+  frame = compare.table({"one": one, "two": two})
+  assert frame.at[("b", "f1"), "one"] == 80.0
+  assert frame.at[compare.AVERAGE, "one"] == pytest.approx((90 + 70) / 2)
+  assert frame.at[compare.AVERAGE, "two"] == pytest.approx(81)
+  assert frame.at[compare.PARAMETERS, "one"] == 5 * 4 + 4 * 8
+  assert frame.at[compare.EMBEDDING_FREE, "one"] == 4 * 8
+  assert frame.at[compare.STEP, "one"] == 10
+  text = compare.to_markdown(frame)
+  assert "| 90.00 | 91.00 |" in text and "| 52 | 52 |" in " ".join(text.split())
+
+
+def test_a_missing_metric_is_no_zero(tmp_path):
+  one = _run(tmp_path / "one", SCORES)
+  two = _run(tmp_path / "two", {("a", "accuracy"): 50.0})
+  frame = compare.table({"one": one, "two": two})
+  assert math.isnan(frame.at[("b", "f1"), "two"])
+  assert math.isnan(frame.at[compare.AVERAGE, "two"])
+  assert "| - |" in " ".join(compare.to_markdown(frame).split())
+
+
+def test_different_steps_do_not_compare(tmp_path):
+  one = _run(tmp_path / "one", SCORES)
+  two = _run(tmp_path / "two", SCORES, step=20)
+  with pytest.raises(errors.UserError, match="one at 10, two at 20"):
+    compare.table({"one": one, "two": two})
+
+
+def test_a_run_without_evaluation_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match="holds no evaluation"):
+    compare.table({"one": str(tmp_path)})

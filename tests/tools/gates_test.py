@@ -1,0 +1,90 @@
+"""The picture of the gates, from a checkpoint of random weights."""
+
+import os
+
+import gin
+import numpy as np
+import pytest
+import seqio
+import tensorflow.compat.v1 as tf
+
+import t5_tasks
+from hypergrid_mtf import checkpoints, errors, main, preflight
+from tools import gates
+
+
+def _trained(folder, variant):
+  """A model_dir with a configuration and a checkpoint of random weights."""
+  main.add_gin_search_paths()
+  with gin.unlock_config():
+    gin.clear_config()
+    gin.parse_config_files_and_bindings(
+      [
+        "transformer/gin/defaults.gin",
+        "models/micro.gin",
+        f"hypergrid/{variant}.gin",
+        "experiments/embedded.gin",
+      ],
+      [],
+    )
+    config = gin.config_str()
+  mixture = t5_tasks.mixtures.get_mixture_or_task("embedded_v1")
+  shapes = checkpoints.variable_shapes(preflight.build_model(mixture))
+  with tf.Graph().as_default(), tf.Session() as sess:
+    rng = np.random.default_rng(0)
+    for name, shape in shapes.items():
+      tf.get_variable(
+        name, initializer=rng.normal(size=shape).astype(np.float32)
+      )
+    sess.run(tf.global_variables_initializer())
+    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=1)
+  (folder / "operative_config.gin").write_text(config)
+  return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def gin_defaults(monkeypatch):
+  import mesh_tensorflow
+
+  gin.add_config_file_search_path(os.path.dirname(mesh_tensorflow.__file__))
+  yield
+  with gin.unlock_config():
+    gin.clear_config()
+
+
+@pytest.mark.parametrize(
+  ("variant", "shape"),
+  [("L2", (16, 16)), ("row", (16, 1)), ("GG", (16, 16))],
+)
+def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
+  found = gates.task_gates(_trained(tmp_path, variant), examples=3)
+  tasks = {
+    t.name for t in seqio.get_subtasks(seqio.get_mixture_or_task("embedded_v1"))
+  }
+  assert set(found) == tasks
+  layers = {f"{s}/block_00{i}" for s in ("encoder", "decoder") for i in (0, 1)}
+  first = next(iter(found.values()))
+  for by_layer in found.values():
+    assert set(by_layer) == layers
+    for name, grid in by_layer.items():
+      assert grid.shape == shape
+      assert ((grid >= 0) & (grid <= 1)).all()
+      if variant == "GG":  # no task signal at all
+        np.testing.assert_array_equal(grid, first[name])
+  if variant == "L2":
+    a, b = found["embedded_copy_v1"], found["embedded_sort_v1"]
+    assert np.abs(a["encoder/block_000"] - b["encoder/block_000"]).max() > 0.01
+    path = tmp_path / "gates.png"
+    gates.draw(found, str(path))
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_vanilla_model_has_no_gates(tmp_path):
+  with pytest.raises(errors.UserError, match="vanilla"):
+    gates.task_gates(_trained(tmp_path, "vanilla"))
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match="operative_config"):
+    gates.task_gates(str(tmp_path))
