@@ -110,5 +110,5 @@ def main(argv) -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_string("output_dir", None, "Where the files go.")
-  flags.DEFINE_list("sizes", SIZES, "The sizes to write.")
+  flags.DEFINE_list("sizes", list(SIZES), "The sizes to write.")
   console.run(main)
