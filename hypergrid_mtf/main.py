@@ -20,6 +20,7 @@ import gin
 import mesh_tensorflow.transformer.utils as utils
 import tensorflow.compat.v1 as tf
 from absl import flags
+from absl import logging as absl_logging
 from t5.models import mesh_transformer_main
 
 from hypergrid_mtf import console, errors, preflight, progress
@@ -167,6 +168,7 @@ def main(argv) -> None:
   """
   tf.disable_v2_behavior()
   tf.logging.set_verbosity(tf.logging.INFO)
+  absl_logging.set_verbosity(absl_logging.INFO)
   preflight.check_model_dir(FLAGS.model_dir)
   log = console.log_to(FLAGS.model_dir)
   importlib.import_module(_TASKS)

@@ -6,6 +6,7 @@ while a command of ours runs (`show`), and changes nothing they return.
 
 import contextlib
 import functools
+import logging
 from unittest import mock
 
 import tensorflow.compat.v1 as tf
@@ -34,7 +35,7 @@ def bar(total: int | None, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
     total=total,
     initial=initial,
     desc=what,
-    unit=f" {unit}s",
+    unit=f" {unit}{'es' if unit.endswith('ch') else 's'}",
     file=stream,
     mininterval=0.5 if stream.isatty() else 20.0,
     maxinterval=5.0 if stream.isatty() else 30.0,
@@ -87,44 +88,58 @@ class TrainingBar(tf.train.SessionRunHook):
     self._bar = None
 
 
-class _Evaluation:
-  """What one call of `utils.eval_model` has seen so far."""
+class EvaluationBar(tf.train.SessionRunHook):
+  """Batches done of an Estimator's teacher-forced evaluation."""
 
-  def __init__(self):
-    self.examples = 0
-    self.step = None
+  def __init__(self, name: str | None, steps: int | None):
+    """Creates the hook.
 
-  def wrap(self, dataset: transformer_dataset.EvalDataset):
-    """Counts the examples of a data set and prints its metrics."""
-    dataset = transformer_dataset.EvalDataset(*dataset)
+    Args:
+      name: what is evaluated.
+      steps: batches in all, or None for a whole data set.
+    """
+    self._name = name or "evaluate"
+    self._steps = steps
+    self._bar = None
 
-    def postprocess(*args, **kwargs):
-      self.examples += bool(kwargs.get("is_target"))
-      return dataset.postprocess_fn(*args, **kwargs)
+  def after_create_session(self, session, coord):
+    del session, coord
+    self._bar = bar(self._steps, self._name, "batch")
 
-    def printing(metric_fn):
-      @functools.wraps(metric_fn)
-      def call(targets, predictions):
-        result = metric_fn(targets, predictions)
-        if isinstance(result, dict):
-          for name, value in sorted(result.items()):
-            console.say(
-              f"step {self.step}  {dataset.name}  {name}  {value:.4g}"
-            )
-        return result
+  def after_run(self, run_context, run_values):
+    del run_context, run_values
+    if not self._steps or self._bar.n < self._steps:
+      self._bar.update()
 
-      return call
+  def end(self, session):
+    del session
+    self._bar.close()
 
-    return dataset._replace(
-      postprocess_fn=postprocess,
-      metric_fns=[printing(f) for f in dataset.metric_fns or []],
-    )
+
+class _MetricLines(logging.Handler):
+  """Prints what t5 and Mesh TensorFlow log for each task and metric.
+
+  Both of t5's evaluation loops log it alike, which is the one place where they
+  meet.
+  """
+
+  def emit(self, record):
+    if record.msg == "%s at step %d: %.3f" and len(record.args) == 3:
+      tag, step, value = record.args
+      task, metric = tag.removeprefix("eval/").rsplit("/", 1)
+      print_metric(step, task, metric, value)
+
+
+def print_metric(step: int, task: str, metric: str, value: float) -> None:
+  """Prints the line of one metric of one task."""
+  console.say(f"step {step}  {task}  {metric}  {value:.4g}")
 
 
 @contextlib.contextmanager
 def show():
   """Within this context, training and evaluation of t5 show their progress."""
-  evaluation = _Evaluation()
+  examples = 0  # of the evaluation that is under way
+  metric_lines = _MetricLines()
   estimator_train = tpu_estimator.TPUEstimator.train
   estimator_evaluate = tpu_estimator.TPUEstimator.evaluate
   original_decode = utils.decode
@@ -138,35 +153,46 @@ def show():
     )
 
   @functools.wraps(estimator_evaluate)
-  def evaluate(self, *args, name=None, **kwargs):
-    result = estimator_evaluate(self, *args, name=name, **kwargs)
+  def evaluate(self, input_fn, steps=None, hooks=None, name=None, **kwargs):
+    hooks = [*(hooks or []), EvaluationBar(name, steps)]
+    result = estimator_evaluate(
+      self, input_fn, steps=steps, hooks=hooks, name=name, **kwargs
+    )
     for metric, value in sorted(result.items()):
       if metric != "global_step":
-        console.say(
-          f"step {result['global_step']}  {name}  {metric}  {value:.4g}"
-        )
+        print_metric(result["global_step"], name, metric, value)
     return result
 
   @functools.wraps(original_decode)
   def decode(estimator, input_fn, vocabulary, checkpoint_path=None):
-    if checkpoint_path:
-      evaluation.step = utils.get_step_from_checkpoint_path(checkpoint_path)
     outputs = original_decode(estimator, input_fn, vocabulary, checkpoint_path)
-    with bar(evaluation.examples or None, "decode", "example") as progress:
+    with bar(examples or None, "decode", "example") as progress:
       for output in outputs:
         if not progress.total or progress.n < progress.total:
           progress.update()  # the last batch is padded beyond the total
         yield output
 
+  def count(dataset):
+    """The data set with a postprocessor that counts its targets."""
+    dataset = transformer_dataset.EvalDataset(*dataset)
+
+    def postprocess(*args, **kwargs):
+      nonlocal examples
+      examples += bool(kwargs.get("is_target"))
+      return dataset.postprocess_fn(*args, **kwargs)
+
+    return dataset._replace(postprocess_fn=postprocess)
+
   @functools.wraps(original_eval_model)
   def eval_model(*args, **kwargs):
-    evaluation.examples = 0
+    nonlocal examples
+    examples = 0
     names = original_eval_model.__code__.co_varnames
     kwargs.update(zip(names, args, strict=False))
     eval_dataset_fn = kwargs["eval_dataset_fn"]
     if eval_dataset_fn is not None:
       kwargs["eval_dataset_fn"] = lambda **kw: [
-        evaluation.wrap(d) for d in eval_dataset_fn(**kw)
+        count(d) for d in eval_dataset_fn(**kw)
       ]
     return original_eval_model(**kwargs)
 
@@ -176,4 +202,11 @@ def show():
     mock.patch.object(utils, "decode", decode),
     mock.patch.object(utils, "eval_model", eval_model),
   ):
-    yield
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    for logger in loggers:
+      logger.addHandler(metric_lines)
+    try:
+      yield
+    finally:
+      for logger in loggers:
+        logger.removeHandler(metric_lines)

@@ -307,3 +307,17 @@ def test_a_decoder_alone_is_refused():
     context = mtf_testing.fake_context(mesh, x, x.shape.dims[-1], decoder=True)
     with pytest.raises(errors.UserError, match="bitransformer"):
       conditioning.first_tokens(context, x, "first_token")
+
+
+if __name__ == "__main__":  # python -m tests.hypergrid_mtf.layers_test
+  print("largest absolute error against float64 (largest absolute output)")
+  for of_variant in projection.VARIANTS:
+    for of_decoder in (False, True):
+      cells = []
+      for of_dtype in (mtf_testing.FLOAT32, mtf_testing.BFLOAT16):
+        for of_packed in (False, True):
+          worst, largest = _largest_error(
+            of_variant, of_decoder, of_packed, of_dtype
+          )
+          cells.append(f"{worst:.1e} ({largest:.1f})")
+      print(of_variant, "decoder" if of_decoder else "encoder", *cells)
