@@ -32,12 +32,12 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
     return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 
 
-def _reader_shapes(path: str) -> dict[str, tuple[int, ...]]:
+def _reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
   try:
     reader = tf.train.load_checkpoint(path)
   except (ValueError, tf.errors.OpError) as e:
     raise errors.UserError(
-      f"the checkpoint {path} cannot be read: {e}"
+      f"the checkpoint {path} ({origin}) cannot be read: {errors.sentence(e)}"
     ) from None
   return {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
 
@@ -54,23 +54,25 @@ def check_fits(
     path: the checkpoint's prefix.
     shapes: of the model, from `variable_shapes`.
     origin: where the path came from, for the message (a flag or gin binding).
-    same_model: require every variable of the model to be there and no layers
-      beyond it (resuming, evaluating); False for a warm start, where
-      HyperGrid's own variables are new.
+    same_model: require the model's variables and no others (resuming,
+      evaluating); False for a warm start, where HyperGrid's own may be new and
+      what the model has no use for is left alone.
   """
-  found = _reader_shapes(path)
-  for what, names in (
-    (
-      "another shape",
-      [n for n in shapes if found.get(n, shapes[n]) != shapes[n]],
-    ),
-    ("absent there", [n for n in shapes if n not in found]),
-    (
-      "absent in this model",
-      [n for n in found if n not in shapes and n.endswith("/kernel")],
-    ),
-  ):
-    if not names or (what != "another shape" and not same_model):
+  found = _reader_shapes(path, origin)
+  if same_model:
+    absent = [n for n in shapes if n not in found]
+    # The optimizer's slots are named after their variable.
+    extra = [
+      n
+      for n in found
+      if n not in shapes and "_slot_" not in n and n != "global_step"
+    ]
+  else:
+    absent = [n for n in shapes if n not in found and "/hypergrid/" not in n]
+    extra = []
+  reshaped = [n for n in shapes if found.get(n, shapes[n]) != shapes[n]]
+  for names in (reshaped, absent, extra):
+    if not names:
       continue
     name = names[0]
     there = list(found[name]) if name in found else "absent"

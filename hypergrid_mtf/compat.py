@@ -27,6 +27,7 @@ def mend() -> None:
   _mend_eval_summary_dir()
   _mend_decoded_bytes()
   _mend_scored_bytes()
+  _mend_finetune_arguments()
   _mend_tfds_reads_from_disk()
 
 
@@ -190,6 +191,32 @@ def _mend_scored_bytes() -> None:
     return original(examples, vocabulary)
 
   utils._maybe_add_pretokenized_features = add_pretokenized_features
+
+
+def _mend_finetune_arguments() -> None:
+  """t5's main calls `MtfModel.finetune` with names that it does not have.
+
+  What: `--use_model_api --mode=finetune` passes `steps` and
+  `checkpoint_steps`, the method takes `finetune_steps` and
+  `pretrained_checkpoint_step`. Both are taken.
+  Can go: with a t5 release whose main and MtfModel agree.
+  """
+  from t5.models import mtf_model
+
+  original = mtf_model.MtfModel.finetune
+  if hasattr(original, "__wrapped__"):
+    return
+  renamed = {
+    "steps": "finetune_steps",
+    "checkpoint_steps": "pretrained_checkpoint_step",
+  }
+
+  @functools.wraps(original)
+  def finetune(self, *args, **kwargs):
+    kwargs = {renamed.get(k, k): v for k, v in kwargs.items()}
+    return original(self, *args, **kwargs)
+
+  mtf_model.MtfModel.finetune = finetune
 
 
 def prepared_dir(tfds_name: str, data_dir=None):

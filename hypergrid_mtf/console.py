@@ -24,6 +24,7 @@ class _State:
 
   terminal = None  # text stream, or None while descriptor 2 is untouched
   log_path = None
+  temporary = False  # the log goes away at exit
   upload_to = None  # where a log that cannot be written in place goes at exit
 
 
@@ -45,6 +46,7 @@ def capture() -> None:
   handle, _State.log_path = tempfile.mkstemp(
     prefix="hypergrid_mtf-", suffix=".log"
   )
+  _State.temporary = True
   os.dup2(handle, 2)
   os.close(handle)
   sys.excepthook = _print_traceback
@@ -68,12 +70,18 @@ def log_to(directory: str) -> str:
     _State.upload_to = target
     return target
   sys.stderr.flush()
-  with open(_State.log_path, "rb") as before, open(target, "ab") as log:
-    shutil.copyfileobj(before, log)
-    log.flush()
-    os.dup2(log.fileno(), 2)
+  try:
+    with open(_State.log_path, "rb") as before, open(target, "ab") as log:
+      shutil.copyfileobj(before, log)
+      log.flush()
+      os.dup2(log.fileno(), 2)
+  except OSError as e:
+    raise errors.UserError(
+      f"the log {target} cannot be written ({e.strerror}): give another folder."
+    ) from None
   os.unlink(_State.log_path)
   _State.log_path = target
+  _State.temporary = False
   return target
 
 
@@ -104,7 +112,7 @@ def run(main, argv=None) -> None:
     try:
       return flags.FLAGS(args)
     except flags.Error as e:
-      _exit_with(" ".join(str(e).split()))
+      _exit_with(errors.sentence(e))
 
   def call(args):
     if args[1:]:
@@ -115,7 +123,7 @@ def run(main, argv=None) -> None:
     try:
       status = main(args)
     except errors.UserError as e:
-      _exit_with(" ".join(str(e).split()))
+      _exit_with(errors.sentence(e))
     except KeyboardInterrupt:
       terminal().write("\ninterrupted\n")
       sys.exit(130)
@@ -136,6 +144,7 @@ def _print_traceback(kind, value, trace) -> None:
   lines = "".join(traceback.format_exception(kind, value, trace))
   sys.stderr.write(lines)
   if _State.terminal is not None:
+    _State.temporary = False  # a log that is named must be there
     _State.terminal.write(lines)
     _State.terminal.write(f"the log of the libraries: {_State.log_path}\n")
 
@@ -146,5 +155,5 @@ def _finish() -> None:
     import tensorflow as tf
 
     tf.io.gfile.copy(_State.log_path, _State.upload_to, overwrite=True)
-  if os.path.dirname(_State.log_path) == tempfile.gettempdir():
+  if _State.temporary:
     os.unlink(_State.log_path)

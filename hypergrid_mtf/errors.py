@@ -8,3 +8,8 @@ class UserError(ValueError):
   what would be right. Command lines print it and exit with status 2
   (`hypergrid_mtf.console.run`); library callers can catch it as a ValueError.
   """
+
+
+def sentence(error: BaseException) -> str:
+  """An error's message on one line, without the call stack that gin appends."""
+  return " ".join(str(error).split("\n  In call to configurable")[0].split())

@@ -86,6 +86,12 @@ class HyperGrid(transformer_layers.DenseReluDense):
     _check_choice("gate", gate, tuple(projection.GATES))
     _check_choice("condition_on", condition_on, conditioning.CONDITION_ON)
     _check_choice("gated_kernel", gated_kernel, GATED_KERNELS)
+    self._check_activation()
+    if not isinstance(zero_init, bool | None):
+      raise errors.UserError(
+        f"HyperGrid.zero_init = {zero_init!r} is no truth value: give True, "
+        "False or None."
+      )
     self.variant = variant
     self.gate = gate
     self.condition_on = condition_on
@@ -96,6 +102,17 @@ class HyperGrid(transformer_layers.DenseReluDense):
     # A side that the variant leaves out is one cell wide.
     self.grid_rows = mtf.Dimension("grid_rows", grid_rows if row_kind else 1)
     self.grid_cols = mtf.Dimension("grid_cols", grid_cols if col_kind else 1)
+
+  def _check_activation(self):
+    activations = self.activation
+    if not isinstance(activations, list | tuple):
+      activations = [activations]
+    for name in activations:
+      if isinstance(name, str) and name != "linear" and not hasattr(mtf, name):
+        raise errors.UserError(
+          f"DenseReluDense.activation = {name!r} is unknown: give the name of "
+          "a function of mesh_tensorflow, such as 'relu', or 'linear'."
+        )
 
   def check(self, model_dim: mtf.Dimension) -> None:
     """Raises UserError if the grid does not fit a model of this width.

@@ -23,7 +23,14 @@ from absl import flags
 from absl import logging as absl_logging
 from t5.models import mesh_transformer_main
 
-from hypergrid_mtf import console, errors, preflight, progress
+from hypergrid_mtf import (
+  console,
+  errors,
+  preflight,
+  progress,
+  projection,
+  request,
+)
 
 # This file is where the parts meet, so it alone knows the tasks by name.
 _TASKS = "t5_tasks"
@@ -41,6 +48,20 @@ flags.DEFINE_string(
 )
 
 FLAGS = flags.FLAGS
+
+# What --help shows first; the rest is under --helpfull.
+for _name in (
+  "model_dir",
+  "gin_file",
+  "gin_param",
+  "gin_location_prefix",
+  "module_import",
+  "t5_tfds_data_dir",
+  "tpu",
+  "use_model_api",
+  "mode",
+):
+  flags.declare_key_flag(_name)
 
 
 def add_gin_search_paths() -> None:
@@ -73,7 +94,7 @@ def _parse_gin(original, *args, **kwargs) -> None:
 
 def _bind_local_mesh() -> None:
   """One CPU as the mesh where no TPU is given and no mesh was asked for."""
-  if FLAGS.tpu or preflight.gin_value("tpu_mesh_shape.tpu_topology"):
+  if FLAGS.tpu or request.gin_value("tpu_mesh_shape.tpu_topology"):
     return
   try:
     reference = gin.query_parameter("run.mesh_shape")
@@ -84,77 +105,91 @@ def _bind_local_mesh() -> None:
     gin.bind_parameter("run.mesh_devices", ["cpu:0"])
 
 
-def _mixture_name(mode: str) -> str | None:
+def _request() -> request.Request:
   if FLAGS.use_model_api:
-    return FLAGS.mixture_or_task
-  function = (
-    "mesh_train_dataset_fn" if mode == "train" else "mesh_eval_dataset_fn"
-  )
-  for parameter in (
-    f"{function}.mixture_or_task_name",
-    "mesh_transformer.get_vocabulary.mixture_or_task_name",
-  ):
-    name = preflight.gin_value(parameter)
-    if name:
-      return name
-  return None
+    return request.from_flags(FLAGS)
+  return request.from_gin(FLAGS)
 
 
-def _check(mode: str) -> None:
+def _check(asked: request.Request) -> None:
   """Everything that can be known to fail before a graph is built."""
   tasks = importlib.import_module(f"{_TASKS}.mixtures")
   vocabularies = importlib.import_module(f"{_TASKS}.vocabularies")
   task_tokens = importlib.import_module(f"{_TASKS}.task_tokens")
-  if FLAGS.vocabulary:
+  if FLAGS.vocabulary is not None:
     # Bound, not passed, so that it is part of the saved configuration.
     path = FLAGS.vocabulary
     path = os.path.abspath(path) if os.path.exists(path) else path
     gin.bind_parameter(f"{_TASKS}.vocabularies.use_vocabulary.name", path)
   vocabularies.use_vocabulary()
   tasks.define_mixture()
-  name = _mixture_name(mode)
-  if not name:
+  if not asked.mixture:
     raise errors.UserError(
-      "no mixture or task was given: add a file of experiments/, or "
+      "no mixture or task was given: add a file of experiments/, "
+      "or --gin_file=dataset.gin and "
       "--gin_param=\"MIXTURE_NAME = 'embedded_v1'\"."
     )
-  mixture = tasks.get_mixture_or_task(name)
+  mixture = tasks.get_mixture_or_task(asked.mixture)
   vocabularies.check_vocabulary(mixture)
-  needs_data = mode in ("train", "perplexity_eval", "score_from_dataset")
-  if needs_data or mode in ("eval", "score_eval"):
+  preflight.check_sizes()
+  preflight.check_input_files(asked.input_files)
+  if asked.trains or asked.split:
     preflight.check_data(mixture, FLAGS.t5_tfds_data_dir)
+  if asked.split:
+    preflight.check_split(mixture, asked.split)
   model = preflight.build_model(mixture)
-  preflight.check_checkpoints(model, FLAGS.model_dir, mode)
-  if mode == "train" and preflight.hypergrid_layers(model):
+  preflight.check_checkpoints(model, FLAGS.model_dir, asked)
+  _say_what_is_unusual(asked)
+  local = any(
+    "local" in projection.VARIANTS[layer.variant]
+    for layer, _ in preflight.hypergrid_layers(model)
+  )
+  if asked.trains and local:
     collisions = task_tokens.describe_collisions(mixture)
     if collisions:
       console.say(collisions)
 
 
-_API_MODES = {"finetune": "train", "predict": "infer"}
+def _say_what_is_unusual(asked: request.Request) -> None:
+  """Lines about a run that is not wrong, but may not be what was meant."""
+  latest = preflight.latest_checkpoint(FLAGS.model_dir)
+  if not latest:
+    if asked.waits:
+      console.say(f"waiting for the first checkpoint in {FLAGS.model_dir}")
+    return
+  step = utils.get_step_from_checkpoint_path(latest)
+  if asked.trains and asked.train_steps and step >= asked.train_steps:
+    console.say(
+      f"already at step {step} of {asked.train_steps}: nothing to train"
+    )
+  if asked.step is not None and not tf.train.checkpoint_exists(
+    os.path.join(FLAGS.model_dir, f"model.ckpt-{asked.step}")
+  ):
+    console.say(
+      f"there is no checkpoint at step {asked.step}: t5 takes the nearest"
+    )
 
 
-def _mode() -> str:
-  if FLAGS.use_model_api:
-    return _API_MODES.get(FLAGS.mode, FLAGS.mode)
-  return preflight.gin_value("run.mode", "train")
-
-
-def _results(mode: str) -> str:
+def _results(asked: request.Request) -> str:
   """Where a reader finds what the run made."""
-  if mode.startswith("export"):
-    root = preflight.gin_value("run.export_path") or FLAGS.export_dir
-    exports = [d for d in tf.io.gfile.listdir(root) if d.strip("/").isdigit()]
-    return os.path.join(root, max(exports))
-  if mode == "infer":
-    return preflight.gin_value("decode_from_file.output_filename") or ""
-  if mode.startswith("score_from"):
-    return preflight.gin_value("save_scores.scores_filename") or ""
-  if mode.endswith("eval"):
-    split = preflight.gin_value("run.dataset_split", "train")
-    folder = preflight.gin_value("run.eval_summary_dir")
-    return folder or os.path.join(FLAGS.model_dir, f"{split}_eval")
-  return FLAGS.model_dir
+  if asked.mode.startswith("export"):
+    exports = [
+      d.strip("/")
+      for d in tf.io.gfile.listdir(asked.results)
+      if d.strip("/").isdigit()
+    ]
+    return os.path.join(asked.results, max(exports))
+  if tf.io.gfile.isdir(asked.results):
+    return asked.results
+  # t5 appends the step, or what a file holds, to the name it was given.
+  return ", ".join(sorted(tf.io.gfile.glob(f"{asked.results}*")))
+
+
+def _bind_api_schedule() -> None:
+  """`MtfModel` calls its schedule without the number of steps it needs."""
+  schedule = "learning_rate_schedule_noam.total_train_steps"
+  if request.gin_value(schedule) is None:
+    gin.bind_parameter(schedule, FLAGS.train_steps)
 
 
 def main(argv) -> None:
@@ -172,20 +207,27 @@ def main(argv) -> None:
   preflight.check_model_dir(FLAGS.model_dir)
   log = console.log_to(FLAGS.model_dir)
   importlib.import_module(_TASKS)
+  for path in FLAGS.gin_file or []:
+    if os.path.isdir(path):
+      raise errors.UserError(f"--gin_file={path} is a folder: name a file.")
   for module in FLAGS.module_import or []:
     try:
       importlib.import_module(module)
     except ModuleNotFoundError as e:
       raise errors.UserError(f"--module_import={module}: {e}") from None
   add_gin_search_paths()
+  asked = None
   original_parse = utils.parse_gin_defaults_and_flags
 
   def parse(*args, **kwargs):
     _parse_gin(original_parse, *args, **kwargs)
-    mode = _mode()
+    nonlocal asked
+    asked = _request()
+    if FLAGS.use_model_api and asked.trains:
+      _bind_api_schedule()
     _bind_local_mesh()
-    _check(mode)
-    console.say(f"{mode}: {FLAGS.model_dir} (log: {log})")
+    _check(asked)
+    console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
 
   # t5's main imports the tasks, so the data folder must be known before.
   if FLAGS.t5_tfds_data_dir:
@@ -197,9 +239,16 @@ def main(argv) -> None:
     stack.enter_context(
       mock.patch.object(utils, "parse_gin_defaults_and_flags", parse)
     )
-    mesh_transformer_main.main(argv)
-  mode = _mode()
-  console.say(f"{mode}: done, see {_results(mode)}")
+    try:
+      mesh_transformer_main.main(argv)
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as e:
+      if "RestoreV2" not in str(e):
+        raise
+      raise errors.UserError(
+        f"a checkpoint is damaged: {e.message.splitlines()[0]}; remove it from "
+        "the folder, and from the file `checkpoint` beside it."
+      ) from None
+  console.say(f"{asked.mode}: done, see {_results(asked)}")
 
 
 def console_entry_point() -> None:

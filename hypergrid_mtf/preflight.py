@@ -4,47 +4,21 @@ Each check raises UserError: what is wrong, where it came from, what would be
 right.
 """
 
-import copy
+import ast
 import os
+import re
 import socket
 import tempfile
 
-import gin
 import seqio
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, compat, errors, layers
+from hypergrid_mtf import checkpoints, compat, errors, layers, request
 
-# Modes of utils.run that read a checkpoint of model_dir at once.
-_READS_CHECKPOINT = (
-  "eval",
-  "score_eval",
-  "perplexity_eval",
-  "infer",
-  "score_from_strings",
-  "score_from_dataset",
-  "export",
-  "export_infer",
-  "export_score",
-)
-
-
-def gin_value(parameter: str, default=None):
-  """The value gin will pass, with macros resolved.
-
-  Args:
-    parameter: e.g. "run.mode".
-    default: for a parameter that is not bound.
-
-  Returns:
-    the value
-  """
-  try:
-    # Copying a reference evaluates it, which is how gin itself passes it on.
-    return copy.deepcopy(gin.query_parameter(parameter))
-  except ValueError:
-    return default
+# Hyperparameters that change what a trained HyperGrid computes and leave no
+# trace in the shapes of its variables.
+_UNSEEN_IN_SHAPES = ("gate", "condition_on", "gated_kernel")
 
 
 def check_model_dir(model_dir: str) -> None:
@@ -53,6 +27,10 @@ def check_model_dir(model_dir: str) -> None:
   Args:
     model_dir: from --model_dir; cloud folders are not probed.
   """
+  if not model_dir:
+    raise errors.UserError(
+      "--model_dir= is empty: give the folder where the run is kept."
+    )
   if "://" in model_dir:
     return
   try:
@@ -64,6 +42,72 @@ def check_model_dir(model_dir: str) -> None:
       f"--model_dir={model_dir} cannot be written ({e.strerror}): give a "
       "folder that you own."
     ) from None
+
+
+def check_output(path: str, flag: str = "--output") -> None:
+  """Makes the folder of an output file and checks that it can be written.
+
+  Args:
+    path: of the file that a program will write.
+    flag: where the path came from.
+  """
+  folder = os.path.dirname(os.path.abspath(path))
+  try:
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as e:
+    raise errors.UserError(
+      f"{flag}={path} cannot be written ({e.strerror}): give a path in a "
+      "folder that you own."
+    ) from None
+
+
+def check_input_files(files) -> None:
+  """Checks that files a run reads are there.
+
+  Args:
+    files: (where it was given, path) pairs.
+  """
+  for where, path in files:
+    if not path or not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+      raise errors.UserError(
+        f"{where} = {path!r} is no file: give a text file, one example a line."
+      )
+
+
+def check_sizes() -> None:
+  """Checks the bindings that the size of a run is computed from."""
+  batch_size = request.gin_value("run.batch_size", 1)
+  methods = [
+    f"{what}_per_{share}"
+    for what in ("sequences", "tokens")
+    for share in ("batch", "replica")
+  ]
+  by_method = (
+    isinstance(batch_size, list | tuple)
+    and len(batch_size) == 2
+    and batch_size[0] in methods
+    and isinstance(batch_size[1], int)
+  )
+  if not (by_method or isinstance(batch_size, int)):
+    raise errors.UserError(
+      f"run.batch_size = {batch_size!r} is no batch size: give an integer, "
+      f"or a pair such as ('tokens_per_batch', 4096) with one of {methods}."
+    )
+  lengths = request.gin_value("run.sequence_length")
+  if lengths is not None and not (
+    isinstance(lengths, int)
+    or (
+      isinstance(lengths, dict)
+      and all(isinstance(n, int) and n > 0 for n in lengths.values())
+    )
+  ):
+    raise errors.UserError(
+      f"run.sequence_length = {lengths!r} is no length: give an integer, or "
+      '{"inputs": 512, "targets": 128}.'
+    )
+  request.gin_value("run.train_steps")  # an undefined macro is refused here
 
 
 def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
@@ -106,6 +150,22 @@ def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
     )
 
 
+def check_split(mixture_or_task, split: str) -> None:
+  """Checks that some task of the mixture has the split.
+
+  Args:
+    mixture_or_task: a seqio Mixture or Task whose data is on disk.
+    split: run.dataset_split or --eval_split.
+  """
+  found = {s for t in seqio.get_subtasks(mixture_or_task) for s in t.splits}
+  if split not in found:
+    raise errors.UserError(
+      f"no task of {mixture_or_task.name} has a split {split!r} "
+      "(run.dataset_split, or --eval_split): there are "
+      f"{', '.join(sorted(found))}."
+    )
+
+
 def _online() -> bool:
   try:
     socket.create_connection(("storage.googleapis.com", 443), 5).close()
@@ -126,48 +186,81 @@ def build_model(mixture_or_task):
   features = mixture_or_task.output_features
   targets = features["targets"].vocabulary.vocab_size
   inputs = features.get("inputs", features["targets"]).vocabulary.vocab_size
-  model = utils.build_model(
-    model_type=gin_value("run.model_type", "bitransformer"),
-    input_vocab_size=inputs,
-    output_vocab_size=targets,
-  )
-  for layer, model_dim in hypergrid_layers(model):
-    layer.check(model_dim)
+  model_type = request.gin_value("run.model_type", "bitransformer")
+  try:
+    model = utils.build_model(
+      model_type=model_type,
+      input_vocab_size=inputs,
+      output_vocab_size=targets,
+    )
+    gated = hypergrid_layers(model)
+    for layer, model_dim in gated:
+      layer.check(model_dim)
+  except errors.UserError:
+    raise
+  except (TypeError, ValueError, AttributeError) as e:
+    raise errors.UserError(
+      f"the gin bindings describe no model of run.model_type = {model_type!r}: "
+      f"{errors.sentence(e)}"
+    ) from None
+  if gated and getattr(model, "autoregressive", False):
+    raise errors.UserError(
+      "HyperGrid takes its conditioning vector from an encoder, and "
+      f"run.model_type = {model_type!r} is a decoder alone: use "
+      '"bitransformer".'
+    )
   return model
 
 
 def hypergrid_layers(model) -> list:
   """The HyperGrid layers of a model, as (layer, d_model dimension) pairs."""
-  stacks = [
-    getattr(model, s) for s in ("encoder", "decoder") if hasattr(model, s)
-  ]
+  if hasattr(model, "student"):
+    model = model.student
+  names = ("encoder", "decoder")
+  stacks = [getattr(model, n) for n in names if hasattr(model, n)] or [model]
   return [
     (layer, stack.model_dim)
-    for stack in stacks or [model]
+    for stack in stacks
     for layer in getattr(stack.layer_stack, "layers", [])
     if isinstance(layer, layers.HyperGrid)
   ]
 
 
-def check_checkpoints(model, model_dir: str, mode: str) -> None:
-  """Checks that the checkpoints this run reads are there and fit the model.
+def latest_checkpoint(model_dir: str) -> str | None:
+  """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
+
+  TensorFlow takes a `checkpoint` file that it cannot follow for none at all, and
+  training would begin anew over what was saved.
+  """
+  index = os.path.join(model_dir, "checkpoint")
+  try:
+    latest = tf.train.latest_checkpoint(model_dir)
+  except (ValueError, tf.errors.OpError):
+    latest = None
+  if latest is None and tf.io.gfile.exists(index):
+    raise errors.UserError(
+      f"{index} is damaged or names a checkpoint that is gone: let its first "
+      "line name one that is there, or remove it to begin anew."
+    )
+  return latest
+
+
+def check_checkpoints(model, model_dir: str, asked: request.Request) -> None:
+  """Checks that the checkpoints a run reads are there and fit the model.
 
   Args:
     model: from `build_model`.
     model_dir: from --model_dir.
-    mode: run.mode.
+    asked: the run.
   """
-  latest = tf.train.latest_checkpoint(model_dir)
-  waits = mode in ("eval", "score_eval", "perplexity_eval") and (
-    gin_value("run.eval_checkpoint_step") is None
-  )
-  if mode in _READS_CHECKPOINT and latest is None and not waits:
+  latest = latest_checkpoint(model_dir)
+  if not asked.trains and latest is None and not asked.waits:
     raise errors.UserError(
-      f'run.mode = "{mode}" needs a trained model, and --model_dir={model_dir} '
+      f'mode "{asked.mode}" needs a trained model, and --model_dir={model_dir} '
       "holds no checkpoint: give the folder that a training run wrote."
     )
   init_checkpoint = (
-    gin_value("run.init_checkpoint") if mode == "train" else None
+    request.gin_value("run.init_checkpoint") if asked.trains else None
   )
   if not latest and not init_checkpoint:
     return
@@ -176,7 +269,41 @@ def check_checkpoints(model, model_dir: str, mode: str) -> None:
     checkpoints.check_fits(
       latest, shapes, f"in --model_dir={model_dir}", same_model=True
     )
+    _check_same_function(model, model_dir)
   if init_checkpoint:
-    checkpoints.check_fits(
-      init_checkpoint, shapes, "run.init_checkpoint", same_model=False
-    )
+    if not isinstance(init_checkpoint, str):
+      raise errors.UserError(
+        f"run.init_checkpoint = {init_checkpoint!r} is no path of a checkpoint."
+      )
+    renames = request.gin_value("init_checkpoint_variable_mapping.mapping_fn")
+    if not renames:
+      checkpoints.check_fits(
+        init_checkpoint, shapes, "run.init_checkpoint", same_model=False
+      )
+
+
+def _check_same_function(model, model_dir: str) -> None:
+  """Checks what shapes cannot show against the configuration of the training.
+
+  A gate of another form reads the same variables and computes something else.
+  """
+  path = os.path.join(model_dir, "operative_config.gin")
+  gated = hypergrid_layers(model)
+  if not gated or not tf.io.gfile.exists(path):
+    return
+  with tf.io.gfile.GFile(path) as f:
+    text = f.read()
+  for name in _UNSEEN_IN_SHAPES:
+    trained = {
+      ast.literal_eval(value)
+      for value in re.findall(
+        rf"^(?:\w+/)*HyperGrid\.{name} = (['\"]\w+['\"])$", text, re.M
+      )
+    }
+    now = {getattr(layer, name) for layer, _ in gated}
+    if trained and now != trained:
+      raise errors.UserError(
+        f"HyperGrid.{name} is {', '.join(sorted(now))} here, and the model in "
+        f"--model_dir={model_dir} was trained with "
+        f"{', '.join(sorted(trained))}: give the gin files it was trained with."
+      )

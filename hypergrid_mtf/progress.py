@@ -132,7 +132,9 @@ class _MetricLines(logging.Handler):
 
 def print_metric(step: int, task: str, metric: str, value: float) -> None:
   """Prints the line of one metric of one task."""
-  console.say(f"step {step}  {task}  {metric}  {value:.4g}")
+  with contextlib.suppress(TypeError, ValueError):  # not all are numbers
+    value = f"{value:.4g}"
+  console.say(f"step {step}  {task}  {metric}  {value}")
 
 
 @contextlib.contextmanager

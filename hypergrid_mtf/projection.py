@@ -38,7 +38,12 @@ def check_grid(
     ("grid_rows", rows, fan_in, "fan-in"),
     ("grid_cols", cols, fan_out, "fan-out"),
   ):
-    if not isinstance(cells, int) or cells < 1 or dim.size % cells:
+    if not isinstance(cells, int) or isinstance(cells, bool) or cells < 1:
+      raise errors.UserError(
+        f"HyperGrid.{what} = {cells!r} is no number of cells: give a positive "
+        f"integer that divides {dim.name} = {dim.size}."
+      )
+    if dim.size % cells:
       raise errors.UserError(
         f"HyperGrid.{what} = {cells!r} does not divide the {side} {dim.name} = "
         f"{dim.size} of the gated matrix: choose a positive divisor of "

@@ -51,6 +51,11 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     )
   if extra_ids < 0:
     raise UserError(f"extra_ids is {extra_ids}: it must be 0 or more; T5: 100.")
+  if not isinstance(name, str) or not name:
+    raise UserError(
+      f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is no "
+      "name: give the path of a SentencePiece model, 'bytes' or 't5'."
+    )
   if name == "t5":
     return t5.data.get_default_vocabulary()
   if name == "bytes":

@@ -3,8 +3,9 @@ r"""Compares runs, task by task, from the files that their evaluation wrote.
   python -m tools.compare --runs=vanilla=DIR,L2=DIR --output=table.md
 
 Reads the `eval` summaries of each model_dir at its last evaluated step, never
-the model. Averages follow GLUE: the metrics of a task are averaged first, then
-the tasks.
+the model. Averages are T5's, by the groups of t5.evaluation.eval_utils: the
+metrics of a task first (MNLI's two sets are one task), then the tasks of a
+benchmark; a benchmark that is not whole says how much of it there is.
 """
 
 import os
@@ -15,14 +16,17 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.evaluation import eval_utils
 
-from hypergrid_mtf import console, errors
+from hypergrid_mtf import console, errors, preflight
+from t5_tasks import mixtures
 
 FLAGS = flags.FLAGS
 
 PARAMETERS = ("parameters", "total")
 EMBEDDING_FREE = ("parameters", "beside the embedding")
 STEP = ("step", "")
-AVERAGE = ("average", "of the tasks")
+AVERAGE = "average"
+# Benchmark -> start of its tasks' names, tasks that T5 averages over.
+BENCHMARKS = {"GLUE": ("glue_", 8), "SuperGLUE": ("super_glue_", 8)}
 
 
 def eval_scores(model_dir: str, split: str = "validation"):
@@ -42,7 +46,8 @@ def eval_scores(model_dir: str, split: str = "validation"):
   if not tf.io.gfile.exists(folder):
     raise errors.UserError(
       f"{model_dir} holds no evaluation of the {split} split ({folder} does "
-      "not exist): run hypergrid_mtf.main with --gin_file=eval.gin on it first."
+      "not exist): run hypergrid_mtf.main on it with "
+      "--gin_file=experiments/local_eval.gin first."
     )
   events = eval_utils.get_eval_metric_values(
     eval_utils.parse_events_files(folder)
@@ -83,9 +88,34 @@ def count_parameters(model_dir: str) -> tuple[int, int]:
   return total, total - embedding
 
 
-def average(scores: dict[tuple[str, str], float]) -> float:
-  """Mean over tasks of the mean over a task's metrics."""
-  return pd.Series(scores).groupby(level=0).mean().mean()
+def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
+  """Means over tasks of the mean over a task's metrics.
+
+  Args:
+    scores: {(task, metric): value}
+
+  Returns:
+    {"GLUE, 5 of 8 tasks": value, …}, "of the tasks" for those of no benchmark
+  """
+  groups = {}
+  for (task, metric), value in scores.items():
+    task = mixtures.base_name(task)
+    known = eval_utils.METRIC_NAMES.get(f"{task}/{metric}")
+    benchmark = next(
+      (b for b, (start, _) in BENCHMARKS.items() if task.startswith(start)),
+      None,
+    )
+    tasks = groups.setdefault(benchmark, {})
+    tasks.setdefault(known.group if known else task, []).append(value)
+  result = {}
+  for benchmark, tasks in groups.items():
+    label = "of the tasks"
+    if benchmark:
+      total = BENCHMARKS[benchmark][1]
+      label = f"{benchmark}, {len(tasks)} of {total} tasks"
+    means = [sum(values) / len(values) for values in tasks.values()]
+    result[label] = sum(means) / len(means)
+  return result
 
 
 def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
@@ -112,12 +142,14 @@ def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
       f"{at}."
     )
   frame = pd.DataFrame(columns).sort_index()
-  complete = frame.dropna()
-  averages = {
-    name: average(scores) if len(complete) == len(frame) else float("nan")
-    for name, scores in columns.items()
-  }
-  frame.loc[AVERAGE, :] = pd.Series(averages)
+  whole = {n: s for n, s in columns.items() if len(s) == len(frame)}
+  for label in averages(dict.fromkeys(frame.index, 0.0)):
+    frame.loc[(AVERAGE, label), :] = pd.Series(
+      {
+        n: averages(whole[n])[label] if n in whole else float("nan")
+        for n in runs
+      }
+    )
   sizes = {name: count_parameters(d) for name, d in runs.items()}
   frame.loc[PARAMETERS, :] = pd.Series({n: s[0] for n, s in sizes.items()})
   frame.loc[EMBEDDING_FREE, :] = pd.Series({n: s[1] for n, s in sizes.items()})
@@ -171,6 +203,8 @@ def main(argv) -> None:
       f"--runs={','.join(FLAGS.runs or [])} names no runs: give "
       "NAME=MODEL_DIR, separated by commas, each name once."
     )
+  if FLAGS.output:
+    preflight.check_output(FLAGS.output)
   frame = table(runs, FLAGS.split)
   console.say(to_text(frame).to_string(index=False))
   if FLAGS.output:

@@ -26,7 +26,7 @@ from mesh_tensorflow.transformer import utils  # noqa: E402
 from t5.models import mesh_transformer_main  # noqa: E402, F401  (its flags)
 
 import t5_tasks  # noqa: E402
-from hypergrid_mtf import console, errors, preflight  # noqa: E402
+from hypergrid_mtf import console, errors, preflight, request  # noqa: E402
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
@@ -51,7 +51,7 @@ def load_config(model_dir: str):
     gin.parse_config_file(path, skip_unknown=True)
   t5_tasks.vocabularies.use_vocabulary()
   t5_tasks.mixtures.define_mixture()
-  name = preflight.gin_value("mesh_train_dataset_fn.mixture_or_task_name")
+  name = request.gin_value("mesh_train_dataset_fn.mixture_or_task_name")
   return t5_tasks.mixtures.get_mixture_or_task(name)
 
 
@@ -86,10 +86,10 @@ def task_gates(
     UserError: for a model without HyperGrid layers or without a checkpoint.
   """
   mixture = load_config(model_dir)
-  checkpoint = tf.train.latest_checkpoint(model_dir)
+  checkpoint = preflight.latest_checkpoint(model_dir)
   if checkpoint is None:
     raise errors.UserError(f"--model_dir={model_dir} holds no checkpoint.")
-  length = preflight.gin_value("run.sequence_length")["inputs"]
+  length = request.gin_value("run.sequence_length")["inputs"]
   model = preflight.build_model(mixture)
   named = [
     (f"{stack}/{layer.name.split('/')[0]}", layer)
@@ -196,11 +196,10 @@ def main(argv) -> None:
   """
   del argv
   tf.disable_v2_behavior()
+  preflight.check_output(FLAGS.output)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates(FLAGS.model_dir, FLAGS.examples, FLAGS.split)
-  folder = os.path.dirname(os.path.abspath(FLAGS.output))
-  os.makedirs(folder, exist_ok=True)
   draw(gates, FLAGS.output)
   numbers = os.path.splitext(FLAGS.output)[0] + ".npz"
   with open(numbers + ".part", "wb") as f:

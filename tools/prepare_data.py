@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import io
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -95,7 +96,10 @@ def prepare(
   console.say(f"\nWrote {len(prepared)} data sets to {tfds_dir}")
   if gin_file:
     console.say("To train on everything there, add to the command:")
-    console.say(f"  --gin_file={gin_file} --t5_tfds_data_dir={tfds_dir}")
+    console.say(
+      "  "
+      + shlex.join([f"--gin_file={gin_file}", f"--t5_tfds_data_dir={tfds_dir}"])
+    )
   else:
     console.say(
       "There is nothing to train on, so no gin file; to evaluate, add to the "

@@ -34,7 +34,7 @@ def run(tmp_path):
       raise GraphReached
 
     flags.FLAGS.unparse_flags()
-    for name in ("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"):
+    for name in flags.FLAGS:
       flags.FLAGS[name].unparse()
     flags.FLAGS(["main", f"--model_dir={model_dir}", *arguments])
     gin.clear_config()
@@ -69,6 +69,53 @@ def test_a_good_command_reaches_the_graph(run):
     (["--gin_file=models/tiniest.gin"], ["models/tiniest.gin"]),
     (["--gin_param=MIXTURE_NAME = 'glou'"], ["glou"]),
     (["--vocabulary=/nowhere/sp.model"], ["/nowhere/sp.model"]),
+    (["--vocabulary="], ["vocabulary"]),
+    (["--gin_param=HyperGrid.grid_rows = True"], ["grid_rows", "True"]),
+    (
+      ["--gin_param=HyperGrid.grid_rows = '8'"],
+      ["grid_rows", "'8'", "integer"],
+    ),
+    (["--gin_param=HyperGrid.zero_init = 'no'"], ["zero_init", "'no'"]),
+    (["--gin_param=DenseReluDense.activation = 'rellu'"], ["'rellu'"]),
+    (["--gin_param=d_model = '64'"], ["run.model_type"]),
+    (["--gin_param=run.model_type = 'bitrans'"], ["'bitrans'"]),
+    (
+      [
+        "--gin_param=run.model_type = 'lm'",
+        "--gin_param=transformer.make_layer_stack.layers = [@HyperGrid]",
+      ],
+      ["'lm'", "bitransformer"],
+    ),
+    (["--gin_param=run.mode = 'trian'"], ["'trian'", "'train'"]),
+    (["--gin_param=run.batch_size = 'many'"], ["batch_size", "'many'"]),
+    (["--gin_param=run.train_steps = %STEPS"], ["train_steps", "STEPS"]),
+    (["--gin_param=run.init_checkpoint = 5"], ["init_checkpoint", "5"]),
+    (
+      ["--gin_param=run.init_checkpoint = '/nowhere/model.ckpt-1'"],
+      ["run.init_checkpoint", "/nowhere/model.ckpt-1"],
+    ),
+    (
+      ["--gin_file=infer.gin", "--gin_param=input_filename = '/nowhere/in'"],
+      ["decode_from_file.input_filename", "/nowhere/in"],
+    ),
+    (
+      [
+        "--gin_file=experiments/local_eval.gin",
+        "--gin_param=run.dataset_split = 'vaildation'",
+      ],
+      ["'vaildation'", "validation"],
+    ),
+    (["--gin_file=/"], ["--gin_file=/", "folder"]),
+    (["--mode=train"], ["--use_model_api"]),
+    (["--use_model_api", "--mixture_or_task=embedded_v1"], ["--mode"]),
+    (
+      [
+        "--use_model_api",
+        "--mode=export_predict",
+        "--mixture_or_task=embedded_v1",
+      ],
+      ["export_predict", "checkpoint"],
+    ),
     (["--module_import=no.such.module"], ["no.such.module"]),
     (
       [
@@ -94,6 +141,7 @@ def test_bad_input_is_refused_before_a_graph(run, arguments, words):
   message = " ".join(str(e.value).split())
   for word in words:
     assert word in message, message
+  assert "In call to" not in errors.sentence(e.value)
 
 
 def test_a_data_folder_without_the_data_set_is_refused(run, tmp_path):

@@ -40,8 +40,10 @@ def test_scores_of_the_last_step_averages_and_parameters(tmp_path):
   two = _run(tmp_path / "two", {k: v + 1 for k, v in SCORES.items()})
   frame = compare.table({"one": one, "two": two})
   assert frame.at[("b", "f1"), "one"] == 80.0
-  assert frame.at[compare.AVERAGE, "one"] == pytest.approx((90 + 70) / 2)
-  assert frame.at[compare.AVERAGE, "two"] == pytest.approx(81)
+  assert frame.at[("average", "of the tasks"), "one"] == pytest.approx(
+    (90 + 70) / 2
+  )
+  assert frame.at[("average", "of the tasks"), "two"] == pytest.approx(81)
   assert frame.at[compare.PARAMETERS, "one"] == 5 * 4 + 4 * 8
   assert frame.at[compare.EMBEDDING_FREE, "one"] == 4 * 8
   assert frame.at[compare.STEP, "one"] == 10
@@ -54,7 +56,7 @@ def test_a_missing_metric_is_no_zero(tmp_path):
   two = _run(tmp_path / "two", {("a", "accuracy"): 50.0})
   frame = compare.table({"one": one, "two": two})
   assert math.isnan(frame.at[("b", "f1"), "two"])
-  assert math.isnan(frame.at[compare.AVERAGE, "two"])
+  assert math.isnan(frame.at[("average", "of the tasks"), "two"])
   assert "| - |" in " ".join(compare.to_markdown(frame).split())
 
 
@@ -68,3 +70,19 @@ def test_different_steps_do_not_compare(tmp_path):
 def test_a_run_without_evaluation_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="holds no evaluation"):
     compare.table({"one": str(tmp_path)})
+
+
+def test_averages_are_t5s():
+  scores = {
+    ("glue_mnli_matched_v002", "accuracy"): 80.0,
+    ("glue_mnli_mismatched_v002", "accuracy"): 70.0,
+    ("glue_mrpc_v002", "f1"): 90.0,
+    ("glue_mrpc_v002", "accuracy"): 80.0,
+    ("super_glue_rte_v102_task_token", "accuracy"): 60.0,
+    ("my_task", "accuracy"): 10.0,
+  }
+  assert compare.averages(scores) == {
+    "GLUE, 2 of 8 tasks": (75 + 85) / 2,
+    "SuperGLUE, 1 of 8 tasks": 60.0,
+    "of the tasks": 10.0,
+  }

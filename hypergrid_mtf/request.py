@@ -1,0 +1,201 @@
+"""What a command line asks for, whichever of t5's two ways it is said in.
+
+t5 is driven by gin (`utils.run`) or, with --use_model_api, by flags
+(`MtfModel`). The checks before a run and the line after it need the same facts
+from both.
+"""
+
+import copy
+import dataclasses
+import os
+
+import gin
+
+from hypergrid_mtf import errors
+
+# run.mode -> what it needs: a trained model, data of a split, input files.
+MODES = (
+  "train",
+  "eval",
+  "score_eval",
+  "perplexity_eval",
+  "infer",
+  "score_from_strings",
+  "score_from_dataset",
+  "export",
+  "export_infer",
+  "export_score",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One run.
+
+  Attributes:
+    mode: one of MODES, or of the model API.
+    mixture: name of the mixture or task; None if nothing names one.
+    trains: whether it trains (and may start from no checkpoint).
+    waits: whether it waits for checkpoints that are not there yet.
+    split: the split that is decoded or scored, or None.
+    input_files: (where it was given, path) of files that must exist.
+    results: what a reader finds the results by: a folder, or a file's name
+      without the step that t5 appends.
+    train_steps: the step to stop at, or None.
+    step: the one checkpoint asked for by its number, or None.
+  """
+
+  mode: str
+  mixture: str | None
+  trains: bool
+  waits: bool
+  split: str | None
+  input_files: tuple[tuple[str, str | None], ...]
+  results: str
+  train_steps: int | None = None
+  step: int | None = None
+
+
+def gin_value(parameter: str, default=None):
+  """The value gin will pass, with macros resolved.
+
+  Args:
+    parameter: e.g. "run.mode".
+    default: for a parameter that is not bound.
+
+  Returns:
+    the value
+
+  Raises:
+    UserError: for a macro that is not defined.
+  """
+  try:
+    value = gin.query_parameter(parameter)
+  except ValueError:
+    return default
+  try:
+    # Copying a reference evaluates it, which is how gin itself passes it on.
+    return copy.deepcopy(value)
+  except (ValueError, TypeError) as e:
+    raise errors.UserError(
+      f"the gin binding {parameter} = {value} cannot be evaluated: {e}"
+    ) from None
+
+
+def from_gin(flags) -> Request:
+  """Reads the request from gin bindings, as `utils.run` will.
+
+  Args:
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: for an unknown mode.
+  """
+  if flags.mode:
+    raise errors.UserError(
+      f"--mode={flags.mode} belongs to --use_model_api: add that flag, or give "
+      f"--gin_param=\"run.mode = '…'\" instead."
+    )
+  mode = gin_value("run.mode", "train")
+  if mode not in MODES:
+    raise errors.UserError(
+      f"run.mode = {mode!r} is unknown: choose one of "
+      f"{', '.join(map(repr, MODES))}."
+    )
+  evaluates = mode in ("eval", "score_eval", "perplexity_eval")
+  from_data = evaluates or mode == "score_from_dataset"
+  split = gin_value("run.dataset_split", "train") if from_data else None
+  step = gin_value("run.eval_checkpoint_step")
+  files = {
+    "infer": [("decode_from_file.input_filename",) * 2],
+    "score_from_strings": [
+      ("score_from_strings.inputs",) * 2,
+      ("score_from_strings.targets",) * 2,
+    ],
+  }.get(mode, [])
+  if mode.startswith("export"):
+    if not gin_value("run.export_path"):
+      gin.bind_parameter(
+        "run.export_path", os.path.join(flags.model_dir, "export")
+      )
+    results = gin_value("run.export_path")
+    step = gin_value("run.export_checkpoint_step")
+  elif mode == "infer":
+    results = gin_value("decode_from_file.output_filename", "")
+  elif mode.startswith("score_from"):
+    results = gin_value("save_scores.scores_filename", "")
+  elif evaluates:
+    results = gin_value("run.eval_summary_dir") or os.path.join(
+      flags.model_dir, f"{split}_eval"
+    )
+  else:
+    results = flags.model_dir
+  train_steps = gin_value("run.train_steps")
+  return Request(
+    mode=mode,
+    mixture=_gin_mixture(mode),
+    trains=mode == "train",
+    waits=evaluates and step is None,
+    split=split,
+    input_files=tuple((where, gin_value(name)) for where, name in files),
+    results=results,
+    train_steps=train_steps if isinstance(train_steps, int) else None,
+    step=step if isinstance(step, int) and step >= 0 else None,
+  )
+
+
+def _gin_mixture(mode: str) -> str | None:
+  function = (
+    "mesh_train_dataset_fn" if mode == "train" else "mesh_eval_dataset_fn"
+  )
+  for parameter in (
+    f"{function}.mixture_or_task_name",
+    "mesh_transformer.get_vocabulary.mixture_or_task_name",
+  ):
+    name = gin_value(parameter)
+    if name:
+      return name
+  return None
+
+
+def from_flags(flags) -> Request:
+  """Reads the request from the flags of --use_model_api.
+
+  Args:
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: if there is no --mode.
+  """
+  mode = flags.mode
+  if not mode:
+    raise errors.UserError(
+      "--use_model_api needs --mode: one of train, finetune, eval, predict, "
+      "score, export_predict, export_score."
+    )
+  trains = mode in ("train", "finetune")
+  files = {
+    "predict": [("--input_file", flags.input_file)],
+    "score": [
+      ("--input_file", flags.input_file),
+      ("--target_file", flags.target_file),
+    ],
+  }.get(mode, [])
+  if mode == "eval":
+    results = flags.eval_summary_dir or os.path.join(
+      flags.model_dir, f"{flags.eval_split}_eval"
+    )
+  elif mode.startswith("export"):
+    results = flags.export_dir or flags.model_dir
+  else:
+    results = flags.model_dir if trains else flags.output_file
+  return Request(
+    mode=mode,
+    mixture=flags.mixture_or_task,
+    trains=trains,
+    waits=False,
+    split=flags.eval_split if mode == "eval" else None,
+    input_files=tuple(files),
+    results=results,
+    train_steps=flags.train_steps if mode == "train" else None,
+  )
