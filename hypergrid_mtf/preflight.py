@@ -229,8 +229,8 @@ def hypergrid_layers(model) -> list:
 def latest_checkpoint(model_dir: str) -> str | None:
   """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
 
-  TensorFlow takes a `checkpoint` file that it cannot follow for none at all, and
-  training would begin anew over what was saved.
+  TensorFlow takes a `checkpoint` file that it cannot follow for none at all,
+  and training would begin anew over what was saved.
   """
   index = os.path.join(model_dir, "checkpoint")
   try:
