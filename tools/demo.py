@@ -83,8 +83,8 @@ def main(argv) -> None:
   text = (
     f"Exact match (%) on the validation set of each embedded task, after "
     f"{FLAGS.steps} steps.\n\n{compare.to_markdown(frame)}\n\n"
-    "One seed is a demonstration, and no evidence: the spread between seeds is "
-    "larger than\nmost differences between the models.\n"
+    "One seed is a demonstration, and no evidence: another seed can turn it "
+    "around.\n"
   )
   table = os.path.join(root, "comparison.md")
   compare.write(table, text)

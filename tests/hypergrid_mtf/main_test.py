@@ -7,6 +7,7 @@ from unittest import mock
 
 import gin
 import pytest
+import seqio
 import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
@@ -46,9 +47,10 @@ def run(tmp_path):
 
   yield call
   gin.clear_config()
-  import seqio
-
   seqio.set_tfds_data_dir_override(None)
+  # A loader keeps the first folder it was given.
+  loader = seqio.TaskRegistry.get("glue_cola_v002").source.tfds_dataset
+  loader.override_data_dir(None)
   for name in ("vocabulary", "t5_tfds_data_dir"):
     flags.FLAGS[name].unparse()
 
