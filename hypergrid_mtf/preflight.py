@@ -31,17 +31,8 @@ def check_model_dir(model_dir: str) -> None:
     raise errors.UserError(
       "--model_dir= is empty: give the folder where the run is kept."
     )
-  if "://" in model_dir:
-    return
-  try:
-    os.makedirs(model_dir, exist_ok=True)
-    with tempfile.TemporaryFile(dir=model_dir):
-      pass
-  except OSError as e:
-    raise errors.UserError(
-      f"--model_dir={model_dir} cannot be written ({e.strerror}): give a "
-      "folder that you own."
-    ) from None
+  if "://" not in model_dir:
+    _check_folder(model_dir, f"--model_dir={model_dir}")
 
 
 def check_output(path: str, flag: str = "--output") -> None:
@@ -51,15 +42,17 @@ def check_output(path: str, flag: str = "--output") -> None:
     path: of the file that a program will write.
     flag: where the path came from.
   """
-  folder = os.path.dirname(os.path.abspath(path))
+  _check_folder(os.path.dirname(os.path.abspath(path)), f"{flag}={path}")
+
+
+def _check_folder(folder: str, given: str) -> None:
   try:
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as e:
     raise errors.UserError(
-      f"{flag}={path} cannot be written ({e.strerror}): give a path in a "
-      "folder that you own."
+      f"{given} cannot be written ({e.strerror}): give a folder that you own."
     ) from None
 
 
