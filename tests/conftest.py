@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -16,3 +17,14 @@ def shared_data() -> pathlib.Path:
       f"no benchmark data in {path} (set HYPERGRID_TEST_DATA to its folder)"
     )
   return path
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder_left_behind():
+  """A SeqIO loader keeps the first data folder it saw: not past the test."""
+  yield
+  seqio = sys.modules.get("seqio")
+  for name in seqio.TaskRegistry.names() if seqio else ():
+    source = seqio.TaskRegistry.get(name).source
+    if isinstance(source, seqio.TfdsDataSource):
+      source.tfds_dataset.override_data_dir(None)

@@ -48,9 +48,6 @@ def run(tmp_path):
   yield call
   gin.clear_config()
   seqio.set_tfds_data_dir_override(None)
-  # A loader keeps the first folder it was given.
-  loader = seqio.TaskRegistry.get("glue_cola_v002").source.tfds_dataset
-  loader.override_data_dir(None)
   for name in ("vocabulary", "t5_tfds_data_dir"):
     flags.FLAGS[name].unparse()
 
