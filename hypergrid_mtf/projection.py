@@ -163,12 +163,14 @@ def _split_gate(gate, grid_dim, name, ways):
   if grid_dim not in gate.shape.dims:
     return gate
   cells = mtf.Dimension(name, math.lcm(grid_dim.size, ways))
-  repeat = mtf.Dimension("grid_repeat", cells.size // grid_dim.size)
-  dims = gate.shape.dims
-  at = dims.index(grid_dim)
-  if repeat.size > 1:
-    gate = mtf.broadcast(gate, dims[: at + 1] + [repeat] + dims[at + 1 :])
-  return mtf.reshape(gate, dims[:at] + [cells] + dims[at + 1 :])
+  if cells.size == grid_dim.size:
+    return mtf.replace_dimensions(gate, grid_dim, cells)
+  # A reshape would have to split the cells before it has repeated them.
+  repeat = cells.size // grid_dim.size
+  old_cell = mtf.floordiv(mtf.range(gate.mesh, cells, tf.int32), repeat)
+  which = mtf.one_hot(old_cell, grid_dim, dtype=gate.dtype)  # [cells, grid_dim]
+  dims = [cells if d == grid_dim else d for d in gate.shape.dims]
+  return mtf.einsum([gate, which], output_shape=dims)
 
 
 def grid_vector(
