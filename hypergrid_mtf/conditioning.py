@@ -13,7 +13,7 @@ import dataclasses
 
 import mesh_tensorflow as mtf
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, projection
 
 CONDITION_ON = ("first_token", "task_token")
 
@@ -75,7 +75,12 @@ def one_example_a_row(sequence_id) -> bool:
   return isinstance(operation, mtf.ops.MinMaxOperation)
 
 
-def first_tokens(context, x: mtf.Tensor, condition_on: str) -> FirstTokens:
+def first_tokens(
+  context,
+  x: mtf.Tensor,
+  condition_on: str,
+  shards: list[mtf.Dimension] | None = None,
+) -> FirstTokens:
   """Finds X for a layer of an encoder or of a decoder.
 
   Not called at "incremental" decoding steps: the gate is a constant state then.
@@ -84,6 +89,9 @@ def first_tokens(context, x: mtf.Tensor, condition_on: str) -> FirstTokens:
     context: a transformer.Context.
     x: the layer's input, [<batch>, length, d_model].
     condition_on: one of CONDITION_ON.
+    shards: from projection.shard_dims. X has them where its gradient is best
+      sent as a part of one that is sent anyway; elsewhere it is cheaper to send
+      that of the gate's vectors.
 
   Returns:
     a FirstTokens
@@ -92,14 +100,19 @@ def first_tokens(context, x: mtf.Tensor, condition_on: str) -> FirstTokens:
     UserError: for a model without an encoder, or whose decoder cannot see the
       encoder's token embeddings.
   """
+  shards = shards or []
+  if x.shape.dims[-1].name in (d.name for d in shards):
+    shards = []  # X itself is split
   if context.model.autoregressive:
-    return _decoder_first_tokens(context, condition_on)
+    return _decoder_first_tokens(context, condition_on, shards)
   source = context.input_embeddings if condition_on == "task_token" else x
   source_id = context.sequence_id
   length_dim = context.length_dim
   if one_example_a_row(source_id):
     return FirstTokens(_at_position_zero(source, length_dim))
   memory_dim = mtf.Dimension("memory_length", length_dim.size)
+  # The gradient joins that of the layer's wi.
+  source = projection.copies(source, shards)
   return FirstTokens(
     mtf.replace_dimensions(source, length_dim, memory_dim),
     _selector(
@@ -108,7 +121,9 @@ def first_tokens(context, x: mtf.Tensor, condition_on: str) -> FirstTokens:
   )
 
 
-def _decoder_first_tokens(context, condition_on: str) -> FirstTokens:
+def _decoder_first_tokens(
+  context, condition_on: str, shards: list[mtf.Dimension]
+) -> FirstTokens:
   """X of a decoder layer: the first token of the encoder's example."""
   if context.encoder_output is None:
     raise errors.UserError(
@@ -117,17 +132,35 @@ def _decoder_first_tokens(context, condition_on: str) -> FirstTokens:
     )
   memory_dim = context.encoder_length_dim
   packed = not one_example_a_row(context.encoder_sequence_id)
+  if not _attention_is_split(context, shards):
+    shards = []
   if condition_on == "task_token":
     source = _input_embeddings(context, memory_dim, first_only=not packed)
   elif packed:
-    source = context.encoder_output
+    source = projection.copies(context.encoder_output, shards)
   else:
-    source = _at_position_zero(context.encoder_output, memory_dim)
+    source = projection.copies(context.encoder_output, shards)
+    source = _at_position_zero(source, memory_dim)
   if not packed:
     return FirstTokens(source)  # [<batch>, d_model]
   return FirstTokens(
     source, _selector(context.sequence_id, context.encoder_sequence_id)
   )
+
+
+def _attention_is_split(context, shards) -> bool:
+  """Whether the gradient of the encoder's output is a sum over these shards.
+
+  All decoder layers' attention then sends one sum, unless a term of another
+  kind comes between: the gates' terms should be of the same kind.
+  """
+  layout = mtf.convert_to_layout_rules(context.model.layout or "")
+  mesh_shape = mtf.convert_to_shape(context.model.mesh_shape or "")
+  axes = [
+    layout.tensor_dimension_to_mesh_axis(d, mesh_shape)
+    for d in (mtf.Dimension("heads", 0), *shards)
+  ]
+  return len(axes) == 2 and axes[0] is not None and axes[0] == axes[1]
 
 
 def _input_embeddings(context, memory_dim, first_only: bool) -> mtf.Tensor:

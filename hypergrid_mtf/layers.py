@@ -13,9 +13,10 @@ import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer_layers
 
-from hypergrid_mtf import conditioning, errors, projection
+from hypergrid_mtf import conditioning, contraction, errors, projection
 
 GATED_KERNELS = ("wo", "wi")
+CONTRACTIONS = ("auto", *contraction.ORDERS)
 
 
 def _check_choice(name: str, value, choices) -> None:
@@ -46,6 +47,7 @@ class HyperGrid(transformer_layers.DenseReluDense):
     condition_on: str = "first_token",
     gated_kernel: str = "wo",
     zero_init: bool | None = None,
+    contraction: str = "auto",
     hidden_size: int | None = None,
     dropout_rate: float | None = None,
     activation=None,
@@ -66,6 +68,9 @@ class HyperGrid(transformer_layers.DenseReluDense):
       zero_init: start with r (x) c = 0. None: as the gate needs it, so that
         "two_sigmoid" starts exactly at the vanilla function, and "sigmoid"
         with gates that differ.
+      contraction: the order of the product: "auto", which takes the cheapest
+        for the shapes at hand, "weights", "rows" or "cols"; README, "Which
+        order". All give the same result.
       hidden_size: as in DenseReluDense; this and the following are its own
         hyperparameters, and None takes what gin binds to DenseReluDense.
       dropout_rate: as in DenseReluDense.
@@ -86,6 +91,7 @@ class HyperGrid(transformer_layers.DenseReluDense):
     _check_choice("gate", gate, tuple(projection.GATES))
     _check_choice("condition_on", condition_on, conditioning.CONDITION_ON)
     _check_choice("gated_kernel", gated_kernel, GATED_KERNELS)
+    _check_choice("contraction", contraction, CONTRACTIONS)
     self._check_activation()
     if not isinstance(zero_init, bool | None):
       raise errors.UserError(
@@ -96,6 +102,7 @@ class HyperGrid(transformer_layers.DenseReluDense):
     self.gate = gate
     self.condition_on = condition_on
     self.gated_kernel = gated_kernel
+    self.contraction = contraction
     self.zero_init = gate == "two_sigmoid" if zero_init is None else zero_init
     row_kind, col_kind = projection.VARIANTS[variant]
     self.last_gate = None
@@ -113,6 +120,11 @@ class HyperGrid(transformer_layers.DenseReluDense):
           f"DenseReluDense.activation = {name!r} is unknown: give the name of "
           "a function of mesh_tensorflow, such as 'relu', or 'linear'."
         )
+
+  @property
+  def gates_differ(self) -> bool:
+    """Whether examples have gates of their own, as all but "GG" have."""
+    return "local" in projection.VARIANTS[self.variant]
 
   def check(self, model_dim: mtf.Dimension) -> None:
     """Raises UserError if the grid does not fit a model of this width.
@@ -189,22 +201,15 @@ class HyperGrid(transformer_layers.DenseReluDense):
       name=name,
       variable_dtype=context.variable_dtype,
     )
-    row_ways, col_ways = (
-      mtf.tensor_dim_to_mesh_dim_size(
-        context.model.layout or "", context.model.mesh_shape or "", dim
-      )
-      for dim in (fan_in, new_dim)
-    )
     y = projection.gated_product(
       x,
       kernel,
       gate,
       fan_in,
       new_dim,
-      self.grid_rows,
-      self.grid_cols,
-      row_ways,
-      col_ways,
+      order=self.contraction,
+      train=context.train,
+      ways=_ways(context),
     )
     if mtf.layers.unit_scaling_convention():
       y *= fan_in.size**-0.5
@@ -231,28 +236,41 @@ class HyperGrid(transformer_layers.DenseReluDense):
 
   def _make_gate(self, context, x):
     row_kind, col_kind = projection.VARIANTS[self.variant]
-    first = conditioning.first_tokens(context, x, self.condition_on)
+    ways = _ways(context)
+    dims = self._gated_dims(context.model.model_dim)
+    shards = projection.shard_dims(*dims, ways)
+    first = conditioning.first_tokens(context, x, self.condition_on, shards)
     vectors = []
     with tf.variable_scope("hypergrid"):
-      for kind, name, dim in (
-        (row_kind, "row", self.grid_rows),
-        (col_kind, "col", self.grid_cols),
+      for kind, name, grid, dim in (
+        (row_kind, "row", self.grid_rows, dims[0]),
+        (col_kind, "col", self.grid_cols, dims[1]),
       ):
-        vectors.append(
-          projection.grid_vector(
-            kind,
-            name,
-            first.x,
-            dim,
-            context.model.model_dim,
-            context.variable_dtype,
-            context.model.ensemble_dims,
-            # One zero side is enough for r (x) c = 0, and lets the other learn.
-            zero_init=self.zero_init
-            and (name == "col" or self.variant == "row"),
-          )
+        vector = projection.grid_vector(
+          kind,
+          name,
+          first.x,
+          grid,
+          context.model.model_dim,
+          context.variable_dtype,
+          context.model.ensemble_dims,
+          # One zero side is enough for r (x) c = 0, and lets the other learn.
+          zero_init=self.zero_init and (name == "col" or self.variant == "row"),
         )
-    return projection.gate_matrix(*map(first.spread, vectors), gate=self.gate)
+        if vector is not None:
+          vector = projection.copies(first.spread(vector), shards)
+          vector = projection.local_cells(vector, grid, dim, ways(dim))
+        vectors.append(vector)
+    return projection.gate_matrix(*vectors, gate=self.gate)
+
+
+def _ways(context):
+  """A function of a Dimension: into how many shards the mesh splits it."""
+  return functools.partial(
+    mtf.tensor_dim_to_mesh_dim_size,
+    context.model.layout or "",
+    context.model.mesh_shape or "",
+  )
 
 
 # sublayer_call_layer names the variable scope after the class: with a name of

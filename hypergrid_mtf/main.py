@@ -28,7 +28,6 @@ from hypergrid_mtf import (
   errors,
   preflight,
   progress,
-  projection,
   request,
 )
 
@@ -138,11 +137,11 @@ def _check(asked: request.Request) -> None:
   if asked.split:
     preflight.check_split(mixture, asked.split)
   model = preflight.build_model(mixture)
+  preflight.check_packing(model, asked)
   preflight.check_checkpoints(model, FLAGS.model_dir, asked)
   _say_what_is_unusual(asked)
   local = any(
-    "local" in projection.VARIANTS[layer.variant]
-    for layer, _ in preflight.hypergrid_layers(model)
+    layer.gates_differ for layer, _ in preflight.hypergrid_layers(model)
   )
   if asked.trains and local:
     collisions = task_tokens.describe_collisions(mixture)

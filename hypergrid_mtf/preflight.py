@@ -14,7 +14,14 @@ import seqio
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, compat, errors, layers, request
+from hypergrid_mtf import (
+  checkpoints,
+  compat,
+  errors,
+  layers,
+  projection,
+  request,
+)
 
 # Hyperparameters that change what a trained HyperGrid computes and leave no
 # trace in the shapes of its variables.
@@ -219,6 +226,24 @@ def hypergrid_layers(model) -> list:
     for layer in getattr(stack.layer_stack, "layers", [])
     if isinstance(layer, layers.HyperGrid)
   ]
+
+
+def check_packing(model, asked: request.Request) -> None:
+  """Checks that the forced order of contraction serves the rows of the run.
+
+  Args:
+    model: from `build_model`.
+    asked: the run.
+  """
+  reader, packs = {
+    "train": ("mesh_train_dataset_fn", True),
+    "perplexity_eval": ("mesh_eval_dataset_fn", False),
+  }.get("train" if asked.trains else asked.mode, (None, False))
+  if not reader or not request.gin_value(f"{reader}.pack", packs):
+    return
+  for layer, _ in hypergrid_layers(model):
+    if layer.contraction == "weights" and layer.gates_differ:
+      raise errors.UserError(projection.cannot_serve_packed_rows("weights"))
 
 
 def latest_checkpoint(model_dir: str) -> str | None:

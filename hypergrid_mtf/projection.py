@@ -15,7 +15,7 @@ import math
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import contraction, errors
 
 # variant -> (where the row vector comes from, where the column vector does)
 VARIANTS = {
@@ -96,81 +96,293 @@ def gate_matrix(
   return GATES[gate] * mtf.sigmoid(logits)
 
 
+def shard_dims(
+  fan_in: mtf.Dimension, fan_out: mtf.Dimension, ways
+) -> list[mtf.Dimension]:
+  """The dimensions that a gate gains where a mesh splits its matrix.
+
+  Each device then has a gate of its own, for its own part of the matrix. It is
+  made from the device's own copy of what all have (`copies`), so that what
+  comes back from the devices is one sum, of the kind that the plain product
+  makes, and can be added to that before either is sent.
+
+  Args:
+    fan_in: of the gated matrix.
+    fan_out: of the gated matrix.
+    ways: a function of a Dimension: into how many shards the mesh splits it.
+
+  Returns:
+    one element a shard; empty where nothing is split.
+  """
+  return [
+    mtf.Dimension(d.name, ways(d)) for d in (fan_in, fan_out) if ways(d) > 1
+  ]
+
+
+def copies(x: mtf.Tensor, dims: list[mtf.Dimension]) -> mtf.Tensor:
+  """[...] -> [*dims, ...]; the gradient is a sum over `dims`."""
+  missing = [d for d in dims if d not in x.shape.dims]
+  return mtf.broadcast(x, missing + x.shape.dims) if missing else x
+
+
+def local_cells(
+  vector: mtf.Tensor, grid_dim: mtf.Dimension, dim: mtf.Dimension, ways: int
+) -> mtf.Tensor:
+  """Leaves each device those cells of a side that lie in its own shard.
+
+  Where there are more shards than cells, neighbours share a cell.
+
+  Args:
+    vector: [..., grid_dim], with a dimension of shards named as `dim` is.
+    grid_dim: grid_rows or grid_cols.
+    dim: the side of the matrix: fan-in for rows, fan-out for columns.
+    ways: into how many shards the mesh splits `dim`.
+
+  Returns:
+    [..., cells of one shard], the last dimension of grid_dim's name
+  """
+  if ways == 1:
+    return vector
+  cells = math.lcm(grid_dim.size, ways)
+  shard = mtf.Dimension(dim.name, ways)
+  local = mtf.Dimension(grid_dim.name, cells // ways)
+  # Another name, for the two are in one tensor for a moment.
+  whole = mtf.Dimension("all_" + grid_dim.name, grid_dim.size)
+  vector = mtf.replace_dimensions(vector, grid_dim, whole)
+  number = mtf.range(vector.mesh, shard, tf.int32) * local.size
+  number += mtf.range(vector.mesh, local, tf.int32)  # of [shard, local]
+  old = mtf.floordiv(number, cells // grid_dim.size)
+  which = mtf.one_hot(old, whole, dtype=vector.dtype)  # [shard, local, whole]
+  dims = [d for d in vector.shape.dims if d != whole] + [local]
+  return mtf.einsum([vector, which], output_shape=dims)
+
+
 def gated_product(
   h: mtf.Tensor,
   kernel: mtf.Tensor,
   gate: mtf.Tensor,
   fan_in: mtf.Dimension,
   fan_out: mtf.Dimension,
-  grid_rows: mtf.Dimension,
-  grid_cols: mtf.Dimension,
-  row_ways: int = 1,
-  col_ways: int = 1,
+  order: str = "auto",
+  train: bool = True,
+  ways=lambda dim: 1,
 ) -> mtf.Tensor:
-  """y = h (psi(G) * W), by one partial product a grid row.
+  """y = h (psi(G) * W), in one of the orders of `contraction`.
 
-  Each row block of h meets its block of W once; the gate weighs the partial
-  products, which are then summed over grid rows. The gated kernel itself is
-  never materialised, so every token may have a gate of its own.
+  Nothing but h, W and G is kept for the gradient, and no device needs more of
+  them than its own shard: only sums that the plain product makes too cross
+  devices.
 
   Args:
     h: [..., fan_in].
     kernel: W, [(ensemble,) fan_in, fan_out].
     gate: G, [..., grid_rows, grid_cols], or without one of the two (a gate of
-      rows or of columns alone). Its leading dimensions are among those of h.
+      rows or of columns alone). Its leading dimensions are those of shard_dims
+      and some of those of h; its cells are those of one shard.
     fan_in: the dimension of h that is contracted.
     fan_out: the dimension of the result.
-    grid_rows: as the gate has it; its size divides fan_in.
-    grid_cols: as the gate has it; its size divides fan_out.
-    row_ways: into how many shards the mesh splits fan_in.
-    col_ways: into how many shards the mesh splits fan_out.
+    order: "auto", which takes the cheapest, or one of contraction.ORDERS.
+    train: whether a gradient will be wanted; "auto" asks.
+    ways: a function of a Dimension: into how many shards the mesh splits it.
 
   Returns:
     y, [..., fan_out].
-  """
-  # The outer halves keep the names of the dimensions they come from, so that a
-  # mesh that splits d_ff splits the grid in the same places, without traffic.
-  gate = _split_gate(gate, grid_rows, fan_in.name, row_ways)
-  gate = _split_gate(gate, grid_cols, fan_out.name, col_ways)
-  rows = mtf.Dimension(fan_in.name, math.lcm(grid_rows.size, row_ways))
-  row_block = mtf.Dimension("grid_row_block", fan_in.size // rows.size)
-  cols = mtf.Dimension(fan_out.name, math.lcm(grid_cols.size, col_ways))
-  col_block = mtf.Dimension("grid_col_block", fan_out.size // cols.size)
 
-  h = mtf.replace_dimensions(h, fan_in, [rows, row_block])
-  kernel = mtf.replace_dimensions(kernel, fan_in, [rows, row_block])
-  kernel = mtf.replace_dimensions(kernel, fan_out, [cols, col_block])
-  # Grid rows come first everywhere, so that the partial products are one
-  # batched matrix product and the weighing runs over contiguous memory: forward
-  # and backward are twice as fast as the same einsums with rows in place.
-  leading = [d for d in h.shape.dims if d not in (rows, row_block)]
-  h = mtf.transpose(h, [rows] + leading + [row_block])
-  if rows in gate.shape.dims:
-    gate = mtf.transpose(gate, [rows] + [d for d in gate.shape if d != rows])
-  partial = mtf.einsum(  # [rows, ..., cols, col_block]
-    [h, kernel], output_shape=[rows] + leading + [cols, col_block]
+  Raises:
+    UserError: for the order "weights" if every token has a gate of its own.
+  """
+  ensemble = kernel.shape.dims[:-2]
+  leading = [d for d in h.shape.dims if d not in ensemble and d != fan_in]
+  gate_leading = _prefix(leading, gate.shape.dims)
+  sides = [d for d in gate.shape.dims if d.name in ("grid_rows", "grid_cols")]
+  sides.sort(key=lambda d: d.name, reverse=True)
+  h = _reorder(h, ensemble + leading + [fan_in])
+  gate = _reorder(
+    gate,
+    ensemble + gate_leading + shard_dims(fan_in, fan_out, ways) + sides,
   )
-  y = mtf.reduce_sum(partial * gate, reduced_dim=rows)  # [..., cols, col_block]
-  return mtf.replace_dimensions(y, [cols, col_block], fan_out)
+  shard = _Shard(
+    ensemble, leading, len(gate_leading), fan_in, fan_out, sides, ways
+  )
+  order = _choose(order, shard.sizes, train, h.mesh, gate_leading)
+  return shard.product(order, h, kernel, gate)
 
 
-def _split_gate(gate, grid_dim, name, ways):
-  """Names a side of the gate after the matrix, in cells that `ways` divides.
+def _reorder(x: mtf.Tensor, dims) -> mtf.Tensor:
+  """x with these dimensions; mtf.transpose copies even where it need not."""
+  shape = mtf.Shape(dims)
+  if x.shape == shape:
+    return x
+  if set(x.shape.dims) == set(dims):
+    return mtf.transpose(x, shape)
+  return mtf.broadcast(x, shape)
 
-  Where the mesh has more shards than the grid has cells, each cell is repeated:
-  a finer grid of equal neighbours is the same gate.
-  """
-  if grid_dim not in gate.shape.dims:
-    return gate
-  cells = mtf.Dimension(name, math.lcm(grid_dim.size, ways))
-  if cells.size == grid_dim.size:
-    return mtf.replace_dimensions(gate, grid_dim, cells)
-  # A reshape would have to split the cells before it has repeated them.
-  repeat = cells.size // grid_dim.size
-  old_cell = mtf.floordiv(mtf.range(gate.mesh, cells, tf.int32), repeat)
-  which = mtf.one_hot(old_cell, grid_dim, dtype=gate.dtype)  # [cells, grid_dim]
-  dims = [cells if d == grid_dim else d for d in gate.shape.dims]
-  return mtf.einsum([gate, which], output_shape=dims)
+
+def _prefix(leading, dims):
+  """The shortest prefix of `leading` that holds all of it that `dims` has."""
+  last = [i for i, d in enumerate(leading) if d in dims]
+  return leading[: last[-1] + 1] if last else []
+
+
+def _choose(order, sizes, train, mesh, gate_leading) -> str:
+  orders = list(contraction.ORDERS)
+  # Packed rows: a gate for each position. (A step of decoding has no positions:
+  # its gates are one for each example.)
+  if "length" in (d.name for d in gate_leading):
+    orders.remove("weights")
+  if order == "auto":
+    # mesh_tensorflow places variables by a function on TPUs only.
+    on_tpu = callable(mesh.variable_placer_fn)
+    return contraction.cheapest(orders, sizes, train, on_tpu)
+  if order not in orders:
+    raise errors.UserError(cannot_serve_packed_rows(order))
+  return order
+
+
+def cannot_serve_packed_rows(order: str) -> str:
+  """Says what to choose instead of the order "weights"."""
+  others = [o for o in contraction.ORDERS if o != order]
+  return (
+    f"HyperGrid.contraction = {order!r} needs one gate for each row of the "
+    "batch, and these rows hold several packed examples: choose "
+    f"{', '.join(map(repr, others))} or 'auto', or do not pack "
+    "(mesh_train_dataset_fn.pack = False)."
+  )
+
+
+class _Shard:
+  """The product on one shard, as operations of Mesh TensorFlow."""
+
+  def __init__(
+    self, ensemble, leading, gate_leading, fan_in, fan_out, sides, ways
+  ):
+    """See gated_product.
+
+    Args:
+      ensemble: dimensions that h, W and G all begin with.
+      leading: the other dimensions of h but fan_in.
+      gate_leading: how many of `leading` the gate has.
+      fan_in: the contracted dimension.
+      fan_out: the result's dimension.
+      sides: the gate's last dimensions: grid_rows, grid_cols, both or none.
+      ways: as in gated_product.
+    """
+    self._ensemble = ensemble
+    self._leading = leading
+    self._gate_leading = gate_leading
+    self._fan_in = fan_in
+    self._fan_out = fan_out
+    self._sides = sides
+    self._ways = ways
+
+  @property
+  def sizes(self) -> contraction.Sizes:
+    """What one device holds."""
+
+    def local(dims):
+      return math.prod(d.size // self._ways(d) for d in dims)
+
+    cells = {d.name: d.size for d in self._sides}
+    return contraction.Sizes(
+      gates=local(self._leading[: self._gate_leading]),
+      tokens=local(self._leading[self._gate_leading :]),
+      fan_in=local([self._fan_in]),
+      fan_out=local([self._fan_out]),
+      rows=cells.get("grid_rows", 1),
+      cols=cells.get("grid_cols", 1),
+    )
+
+  def product(self, order, h, kernel, gate) -> mtf.Tensor:
+    """y [(ensemble,) ..., fan_out]."""
+    (y,) = self._slicewise(
+      lambda *args: [contraction.product(order, *args)],
+      [h, kernel, gate],
+      [self._ensemble + self._leading + [self._fan_out]],
+      lambda op, dy: self._gradients(order, *op.inputs, dy),
+    )
+    return y
+
+  def _gradients(self, order, h, kernel, gate, dy):
+    return self._slicewise(
+      lambda *args: contraction.gradients(order, *args),
+      [h, kernel, gate, dy],
+      [x.shape.dims for x in (h, kernel, gate)],
+      None,
+    )
+
+  def _slicewise(self, fn, inputs, output_dims, grad_function):
+    """Runs a function of `contraction` on every shard.
+
+    Args:
+      fn: takes h, W, G (and dy) as `contraction` shapes them, returns a list.
+      inputs: mtf Tensors h, W, G (and dy).
+      output_dims: of each output, without the dimensions of partial sums.
+      grad_function: as in mtf.slicewise.
+
+    Returns:
+      a list of mtf Tensors
+    """
+    all_dims = list(dict.fromkeys(d for x in inputs for d in x.shape.dims))
+    # What a device lacks of a sum becomes a dimension, one element a device;
+    # its sum is the all-reduce that the plain product makes.
+    partial = []
+    for dims in output_dims:
+      names = {d.name for d in dims}
+      missing = {d.name: d for d in all_dims if d.name not in names}
+      partial.append(
+        [
+          mtf.Dimension(name, self._ways(d))
+          for name, d in missing.items()
+          if self._ways(d) > 1
+        ]
+      )
+
+    def on_shard(*xs):
+      outs = self._on_shard(fn, xs)
+      outs = [
+        tf.reshape(y, [1] * len(p) + y.shape.as_list()) if p else y
+        for y, p in zip(outs, partial, strict=True)
+      ]
+      return tuple(outs) if len(outs) > 1 else outs[0]
+
+    dims = [p + d for p, d in zip(partial, output_dims, strict=True)]
+    outs = mtf.slicewise(
+      on_shard,
+      inputs,
+      [mtf.Shape(d) for d in dims],
+      [x.dtype for x in inputs[: len(dims)]],
+      splittable_dims=list(dict.fromkeys(all_dims + sum(dims, []))),
+      grad_function=grad_function,
+      name="hypergrid_product" if grad_function else "hypergrid_gradients",
+    )
+    return [
+      mtf.reduce_sum(y, output_shape=mtf.Shape(d)) if p else y
+      for y, p, d in zip(outs, partial, output_dims, strict=True)
+    ]
+
+  def _on_shard(self, fn, xs):
+    """Shapes the slices as `contraction` wants them, and the results back."""
+    h, kernel, gate, *rest = xs
+    depth = len(self._ensemble)
+    shape = h.shape.as_list()
+    members, sizes = math.prod(shape[:depth]), self.sizes
+    n, t = sizes.gates, sizes.tokens
+    flat = [
+      tf.reshape(h, [members, n, t, sizes.fan_in]),
+      tf.reshape(kernel, [members, sizes.fan_in, sizes.fan_out]),
+      tf.reshape(gate, [members, n, sizes.rows, sizes.cols]),
+      *(tf.reshape(dy, [members, n, t, sizes.fan_out]) for dy in rest),
+    ]
+    if members == 1:
+      outs = fn(*(tf.reshape(x, x.shape[1:]) for x in flat))
+    else:
+      each = [fn(*x) for x in zip(*map(tf.unstack, flat), strict=True)]
+      outs = [tf.stack(parts) for parts in zip(*each, strict=True)]
+    if len(outs) > 1:
+      shapes = [x.shape for x in xs[: len(outs)]]
+    else:
+      shapes = [[*shape[:-1], sizes.fan_out]]
+    return [tf.reshape(y, s) for y, s in zip(outs, shapes, strict=True)]
 
 
 def grid_vector(

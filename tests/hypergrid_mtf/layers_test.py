@@ -37,7 +37,16 @@ def _conditions(source, source_ids, token_ids):
   return out
 
 
-def _largest_error(
+def _orders(variant, packed):
+  """The orders that can serve: GG has one gate, whatever is packed."""
+  return [
+    order
+    for order in layers.CONTRACTIONS
+    if order != "weights" or not packed or variant == "GG"
+  ]
+
+
+def _errors(
   variant="L2",
   decoder=False,
   packed=False,
@@ -48,25 +57,42 @@ def _largest_error(
   condition_on="first_token",
   rows=ROWS,
   cols=COLS,
+  gradients=True,
+  orders=None,
 ):
-  """Builds one layer, runs it, and compares with the oracle."""
+  """Builds one layer in every order, runs it, and compares with the oracle.
+
+  Returns:
+    {order: (largest absolute error of y, of all gradients)}, and the largest
+    absolute value of y and of the gradients. Gradients are those of a random
+    weighing of y, for the layer's input, what X is taken from, and each
+    variable.
+  """
   rng = np.random.default_rng(0)
   activation_dtype = dtype.activation_dtype
   x = rng.normal(size=(BATCH, LENGTH, D_MODEL))
   memory = rng.normal(size=(BATCH, MEMORY, D_MODEL))
   embeddings = rng.normal(size=(BATCH, LENGTH, D_MODEL))
+  dy = rng.normal(size=x.shape)
   if activation_dtype == tf.bfloat16:  # both sides see the same rounded inputs
     bf16 = tf.bfloat16.as_numpy_dtype
-    x, memory, embeddings = (
-      v.astype(bf16).astype(float) for v in (x, memory, embeddings)
+    x, memory, embeddings, dy = (
+      v.astype(bf16).astype(float) for v in (x, memory, embeddings, dy)
     )
   ids = SEGMENTS if packed else np.minimum(SEGMENTS, 1)
   memory_ids = MEMORY_SEGMENTS if packed else np.minimum(MEMORY_SEGMENTS, 1)
+  dy *= (ids > 0)[..., None]
   with tf.Graph().as_default():
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
     names = ["batch", "length", "d_model"]
-    x_mtf = mtf_testing.import_array(mesh, x, names, activation_dtype)
+    x_mtf, dy_mtf, embeddings_mtf = (
+      mtf_testing.import_array(mesh, v, names, activation_dtype)
+      for v in (x, dy, embeddings)
+    )
+    memory_mtf = mtf_testing.import_array(
+      mesh, memory, ["batch", "memory_length", "d_model"], activation_dtype
+    )
     id_mtf = mtf_testing.import_array(mesh, ids, names[:2])
     memory_id_mtf = mtf_testing.import_array(
       mesh, memory_ids, ["batch", "memory_length"]
@@ -82,41 +108,57 @@ def _largest_error(
       variable_dtype=dtype,
       sequence_id=id_mtf,
       encoder_sequence_id=memory_id_mtf,
-      encoder_output=mtf_testing.import_array(
-        mesh, memory, ["batch", "memory_length", "d_model"], activation_dtype
-      ),
+      encoder_output=memory_mtf,
     )
-    context.input_embeddings = mtf_testing.import_array(
-      mesh, embeddings, names, activation_dtype
-    )
-    layer = layers.HyperGrid(
-      variant=variant,
-      grid_rows=rows,
-      grid_cols=cols,
-      gate=gate,
-      gated_kernel=gated_kernel,
-      condition_on=condition_on,
-      hidden_size=D_FF,
-      activation=list(activations),
-      dropout_rate=0.5,  # must not act outside training
-    )
-    with tf.variable_scope("layer"):
-      y = layer.call(context, x_mtf)
+    context.input_embeddings = embeddings_mtf
+    source_mtf = memory_mtf if decoder else embeddings_mtf
+    inputs = [x_mtf, source_mtf]
+    ys, grads = {}, {}
+    for order in orders or _orders(variant, packed):
+      layer = layers.HyperGrid(
+        variant=variant,
+        grid_rows=rows,
+        grid_cols=cols,
+        gate=gate,
+        gated_kernel=gated_kernel,
+        condition_on=condition_on,
+        contraction=order,
+        hidden_size=D_FF,
+        activation=list(activations),
+        dropout_rate=0.5,  # must not act outside training
+      )
+      with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
+        ys[order] = layer.call(context, x_mtf)
+      if gradients:
+        wrt = inputs + [v.outputs[0] for v in graph.trainable_variables]
+        loss = mtf.reduce_sum(ys[order] * dy_mtf)
+        grads[order] = mtf.gradients([loss], wrt)
+    variables = [v.name.removeprefix("layer/") for v in graph.all_variables]
     lowering = mtf_testing.lower(graph, mesh)
-    out = tf.cast(lowering.export_to_tf_tensor(y), tf.float32)
+
+    def export(t):
+      return tf.cast(lowering.export_to_tf_tensor(t), tf.float32)
+
+    ys = {k: export(y) for k, y in ys.items()}
+    grads = {
+      k: [
+        tf.zeros(t.shape.to_integer_list) if g is None else export(g)
+        for g, t in zip(gs, wrt, strict=True)
+      ]
+      for k, gs in grads.items()
+    }
     with mtf_testing.session(lowering) as sess:
       params = mtf_testing.random_params(rng, "layer/")
       mtf_testing.set_masters(sess, lowering, params)
-      got = sess.run(out)
+      got, got_grads = sess.run([ys, grads])
   if decoder:
-    conditions = _conditions(memory, memory_ids, ids)
+    source, source_ids = memory, memory_ids
   else:
-    source = embeddings if condition_on == "task_token" else x
-    conditions = _conditions(source, ids, ids)
-  params = {
-    k.removeprefix("layer/").removeprefix("hypergrid/"): v
-    for k, v in params.items()
-  }
+    source, source_ids = embeddings if condition_on == "task_token" else x, ids
+  conditions = _conditions(source, source_ids, ids)
+  params = {k.removeprefix("layer/"): v for k, v in params.items()}
+  short = {k: k.removeprefix("hypergrid/") for k in params}
+  params = {short[k]: v for k, v in params.items()}
   config = dict(
     variant=variant,
     rows=1 if variant == "col" else rows,
@@ -135,26 +177,73 @@ def _largest_error(
   )
   real = ids > 0
   assert np.isfinite(want[real]).all()
-  assert np.isfinite(got).all()
-  return np.abs(got - want)[real].max(), np.abs(want[real]).max()
+  want_grads = []
+  if gradients:
+    each = [
+      oracle.gradients(x[b], conditions[b], params, config, dy[b])
+      for b in range(BATCH)
+    ]
+    dx = np.stack([e[0] for e in each])
+    of_conditions = np.stack([e[1] for e in each])
+    dsource = np.zeros_like(source)
+    _scatter_conditions(dsource, of_conditions, source_ids, ids)
+    if source is x:
+      dx += dsource
+      dsource = np.zeros_like(embeddings)
+    of_params = {k: sum(e[2][k] for e in each) for k in params}
+    want_grads = [dx, dsource, *(of_params[short[v]] for v in variables)]
+  errors_of = {}
+  for order, y in got.items():
+    assert np.isfinite(y).all()
+    errors_of[order] = (
+      np.abs(y - want)[real].max(),
+      max(
+        (
+          np.abs(g - w).max()
+          for g, w in zip(got_grads.get(order, []), want_grads, strict=True)
+        ),
+        default=0,
+      ),
+    )
+  scales = (
+    np.abs(want[real]).max(),
+    max((np.abs(w).max() for w in want_grads), default=0),
+  )
+  return errors_of, scales
+
+
+def _scatter_conditions(dsource, dconditions, source_ids, token_ids):
+  """Adds the gradient of each token's X to where X was taken from."""
+  for b in range(len(token_ids)):
+    for t, segment in enumerate(token_ids[b]):
+      if segment:
+        first = int(np.flatnonzero(source_ids[b] == segment)[0])
+        dsource[b, first] += dconditions[b, t]
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("decoder", [False, True])
 @pytest.mark.parametrize("variant", projection.VARIANTS)
 def test_agrees_with_the_oracle(variant, decoder, packed, record_property):
-  error, _ = _largest_error(variant, decoder, packed)
-  record_property("largest_absolute_error", error)
-  assert error < 1e-5
+  found, (_, scale) = _errors(variant, decoder, packed)
+  for order, (error, of_gradients) in found.items():
+    record_property(f"largest_absolute_error_{order}", error)
+    assert error < 1e-5, order
+    assert of_gradients < 1e-5 * max(scale, 1), order
 
 
 @pytest.mark.parametrize("decoder", [False, True])
 @pytest.mark.parametrize("variant", projection.VARIANTS)
 def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
-  error, scale = _largest_error(variant, decoder, dtype=mtf_testing.BFLOAT16)
-  record_property("largest_absolute_error", error)
-  # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded.
-  assert error < 0.03 * scale
+  # A ReLU may flip where its input is rounded, which says nothing of the gate.
+  found, scales = _errors(
+    variant, decoder, dtype=mtf_testing.BFLOAT16, activations=("linear",)
+  )
+  for order, found_errors in found.items():
+    record_property(f"largest_absolute_error_{order}", found_errors[0])
+    # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded.
+    for error, scale in zip(found_errors, scales, strict=True):
+      assert error < 0.03 * scale, order
 
 
 @pytest.mark.parametrize(
@@ -162,18 +251,23 @@ def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
   [
     {"gate": "two_sigmoid"},
     {"gated_kernel": "wi"},
+    {"gated_kernel": "wi", "packed": True, "decoder": True},
     {"activations": ("gelu", "linear")},
     {"activations": ("gelu", "linear"), "gated_kernel": "wi", "packed": True},
     {"condition_on": "task_token"},
     {"condition_on": "task_token", "packed": True},
     {"rows": 1, "cols": 12},
     {"rows": 24, "cols": 1},
+    {"rows": 1, "cols": 1, "packed": True},
   ],
   ids=str,
 )
 def test_other_settings_agree_with_the_oracle(config):
-  error, _ = _largest_error(**config)
-  assert error < 1e-5
+  one = len(config.get("activations", ["relu"])) == 1
+  found, (_, scale) = _errors(**config, gradients=one)
+  for order, (error, of_gradients) in found.items():
+    assert error < 1e-5, order
+    assert of_gradients < 1e-5 * max(scale, 1), order
 
 
 def _extra_shapes(layer, layer_class_scope="layer"):
@@ -269,6 +363,7 @@ def test_two_sigmoid_starts_at_vanilla():
     ({"gate": "tanh"}, ["gate", "'tanh'", "'sigmoid'"]),
     ({"condition_on": "mean"}, ["condition_on", "'mean'", "'first_token'"]),
     ({"gated_kernel": "wx"}, ["gated_kernel", "'wx'", "'wo'"]),
+    ({"contraction": "row"}, ["contraction", "'row'", "'rows'", "'auto'"]),
   ],
 )
 def test_unknown_choices_name_the_known_ones(kwargs, words):
@@ -309,15 +404,34 @@ def test_a_decoder_alone_is_refused():
       conditioning.first_tokens(context, x, "first_token")
 
 
+@pytest.mark.parametrize("decoder", [False, True])
+def test_an_order_that_cannot_serve_names_those_that_can(decoder):
+  with pytest.raises(errors.UserError) as e:
+    _errors("L2", decoder, packed=True, orders=["weights"])
+  assert all(
+    w in str(e.value) for w in ("'weights'", "packed", "'rows'", "'cols'")
+  )
+
+
 if __name__ == "__main__":  # python -m tests.hypergrid_mtf.layers_test
-  print("largest absolute error against float64 (largest absolute output)")
+  print("largest absolute error against float64: of y, of the gradients")
   for of_variant in projection.VARIANTS:
     for of_decoder in (False, True):
-      cells = []
-      for of_dtype in (mtf_testing.FLOAT32, mtf_testing.BFLOAT16):
-        for of_packed in (False, True):
-          worst, largest = _largest_error(
-            of_variant, of_decoder, of_packed, of_dtype
+      for of_packed in (False, True):
+        for of_dtype in (mtf_testing.FLOAT32, mtf_testing.BFLOAT16):
+          bf16 = of_dtype == mtf_testing.BFLOAT16  # where a ReLU may flip
+          of_orders, largest = _errors(
+            of_variant,
+            of_decoder,
+            of_packed,
+            of_dtype,
+            activations=("linear" if bf16 else "relu",),
           )
-          cells.append(f"{worst:.1e} ({largest:.1f})")
-      print(of_variant, "decoder" if of_decoder else "encoder", *cells)
+          print(
+            of_variant,
+            "decoder" if of_decoder else "encoder",
+            "packed" if of_packed else "unpacked",
+            of_dtype.activation_dtype.name,
+            *(f"{k} {a:.1e} {b:.1e}" for k, (a, b) in of_orders.items()),
+            f"(values to {largest[0]:.1f}, {largest[1]:.1f})",
+          )

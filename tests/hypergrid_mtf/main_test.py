@@ -76,6 +76,17 @@ def test_a_good_command_reaches_the_graph(run):
     ),
     (["--gin_param=HyperGrid.zero_init = 'no'"], ["zero_init", "'no'"]),
     (["--gin_param=DenseReluDense.activation = 'rellu'"], ["'rellu'"]),
+    (
+      ["--gin_param=HyperGrid.contraction = 'row'"],
+      ["contraction", "'row'", "'rows'", "'auto'"],
+    ),
+    (
+      [
+        "--gin_param=HyperGrid.contraction = 'weights'",
+        "--gin_param=mesh_train_dataset_fn.pack = True",
+      ],
+      ["'weights'", "packed", "'rows'", "'cols'", "'auto'", "pack = False"],
+    ),
     (["--gin_param=d_model = '64'"], ["run.model_type"]),
     (["--gin_param=run.model_type = 'bitrans'"], ["'bitrans'"]),
     (

@@ -1,4 +1,4 @@
-"""Whole models: vanilla against Hugging Face, packing, decoding, gradients."""
+"""Whole models: vanilla against Hugging Face, padding, gradients, settings."""
 
 import mesh_tensorflow as mtf
 import numpy as np
@@ -6,9 +6,7 @@ import pytest
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import projection
-
-from . import mtf_testing
+from . import decoding_test, mtf_testing
 
 LENGTH, TARGETS = 12, 6
 FLOAT32 = mtf_testing.FLOAT32
@@ -100,51 +98,6 @@ class _Run:
     self.gradients = result["gradients"]
 
 
-def _example_losses(logits, targets, segments=None):
-  """Sum of cross entropies of each example, in order, in float64."""
-  logits = logits.astype(np.float64)
-  log_z = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))
-  log_z += logits.max(-1)
-  picked = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
-  losses = np.where(targets > 0, log_z - picked, 0.0)
-  if segments is None:
-    return losses.sum(-1)
-  return np.array(
-    [
-      losses[b][segments[b] == s].sum()
-      for b in range(len(targets))
-      for s in range(1, segments[b].max() + 1)
-    ]
-  )
-
-
-CASES = [(v, "first_token") for v in projection.VARIANTS]
-CASES.append(("L2", "task_token"))
-
-
-@pytest.mark.parametrize(("variant", "condition_on"), CASES)
-def test_packing_does_not_change_the_loss_of_an_example(variant, condition_on):
-  examples = _examples(4)
-  bindings = f"HyperGrid.condition_on = '{condition_on}'"
-  plain, packed = _unpacked(examples), _packed(examples)
-  gradients = variant in ("L2", "LG")  # between them, every kind of variable
-  a = _Run(plain, variant, bindings, gradients=gradients)
-  b = _Run(packed, variant, bindings, gradients=gradients)
-  want = _example_losses(a.logits, plain["targets"])
-  got = _example_losses(
-    b.logits, packed["targets"], packed["targets_segmentation"]
-  )
-  np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
-  # Same sum of losses, so the same gradients up to the loss denominator.
-  ratio = plain["targets"].size / packed["targets"].size
-  for name, gradient in a.gradients.items():
-    assert np.abs(gradient).max() > 0, f"no gradient reaches {name}"
-    scale = np.abs(gradient).max() * ratio
-    np.testing.assert_allclose(
-      b.gradients[name], gradient * ratio, atol=2e-4 * scale, err_msg=name
-    )
-
-
 def test_recomputed_gradients_are_the_same():
   features = _packed(_examples(4))
   recompute = "transformer.LayerStack.recompute_grads = True"
@@ -167,8 +120,8 @@ def test_padding_never_changes_a_gate():
   short = _Run(a)
   long = _Run(wide)
   np.testing.assert_allclose(
-    _example_losses(long.logits, wide["targets"]),
-    _example_losses(short.logits, a["targets"]),
+    decoding_test.example_losses(long.logits, wide["targets"]),
+    decoding_test.example_losses(short.logits, a["targets"]),
     rtol=1e-5,
   )
 
@@ -191,67 +144,6 @@ def test_two_sigmoid_with_zero_maps_is_the_vanilla_model():
   halved = _Run(features, "L2", scale=0.0)
   np.testing.assert_allclose(gated.logits, vanilla.logits, atol=1e-4)
   assert np.abs(halved.logits - vanilla.logits).max() > 0.1
-
-
-def _decode(inputs, layers, bindings="", **kwargs):
-  """Token ids that the model decodes, [batch, TARGETS]."""
-  with tf.Graph().as_default():
-    model = mtf_testing.small_model(layers, bindings)
-    graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "mesh")
-    ids = model.decode(
-      _import(mesh, inputs),
-      variable_dtype=FLOAT32,
-      max_decode_length=TARGETS,
-      **kwargs,
-    )
-    ids = mtf.anonymize(ids)
-    lowering = mtf_testing.lower(graph, mesh)
-    ids = lowering.export_to_tf_tensor(ids)
-    with mtf_testing.session(lowering) as sess:
-      mtf_testing.randomize(sess, lowering)
-      return sess.run(ids)
-
-
-@pytest.mark.parametrize(
-  ("layers", "condition_on"), [("vanilla", "first_token"), *CASES]
-)
-def test_greedy_decoding_is_what_teacher_forcing_gives(layers, condition_on):
-  bindings = f"HyperGrid.condition_on = '{condition_on}'"
-  inputs = _unpacked(_examples(16))["inputs"]
-  decoded = _decode(inputs, layers, bindings)
-  assert len({tuple(row) for row in decoded}) > 4  # not one answer for all
-  # The decoded ids as targets: each must be the argmax given those before it.
-  features = {
-    "inputs": inputs,
-    "targets": decoded,
-    # An untrained model also says 0, which must not be taken for padding.
-    "targets_segmentation": np.ones_like(decoded),
-  }
-  forced = _Run(features, layers, bindings)
-  best = forced.logits.argmax(-1)
-  for row, want in zip(decoded, best, strict=True):
-    length = list(row).index(1) + 1 if 1 in row else TARGETS
-    np.testing.assert_array_equal(row[:length], want[:length])
-
-
-def test_beam_search_finds_at_least_the_greedy_score():
-  inputs = _unpacked(_examples(6))["inputs"]
-  scores = []
-  for beam_size in (1, 4):
-    ids = _decode(
-      inputs,
-      "L2",
-      beam_size=beam_size,
-      **({} if beam_size == 1 else {"alpha": 0.0}),
-    )
-    targets = ids.astype(np.int32)
-    for row in targets:  # nothing counts after the end of the sequence
-      if 1 in row:
-        row[list(row).index(1) + 1 :] = 0
-    logits = _Run({"inputs": inputs, "targets": targets}, "L2").logits
-    scores.append(-_example_losses(logits, targets))
-  assert (scores[1] >= scores[0] - 1e-4).mean() > 0.8
 
 
 def _hugging_face_logits(weights, features, gated_gelu):

@@ -100,3 +100,73 @@ def feed_forward(x, conditions, params, config):
       wo = wo * psi
     out[t] = h @ wo
   return out
+
+
+def gradients(x, conditions, params, config, dy):
+  """Gradients of sum(dy * feed_forward(...)), token by token.
+
+  For one factor, which is enough to see every path of the gate.
+
+  Args:
+    x: as in feed_forward.
+    conditions: as in feed_forward.
+    params: as in feed_forward.
+    config: as in feed_forward, with one activation, "relu" or
+      "linear".
+    dy: [length, d_model].
+
+  Returns:
+    gradients of x, of conditions (zero where a condition is NaN), and a dict of
+    gradients by variable name
+  """
+  (activation,) = config["activations"]
+  slope = {"relu": lambda x: x > 0, "linear": np.ones_like}[activation]
+  dx, dconditions = np.zeros_like(x), np.zeros_like(x)
+  grads = {k: np.zeros_like(v) for k, v in params.items()}
+  gated = config["gated_kernel"]
+  scale = {"sigmoid": 1.0, "two_sigmoid": 2.0}[config["gate"]]
+  shape = config["rows"], config["cols"]
+  for t, (token, condition) in enumerate(zip(x, conditions, strict=True)):
+    if np.isnan(condition).any():
+      continue
+    g = gate_matrix(
+      condition, params, config["variant"], *shape, config["gate"]
+    )
+    psi = {"wi": 1.0, "wo": 1.0}
+    psi[gated] = expand(g, *params[f"{gated}/kernel"].shape)
+    wi, wo = (params[f"{k}/kernel"] * psi[k] for k in ("wi", "wo"))
+    before = token @ wi
+    h = ACTIVATIONS[activation](before)
+    dh = (wo @ dy[t]) * slope(before)
+    dx[t] = wi @ dh
+    dkernels = {"wo": np.outer(h, dy[t]), "wi": np.outer(token, dh)}
+    for k, dk in dkernels.items():
+      grads[f"{k}/kernel"] += dk * psi[k]
+    # From the weights to their regions, and through the sigmoid.
+    of_weights = dkernels[gated] * params[f"{gated}/kernel"]
+    dg = np.zeros(shape)
+    height, width = (
+      n // m for n, m in zip(of_weights.shape, shape, strict=True)
+    )
+    for i in range(of_weights.shape[0]):
+      for j in range(of_weights.shape[1]):
+        dg[i // height, j // width] += of_weights[i, j]
+    dlogits = dg * g * (1 - g / scale)
+    variant = config["variant"]
+    if variant in ("row", "col"):
+      sides = {variant: dlogits.sum(axis=1 if variant == "row" else 0)}
+    else:
+      r, c = (
+        params[f"global_{side}"]
+        if f"global_{side}" in params
+        else condition @ params[f"local_{side}/kernel"]
+        for side in ("row", "col")
+      )
+      sides = {"row": dlogits @ c, "col": r @ dlogits}
+    for side, d in sides.items():
+      if f"global_{side}" in params:
+        grads[f"global_{side}"] += d
+      else:
+        grads[f"local_{side}/kernel"] += np.outer(condition, d)
+        dconditions[t] += params[f"local_{side}/kernel"] @ d
+  return dx, dconditions, grads

@@ -1,0 +1,392 @@
+"""Three orders of computing y = h (psi(G) * W), on TensorFlow tensors.
+
+The gate G has one value for each region of W, a grid of R x C regions. N gates
+serve T tokens each: one example a row of the batch gives N rows of T tokens,
+packed examples a gate for each token (T = 1), a gate that no example changes
+N = 1.
+
+  order    what is made                                  its elements
+  weights  a gated W for each gate                       N F M
+  rows     a partial product for each grid row           N T R M
+  cols     a scaled copy of h for each grid column       N T C F
+
+All give the same y. The functions run on one shard of a mesh: F, M, R and C are
+what one device holds. They walk over gates, rows or columns in steps whose
+temporaries stay small enough for a cache (and below the size from which malloc
+returns memory to the system after each use, which costs more than the product
+does); the gradients recompute what they need, so nothing but h, W and G is kept
+between the forward and the backward pass.
+"""
+
+import dataclasses
+
+import tensorflow.compat.v1 as tf
+
+ORDERS = ("weights", "rows", "cols")
+
+# Elements of one temporary of a step; 8 MB of float32.
+_STEP_ELEMENTS = 1 << 21
+# A graph is built out of the steps: more than this many are merged.
+_MAX_STEPS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Static sizes of one product, on one device.
+
+  Attributes:
+    gates: N, how many gates there are.
+    tokens: T, how many tokens share one gate.
+    fan_in: F.
+    fan_out: M.
+    rows: R, grid rows; divides F.
+    cols: C, grid columns; divides M.
+  """
+
+  gates: int
+  tokens: int
+  fan_in: int
+  fan_out: int
+  rows: int
+  cols: int
+
+
+# Nanoseconds that one element of what an order makes costs beside the plain
+# product: (forward, forward and backward). README, "Which order", has the
+# measurement; `python -m tools.calibrate` repeats it.
+CPU_NANOSECONDS = {
+  "weights": (1.3, 5.2),
+  "rows": (1.4, 4.1),
+  "cols": (1.2, 6.1),
+}
+# One multiply-add of the partial products that `rows` makes a second time.
+_CPU_RECOMPUTE_NANOSECONDS = 0.014
+
+
+def elements(order: str, sizes: Sizes) -> int:
+  """How many elements an order makes beside h, W, G and y."""
+  s = sizes
+  return {
+    "weights": s.gates * s.fan_in * s.fan_out,
+    "rows": s.gates * s.tokens * s.rows * s.fan_out,
+    "cols": s.gates * s.tokens * s.cols * s.fan_in,
+  }[order]
+
+
+def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
+  """What an order costs beside the plain product.
+
+  Args:
+    order: one of ORDERS.
+    sizes: of the product.
+    train: whether there is a backward pass.
+    on_tpu: count elements, which is what a TPU's memory bandwidth sees (never
+      measured on one), instead of nanoseconds of a CPU.
+
+  Returns:
+    a number to compare orders by
+  """
+  count = elements(order, sizes)
+  if on_tpu:
+    return count
+  nanoseconds = count * CPU_NANOSECONDS[order][train]
+  if order == "rows" and train:
+    s = sizes
+    macs = s.gates * s.tokens * s.fan_in * s.fan_out
+    nanoseconds += macs * _CPU_RECOMPUTE_NANOSECONDS
+  return nanoseconds
+
+
+def cheapest(
+  orders, sizes: Sizes, train: bool = True, on_tpu: bool = False
+) -> str:
+  """The order among `orders` that costs least; the first of equals."""
+  return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
+
+
+def product(order: str, h, kernel, gate):
+  """y = h (psi(G) * W).
+
+  Args:
+    order: one of ORDERS.
+    h: [N, T, F].
+    kernel: W, [F, M].
+    gate: G, [N, R, C]; R divides F, C divides M.
+
+  Returns:
+    y, [N, T, M], of the type of h
+  """
+  return _PRODUCTS[order](h, kernel, gate)
+
+
+def gradients(order: str, h, kernel, gate, dy):
+  """Gradients of `product`, from its inputs alone.
+
+  Args:
+    order: one of ORDERS.
+    h: [N, T, F].
+    kernel: W, [F, M].
+    gate: G, [N, R, C].
+    dy: gradient of y, [N, T, M].
+
+  Returns:
+    gradients of h [N, T, F], of W [F, M] and of G [N, R, C]
+  """
+  # What is made again must not be shared with the forward pass: it would be
+  # kept. The graph optimiser merges equal nodes unless their control inputs
+  # differ.
+  with tf.control_dependencies([dy]):
+    h, kernel, gate = map(tf.identity, (h, kernel, gate))
+  return _GRADIENTS[order](h, kernel, gate, dy)
+
+
+def _sizes(h, kernel, gate) -> Sizes:
+  n, t, f = h.shape.as_list()
+  return Sizes(n, t, f, kernel.shape.as_list()[1], *gate.shape.as_list()[1:])
+
+
+def _group(count: int, step_elements: int) -> int:
+  """How many of `count` equal parts to take a step; divides `count`."""
+  divisors = [d for d in range(1, count + 1) if count % d == 0]
+  fewest = min(d for d in divisors if count // d <= _MAX_STEPS)
+  fit = [d for d in divisors if d * step_elements <= _STEP_ELEMENTS]
+  return max([fewest, *fit])
+
+
+def _wide(x):
+  """The type that sums are made in: float32 for bfloat16."""
+  return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
+
+
+def _split(x, parts: int, axis: int):
+  return [x] if parts == 1 else tf.split(x, parts, axis)
+
+
+def _concat(parts, axis: int):
+  return parts[0] if len(parts) == 1 else tf.concat(parts, axis)
+
+
+def _add(total, term):
+  return term if total is None else total + term
+
+
+def _weights_steps(s: Sizes, gate):
+  """Gates of one step, each repeated over its last side: [g, R, 1, M]."""
+  steps = s.gates // _group(s.gates, s.fan_in * s.fan_out)
+  wide = tf.repeat(gate, s.fan_out // s.cols, axis=2)
+  return [g[:, :, None, :] for g in _split(wide, steps, 0)]
+
+
+def _weights(h, kernel, gate):
+  s = _sizes(h, kernel, gate)
+  gates = _weights_steps(s, gate)
+  kernel = tf.reshape(kernel, [s.rows, s.fan_in // s.rows, s.fan_out])
+  y = []
+  for part, g in zip(_split(h, len(gates), 0), gates, strict=True):
+    with tf.control_dependencies(y[-1:]):
+      y.append(tf.matmul(part, _gated(kernel, g)))
+  return _concat(y, 0)
+
+
+def _turned(s: Sizes) -> Sizes:
+  """Of the transposed kernel."""
+  return dataclasses.replace(
+    s, fan_in=s.fan_out, fan_out=s.fan_in, rows=s.cols, cols=s.rows
+  )
+
+
+def _gated(kernel, g):
+  """[R, F/R, M] times [g, R, 1, M] as [g, F, M]."""
+  gates, rows, _, fan_out = g.shape.as_list()
+  if gates == 1:  # three axes broadcast faster than four
+    g = tf.reshape(g, [rows, 1, fan_out])
+  return tf.reshape(kernel * g, [gates, -1, fan_out])
+
+
+def _weights_gradients(h, kernel, gate, dy):
+  s = _sizes(h, kernel, gate)
+  gates = _weights_steps(s, gate)
+  # A product with a transposed kernel takes longer than one transposition does.
+  turned = tf.reshape(
+    tf.transpose(kernel), [s.cols, s.fan_out // s.cols, s.fan_in]
+  )
+  turned_gates = _weights_steps(
+    _turned(s), tf.transpose(gate, [0, 2, 1])
+  )  # [g, C, 1, F]
+  kernel = tf.reshape(kernel, [s.rows, s.fan_in // s.rows, s.fan_out])
+  dh, dgate, dkernel = [], [], None
+  for part, dpart, g, turned_g in zip(
+    _split(h, len(gates), 0),
+    _split(dy, len(gates), 0),
+    gates,
+    turned_gates,
+    strict=True,
+  ):
+    with tf.control_dependencies([] if dkernel is None else [dkernel]):
+      dh.append(tf.matmul(dpart, _gated(turned, turned_g)))
+    with tf.control_dependencies(dh[-1:]):
+      # The kernel's gradient if there were no gate: [g, R, F/R, M]
+      plain = tf.matmul(part, dpart, transpose_a=True)
+      plain = tf.reshape(plain, [-1, *kernel.shape.as_list()])
+      if plain.shape[0] == 1:
+        of_regions = _wide(tf.reshape(plain, kernel.shape) * kernel)[None]
+      else:
+        of_regions = _wide(plain * kernel)
+      of_regions = tf.reshape(
+        tf.reduce_sum(of_regions, 2), [-1, s.rows, s.cols, s.fan_out // s.cols]
+      )
+      dgate.append(tf.reduce_sum(of_regions, 3))
+    with tf.control_dependencies(dgate[-1:]):
+      if plain.shape[0] == 1:
+        of_kernel = _wide(tf.reshape(plain, kernel.shape) * g[0])
+      else:
+        of_kernel = tf.reduce_sum(_wide(plain * g), 0)
+      dkernel = _add(dkernel, of_kernel)
+  return (
+    _concat(dh, 0),
+    tf.cast(tf.reshape(dkernel, [s.fan_in, s.fan_out]), h.dtype),
+    tf.cast(_concat(dgate, 0), h.dtype),
+  )
+
+
+def _rows_steps(s: Sizes, h, kernel, gate):
+  """What each step of grid rows takes of h, W and G.
+
+  Returns:
+    a list of (h [g, N T, F/R], W [g, F/R, M], G [g, N T, C, 1])
+  """
+  tokens = s.gates * s.tokens
+  group = _group(s.rows, tokens * s.fan_out)
+  steps, block = s.rows // group, s.fan_in // s.rows
+  if s.tokens > 1:  # small beside the partial products, and faster for them
+    gate = tf.repeat(gate, s.tokens, axis=0)
+  hs = _split(tf.reshape(h, [tokens, s.fan_in]), steps, 1)
+  kernels = _split(tf.reshape(kernel, [s.rows, block, s.fan_out]), steps, 0)
+  return [
+    (_swap(tf.reshape(part, [tokens, group, block])), w, _swap(g)[..., None])
+    for part, w, g in zip(hs, kernels, _split(gate, steps, 1), strict=True)
+  ]
+
+
+def _swap(x):
+  """[a, b, ...] -> [b, a, ...], without a copy where one of them is 1."""
+  a, b, *rest = x.shape.as_list()
+  if 1 in (a, b):
+    return tf.reshape(x, [b, a, *rest])
+  return tf.transpose(x, [1, 0, *range(2, 2 + len(rest))])
+
+
+def _sum_first(x):
+  return tf.reshape(x, x.shape[1:]) if x.shape[0] == 1 else tf.reduce_sum(x, 0)
+
+
+def _rows(h, kernel, gate):
+  s = _sizes(h, kernel, gate)
+  y = None
+  for part, w, g in _rows_steps(s, h, kernel, gate):
+    with tf.control_dependencies([] if y is None else [y]):
+      p = tf.reshape(tf.matmul(part, w), _regions(s, -1))
+      y = _add(y, _sum_first(_wide(p * g)))
+  return tf.cast(tf.reshape(y, [s.gates, s.tokens, s.fan_out]), h.dtype)
+
+
+def _regions(s: Sizes, group: int):
+  """The shape of partial products against their gates [g, N T, C, 1]."""
+  return [group, s.gates * s.tokens, s.cols, s.fan_out // s.cols]
+
+
+def _rows_gradients(h, kernel, gate, dy):
+  s = _sizes(h, kernel, gate)
+  dh, dkernel, dgate = [], [], []
+  dy = tf.reshape(dy, _regions(s, 1))
+  for part, w, g in _rows_steps(s, h, kernel, gate):
+    with tf.control_dependencies(dh[-1:] + dkernel[-1:]):
+      p = tf.reshape(tf.matmul(part, w), _regions(s, -1))
+      of_gate = tf.reduce_sum(_wide(p * dy), 3)  # [g, N T, C]
+    with tf.control_dependencies([of_gate]):
+      dp = tf.reshape(dy * g, [-1, s.gates * s.tokens, s.fan_out])
+      dkernel.append(tf.matmul(part, dp, transpose_a=True))
+      dh_part = _swap(tf.matmul(dp, w, transpose_b=True))  # [N T, g, F/R]
+    dh.append(tf.reshape(dh_part, [s.gates, s.tokens, -1]))
+    dgate.append(_swap(of_gate))
+  dgate = _concat(dgate, 1)  # [N T, R, C]
+  if s.tokens > 1:
+    dgate = tf.reshape(dgate, [s.gates, s.tokens, s.rows, s.cols])
+    dgate = tf.reduce_sum(dgate, 1)
+  return (
+    _concat(dh, 2),
+    tf.reshape(_concat(dkernel, 0), [s.fan_in, s.fan_out]),
+    tf.cast(dgate, h.dtype),
+  )
+
+
+def _cols_steps(s: Sizes, kernel, gate):
+  """What each step of grid columns takes of W and G.
+
+  Returns:
+    a list of (W [g, F, M/C], G [g, N, 1, R, 1])
+  """
+  group = _group(s.cols, s.gates * s.tokens * s.fan_in)
+  steps, block = s.cols // group, s.fan_out // s.cols
+  out = []
+  for w, g in zip(
+    _split(kernel, steps, 1), _split(gate, steps, 2), strict=True
+  ):
+    w = tf.reshape(w, [s.fan_in, group, block])
+    g = tf.transpose(g, [2, 0, 1])
+    out.append((_swap(w), tf.reshape(g, [group, s.gates, 1, s.rows, 1])))
+  return out
+
+
+def _by_rows(s: Sizes, h):
+  """h as [N, T, R, F/R]."""
+  return tf.reshape(h, [s.gates, s.tokens, s.rows, s.fan_in // s.rows])
+
+
+def _cols(h, kernel, gate):
+  s = _sizes(h, kernel, gate)
+  h = _by_rows(s, h)
+  y = []
+  for w, g in _cols_steps(s, kernel, gate):
+    with tf.control_dependencies(y[-1:]):
+      scaled = tf.reshape(h * g, [-1, s.gates * s.tokens, s.fan_in])
+      part = _swap(tf.matmul(scaled, w))  # [N T, g, M/C]
+      y.append(tf.reshape(part, [s.gates, s.tokens, -1]))
+  return _concat(y, 2)
+
+
+def _cols_gradients(h, kernel, gate, dy):
+  s = _sizes(h, kernel, gate)
+  steps = _cols_steps(s, kernel, gate)
+  h = _by_rows(s, h)
+  tokens = s.gates * s.tokens
+  dys = _split(tf.reshape(dy, [tokens, s.fan_out]), len(steps), 1)
+  dh, dkernel, dgate = None, [], []
+  for (w, g), dpart in zip(steps, dys, strict=True):
+    group = g.shape.as_list()[0]
+    dpart = _swap(tf.reshape(dpart, [tokens, group, s.fan_out // s.cols]))
+    with tf.control_dependencies([] if dh is None else [dh]):
+      scaled = tf.reshape(h * g, [group, tokens, s.fan_in])
+      dw = tf.matmul(scaled, dpart, transpose_a=True)  # [g, F, M/C]
+      dkernel.append(tf.reshape(_swap(dw), [s.fan_in, -1]))
+    with tf.control_dependencies(dkernel[-1:]):
+      # The gradient of the scaled h serves both its factors.
+      ds = tf.matmul(dpart, w, transpose_b=True)
+      ds = tf.reshape(ds, [group, *h.shape.as_list()])
+      of_gate = tf.reduce_sum(_wide(ds * h), [2, 4])  # [g, N, R]
+      dgate.append(tf.transpose(of_gate, [1, 2, 0]))
+    with tf.control_dependencies(dgate[-1:]):
+      dh = _add(dh, _sum_first(_wide(ds * g)))
+  return (
+    tf.cast(tf.reshape(dh, [s.gates, s.tokens, s.fan_in]), dy.dtype),
+    _concat(dkernel, 1),
+    tf.cast(_concat(dgate, 2), dy.dtype),
+  )
+
+
+_PRODUCTS = {"weights": _weights, "rows": _rows, "cols": _cols}
+_GRADIENTS = {
+  "weights": _weights_gradients,
+  "rows": _rows_gradients,
+  "cols": _cols_gradients,
+}
