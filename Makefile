@@ -1,15 +1,19 @@
 # make demo    vanilla T5 and HyperGrid on the embedded mixture, compared
 # make test    the whole test suite
+# make benchmark    HyperGrid beside vanilla T5, a step of T5-base at a time
 # The rest of a developer's day is further down. Everything runs in .venv, which
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format lock upstream-test clean
+.PHONY: demo test benchmark lint format lock upstream-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
 # Where `make demo` writes.
 DEMO_DIR ?= runs/demo
+# Where `make benchmark` writes, and what it measures.
+BENCHMARK_DIR ?= runs/benchmark
+BENCHMARK ?= --size=base --cases=train,train_packed,eval,decode
 
 demo: .venv/installed
 	$(PY) -m tools.demo --output_dir=$(DEMO_DIR)
@@ -24,6 +28,10 @@ lint: .venv/installed
 format: .venv/installed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+# Time and memory of a step beside vanilla T5. T5-base takes most of an hour.
+benchmark: .venv/installed
+	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
 
 # The tests that mesh_tensorflow and t5 install themselves, on the mended stack.
 upstream-test: .venv/installed

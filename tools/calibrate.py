@@ -1,0 +1,217 @@
+r"""Measures what the orders of contraction cost on this CPU.
+
+  python -m tools.calibrate --output=runs/calibration.json
+
+For shapes of T5-base and of a small model, each order and the plain product run
+in turn, forward alone and with the gradient. Printed are the median times, what
+the cost model of `hypergrid_mtf.contraction` would choose, and how much slower
+that is than the fastest order; then the nanoseconds an element that fit this
+machine best, to compare with those the cost model has.
+"""
+
+import json
+import os
+import platform
+import time
+
+import numpy as np
+import pandas as pd
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from hypergrid_mtf import console, contraction, preflight, progress
+from tools import compare
+
+FLAGS = flags.FLAGS
+
+PLAIN = "plain"
+# N gates, T tokens a gate, F, M, R, C.
+SHAPES = {
+  "base, 4 x 512": (4, 512, 3072, 768, 16, 16),
+  "base, 4 x 64": (4, 64, 3072, 768, 16, 16),
+  "base, 32 x 16": (32, 16, 3072, 768, 16, 16),
+  "base, packed 4 x 512": (2048, 1, 3072, 768, 16, 16),
+  "base, packed 4 x 64": (256, 1, 3072, 768, 16, 16),
+  "base, packed 4 x 512, 4 x 4": (2048, 1, 3072, 768, 4, 4),
+  "base, packed 4 x 512, 64 x 4": (2048, 1, 3072, 768, 64, 4),
+  "base, decoding 16": (16, 1, 3072, 768, 16, 16),
+  "base, 4 x 128, 64 x 64": (4, 128, 3072, 768, 64, 64),
+  "base wi, 4 x 128": (4, 128, 768, 3072, 16, 16),
+  "base wi, packed 4 x 128": (512, 1, 768, 3072, 16, 16),
+  "tiny, 32 x 128": (32, 128, 512, 128, 16, 16),
+  "tiny, packed 32 x 128": (4096, 1, 512, 128, 16, 16),
+}
+
+
+def _served(sizes: contraction.Sizes) -> tuple[str, ...]:
+  """Packed tokens are not offered a gated kernel each: it would not fit."""
+  if sizes.gates * sizes.fan_in * sizes.fan_out > 1 << 28:
+    return tuple(o for o in contraction.ORDERS if o != "weights")
+  return contraction.ORDERS
+
+
+def measure(sizes: contraction.Sizes, train: bool, runs: int) -> dict:
+  """Runs the plain product and every order that serves, in turn.
+
+  Args:
+    sizes: of the product.
+    train: with the gradient.
+    runs: how often.
+
+  Returns:
+    {"plain" or order: median milliseconds}
+  """
+  s = sizes
+  rng = np.random.default_rng(0)
+  with tf.Graph().as_default():
+    h, kernel, gate, dy = (
+      tf.get_variable(name, initializer=rng.random(shape, np.float32))
+      for name, shape in (
+        ("h", (s.gates, s.tokens, s.fan_in)),
+        ("kernel", (s.fan_in, s.fan_out)),
+        ("gate", (s.gates, s.rows, s.cols)),
+        ("dy", (s.gates, s.tokens, s.fan_out)),
+      )
+    )
+    fetches = {PLAIN: _plain(h, kernel, dy, train)}
+    for order in _served(s):
+      fetches[order] = [contraction.product(order, h, kernel, gate)]
+      if train:
+        fetches[order] += contraction.gradients(order, h, kernel, gate, dy)
+    ops = {k: [t.op for t in tensors] for k, tensors in fetches.items()}
+    times = {k: [] for k in ops}
+    with tf.Session() as sess:
+      sess.run(tf.global_variables_initializer())
+      for i in range(runs + 1):
+        for name, op in ops.items():
+          begin = time.perf_counter()
+          sess.run(op)
+          if i:  # the first is a warm-up
+            times[name].append(1e3 * (time.perf_counter() - begin))
+  return {k: float(np.median(v)) for k, v in times.items()}
+
+
+def _plain(h, kernel, dy, train):
+  h = tf.reshape(h, [-1, h.shape[-1]])
+  dy = tf.reshape(dy, [-1, dy.shape[-1]])
+  out = [tf.matmul(h, kernel)]
+  if train:
+    out.append(tf.matmul(dy, kernel, transpose_b=True))
+    out.append(tf.matmul(h, dy, transpose_a=True))
+  return out
+
+
+def fit(records: list[dict]) -> dict:
+  """Nanoseconds an element of each order that fit the measurements best.
+
+  Args:
+    records: of `measurements`.
+
+  Returns:
+    {order: (forward, with the gradient)}; the median over shapes of the time
+    beside the plain product by the elements an order makes. What `rows`
+    computes a second time is taken off at the speed of the plain product.
+  """
+  found = {}
+  for order in contraction.ORDERS:
+    pair = []
+    for train in (False, True):
+      ratios = []
+      for record in records:
+        if record["train"] != train or order not in record["ms"]:
+          continue
+        sizes = contraction.Sizes(**record["sizes"])
+        extra = record["ms"][order] - record["ms"][PLAIN]
+        if order == "rows" and train:
+          extra -= record["ms"][PLAIN] / 3
+        ratios.append(1e6 * extra / contraction.elements(order, sizes))
+      pair.append(float(np.median(ratios)))
+    found[order] = tuple(pair)
+  return found
+
+
+def measurements(shapes, runs: int) -> list[dict]:
+  """Measures shapes, forward alone and with the gradient.
+
+  Args:
+    shapes: {name: (N, T, F, M, R, C)}.
+    runs: how often each.
+
+  Returns:
+    records: `shape`, `sizes`, `train`, `ms` by order, `chosen`, `regret` (how
+    much longer the chosen order takes than the fastest, 0 if it is that)
+  """
+  records = []
+  with progress.bar(2 * len(shapes), "calibrate", "shape") as bar:
+    for name, numbers in shapes.items():
+      sizes = contraction.Sizes(*numbers)
+      for train in (False, True):
+        ms = measure(sizes, train, runs)
+        orders = _served(sizes)
+        chosen = contraction.cheapest(orders, sizes, train)
+        records.append(
+          dict(
+            shape=name,
+            sizes=vars(sizes),
+            train=train,
+            ms=ms,
+            chosen=chosen,
+            regret=ms[chosen] / min(ms[o] for o in orders) - 1,
+          )
+        )
+        bar.update()
+  return records
+
+
+def table(records: list[dict]) -> pd.DataFrame:
+  """The measurements as they are printed, in milliseconds."""
+  rows = []
+  for r in records:
+    row = {
+      "shape": r["shape"],
+      "pass": "with gradient" if r["train"] else "forward",
+    }
+    for order in (PLAIN, *contraction.ORDERS):
+      row[order] = f"{r['ms'][order]:.2f}" if order in r["ms"] else ""
+    row["chosen"] = r["chosen"]
+    row["slower than the fastest"] = f"{r['regret']:.0%}"
+    rows.append(row)
+  return pd.DataFrame(rows)
+
+
+def main(argv) -> None:
+  """Measures, fits and prints."""
+  del argv
+  tf.disable_v2_behavior()
+  if FLAGS.output:
+    preflight.check_output(FLAGS.output)
+  records = measurements(SHAPES, FLAGS.runs)
+  console.say(table(records).to_markdown(index=False, disable_numparse=True))
+  fitted = fit(records)
+  console.say("\nnanoseconds an element (forward, with the gradient)")
+  for order, pair in fitted.items():
+    mine = contraction.CPU_NANOSECONDS[order]
+    console.say(
+      f"  {order}: here {pair[0]:.2f}, {pair[1]:.2f}; "
+      f"the cost model has {mine[0]}, {mine[1]}"
+    )
+  if FLAGS.output:
+    result = dict(
+      machine=platform.processor(),
+      cores=len(os.sched_getaffinity(0)),
+      records=records,
+      nanoseconds=fitted,
+    )
+    compare.write(FLAGS.output, json.dumps(result, indent=1) + "\n")
+    console.say(f"\nwrote {FLAGS.output}")
+
+
+def define_flags() -> None:
+  """Not at import: tests import this module and have flags of their own."""
+  flags.DEFINE_integer("runs", 9, "Measured runs of each.", lower_bound=1)
+  flags.DEFINE_string("output", None, "A JSON file to write.")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)
