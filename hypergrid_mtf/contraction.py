@@ -24,8 +24,8 @@ import tensorflow.compat.v1 as tf
 
 ORDERS = ("weights", "rows", "cols")
 
-# Elements of one temporary of a step; 8 MB of float32.
-_STEP_ELEMENTS = 1 << 21
+# Elements of one temporary of a step; 4 MB of float32.
+_STEP_ELEMENTS = 1 << 20
 # A graph is built out of the steps: more than this many are merged.
 _MAX_STEPS = 32
 
@@ -166,6 +166,13 @@ def _concat(parts, axis: int):
   return parts[0] if len(parts) == 1 else tf.concat(parts, axis)
 
 
+def _matmul(a, b, **turned):
+  """`tf.matmul` of [g, …]; a product of plain matrices is faster."""
+  if a.shape[0] == 1:
+    return tf.matmul(a[0], b[0], **turned)[None]
+  return tf.matmul(a, b, **turned)
+
+
 def _add(total, term):
   return term if total is None else total + term
 
@@ -184,7 +191,7 @@ def _weights(h, kernel, gate):
   y = []
   for part, g in zip(_split(h, len(gates), 0), gates, strict=True):
     with tf.control_dependencies(y[-1:]):
-      y.append(tf.matmul(part, _gated(kernel, g)))
+      y.append(_matmul(part, _gated(kernel, g)))
   return _concat(y, 0)
 
 
@@ -223,10 +230,10 @@ def _weights_gradients(h, kernel, gate, dy):
     strict=True,
   ):
     with tf.control_dependencies([] if dkernel is None else [dkernel]):
-      dh.append(tf.matmul(dpart, _gated(turned, turned_g)))
+      dh.append(_matmul(dpart, _gated(turned, turned_g)))
     with tf.control_dependencies(dh[-1:]):
       # The kernel's gradient if there were no gate: [g, R, F/R, M]
-      plain = tf.matmul(part, dpart, transpose_a=True)
+      plain = _matmul(part, dpart, transpose_a=True)
       plain = tf.reshape(plain, [-1, *kernel.shape.as_list()])
       if plain.shape[0] == 1:
         of_regions = _wide(tf.reshape(plain, kernel.shape) * kernel)[None]
@@ -252,20 +259,37 @@ def _weights_gradients(h, kernel, gate, dy):
 def _rows_steps(s: Sizes, h, kernel, gate):
   """What each step of grid rows takes of h, W and G.
 
+  Slices of anything but the first axis are copies, and slow ones: everything is
+  turned once instead.
+
   Returns:
-    a list of (h [g, N T, F/R], W [g, F/R, M], G [g, N T, C, 1])
+    a list of (h [g, N T, F/R], W [g, F/R, M], G as it multiplies `_regions`)
   """
   tokens = s.gates * s.tokens
   group = _group(s.rows, tokens * s.fan_out)
   steps, block = s.rows // group, s.fan_in // s.rows
-  if s.tokens > 1:  # small beside the partial products, and faster for them
-    gate = tf.repeat(gate, s.tokens, axis=0)
-  hs = _split(tf.reshape(h, [tokens, s.fan_in]), steps, 1)
-  kernels = _split(tf.reshape(kernel, [s.rows, block, s.fan_out]), steps, 0)
-  return [
-    (_swap(tf.reshape(part, [tokens, group, block])), w, _swap(g)[..., None])
-    for part, w, g in zip(hs, kernels, _split(gate, steps, 1), strict=True)
-  ]
+  h = _swap(tf.reshape(h, [tokens, s.rows, block]))
+  kernel = tf.reshape(kernel, [s.rows, block, s.fan_out])
+  gate = _swap(gate)  # [R, N, C]
+  if s.tokens > 1:
+    gate = tf.repeat(gate, s.fan_out // s.cols, axis=2)
+    gate = gate[:, :, None]
+  else:
+    gate = gate[..., None]
+  return list(
+    zip(*(_split(x, steps, 0) for x in (h, kernel, gate)), strict=True)
+  )
+
+
+def _regions(s: Sizes):
+  """The shape of a step's partial products beside their gates.
+
+  Where tokens share a gate, [g, N, T, M] beside [g, N, 1, M]; otherwise
+  [g, N, C, M/C] beside [g, N, C, 1]: fewer axes broadcast faster.
+  """
+  if s.tokens > 1:
+    return [-1, s.gates, s.tokens, s.fan_out]
+  return [-1, s.gates, s.cols, s.fan_out // s.cols]
 
 
 def _swap(x):
@@ -285,38 +309,30 @@ def _rows(h, kernel, gate):
   y = None
   for part, w, g in _rows_steps(s, h, kernel, gate):
     with tf.control_dependencies([] if y is None else [y]):
-      p = tf.reshape(tf.matmul(part, w), _regions(s, -1))
+      p = tf.reshape(_matmul(part, w), _regions(s))
       y = _add(y, _sum_first(_wide(p * g)))
   return tf.cast(tf.reshape(y, [s.gates, s.tokens, s.fan_out]), h.dtype)
-
-
-def _regions(s: Sizes, group: int):
-  """The shape of partial products against their gates [g, N T, C, 1]."""
-  return [group, s.gates * s.tokens, s.cols, s.fan_out // s.cols]
 
 
 def _rows_gradients(h, kernel, gate, dy):
   s = _sizes(h, kernel, gate)
   dh, dkernel, dgate = [], [], []
-  dy = tf.reshape(dy, _regions(s, 1))
+  cells = [-1, s.gates, s.tokens, s.cols, s.fan_out // s.cols]
+  dy_cells, dy = tf.reshape(dy, cells), tf.reshape(dy, _regions(s))
   for part, w, g in _rows_steps(s, h, kernel, gate):
     with tf.control_dependencies(dh[-1:] + dkernel[-1:]):
-      p = tf.reshape(tf.matmul(part, w), _regions(s, -1))
-      of_gate = tf.reduce_sum(_wide(p * dy), 3)  # [g, N T, C]
+      p = tf.reshape(_matmul(part, w), cells)
+      of_gate = tf.reduce_sum(_wide(p * dy_cells), 4)  # [g, N, T, C]
     with tf.control_dependencies([of_gate]):
       dp = tf.reshape(dy * g, [-1, s.gates * s.tokens, s.fan_out])
-      dkernel.append(tf.matmul(part, dp, transpose_a=True))
-      dh_part = _swap(tf.matmul(dp, w, transpose_b=True))  # [N T, g, F/R]
+      dkernel.append(_matmul(part, dp, transpose_a=True))
+      dh_part = _swap(_matmul(dp, w, transpose_b=True))  # [N T, g, F/R]
     dh.append(tf.reshape(dh_part, [s.gates, s.tokens, -1]))
-    dgate.append(_swap(of_gate))
-  dgate = _concat(dgate, 1)  # [N T, R, C]
-  if s.tokens > 1:
-    dgate = tf.reshape(dgate, [s.gates, s.tokens, s.rows, s.cols])
-    dgate = tf.reduce_sum(dgate, 1)
+    dgate.append(tf.reduce_sum(of_gate, 2))
   return (
     _concat(dh, 2),
     tf.reshape(_concat(dkernel, 0), [s.fan_in, s.fan_out]),
-    tf.cast(dgate, h.dtype),
+    tf.cast(_swap(_concat(dgate, 0)), h.dtype),
   )
 
 
@@ -326,16 +342,10 @@ def _cols_steps(s: Sizes, kernel, gate):
   Returns:
     a list of (W [g, F, M/C], G [g, N, 1, R, 1])
   """
-  group = _group(s.cols, s.gates * s.tokens * s.fan_in)
-  steps, block = s.cols // group, s.fan_out // s.cols
-  out = []
-  for w, g in zip(
-    _split(kernel, steps, 1), _split(gate, steps, 2), strict=True
-  ):
-    w = tf.reshape(w, [s.fan_in, group, block])
-    g = tf.transpose(g, [2, 0, 1])
-    out.append((_swap(w), tf.reshape(g, [group, s.gates, 1, s.rows, 1])))
-  return out
+  steps = s.cols // _group(s.cols, s.gates * s.tokens * s.fan_in)
+  kernel = _swap(tf.reshape(kernel, [s.fan_in, s.cols, s.fan_out // s.cols]))
+  gate = tf.transpose(gate, [2, 0, 1])[:, :, None, :, None]
+  return list(zip(*(_split(x, steps, 0) for x in (kernel, gate)), strict=True))
 
 
 def _by_rows(s: Sizes, h):
@@ -350,7 +360,7 @@ def _cols(h, kernel, gate):
   for w, g in _cols_steps(s, kernel, gate):
     with tf.control_dependencies(y[-1:]):
       scaled = tf.reshape(h * g, [-1, s.gates * s.tokens, s.fan_in])
-      part = _swap(tf.matmul(scaled, w))  # [N T, g, M/C]
+      part = _swap(_matmul(scaled, w))  # [N T, g, M/C]
       y.append(tf.reshape(part, [s.gates, s.tokens, -1]))
   return _concat(y, 2)
 
@@ -360,18 +370,18 @@ def _cols_gradients(h, kernel, gate, dy):
   steps = _cols_steps(s, kernel, gate)
   h = _by_rows(s, h)
   tokens = s.gates * s.tokens
-  dys = _split(tf.reshape(dy, [tokens, s.fan_out]), len(steps), 1)
+  dy = _swap(tf.reshape(dy, [tokens, s.cols, s.fan_out // s.cols]))
+  dys = _split(dy, len(steps), 0)
   dh, dkernel, dgate = None, [], []
   for (w, g), dpart in zip(steps, dys, strict=True):
     group = g.shape.as_list()[0]
-    dpart = _swap(tf.reshape(dpart, [tokens, group, s.fan_out // s.cols]))
     with tf.control_dependencies([] if dh is None else [dh]):
       scaled = tf.reshape(h * g, [group, tokens, s.fan_in])
-      dw = tf.matmul(scaled, dpart, transpose_a=True)  # [g, F, M/C]
+      dw = _matmul(scaled, dpart, transpose_a=True)  # [g, F, M/C]
       dkernel.append(tf.reshape(_swap(dw), [s.fan_in, -1]))
     with tf.control_dependencies(dkernel[-1:]):
       # The gradient of the scaled h serves both its factors.
-      ds = tf.matmul(dpart, w, transpose_b=True)
+      ds = _matmul(dpart, w, transpose_b=True)
       ds = tf.reshape(ds, [group, *h.shape.as_list()])
       of_gate = tf.reduce_sum(_wide(ds * h), [2, 4])  # [g, N, R]
       dgate.append(tf.transpose(of_gate, [1, 2, 0]))
