@@ -52,15 +52,16 @@ class Sizes:
 
 
 # Nanoseconds that one element of what an order makes costs beside the plain
-# product: (forward, forward and backward). README, "Which order", has the
-# measurement; `python -m tools.calibrate` repeats it.
+# product: (forward, forward and backward). The geometric means of two CPUs, one
+# of them with AVX-512, which differ by a factor of three, for all orders alike.
+# README, "Which order"; `python -m tools.calibrate` measures them again.
 CPU_NANOSECONDS = {
-  "weights": (1.3, 5.2),
-  "rows": (1.4, 4.1),
-  "cols": (1.2, 6.1),
+  "weights": (0.70, 2.9),
+  "rows": (0.86, 2.3),
+  "cols": (0.68, 3.2),
 }
 # One multiply-add of the partial products that `rows` makes a second time.
-_CPU_RECOMPUTE_NANOSECONDS = 0.014
+_CPU_RECOMPUTE_NANOSECONDS = 0.0115
 
 
 def elements(order: str, sizes: Sizes) -> int:
@@ -306,11 +307,16 @@ def _sum_first(x):
 
 def _rows(h, kernel, gate):
   s = _sizes(h, kernel, gate)
-  y = None
-  for part, w, g in _rows_steps(s, h, kernel, gate):
-    with tf.control_dependencies([] if y is None else [y]):
+  total, terms = [], []
+  steps = _rows_steps(s, h, kernel, gate)
+  for i, (part, w, g) in enumerate(steps, 1):
+    with tf.control_dependencies(total):
       p = tf.reshape(_matmul(part, w), _regions(s))
-      y = _add(y, _sum_first(_wide(p * g)))
+      terms.append(_sum_first(_wide(p * g)))
+      # Three at a time are added in one pass over memory.
+      if len(terms) == 2 or i == len(steps):
+        total, terms = [tf.add_n(total + terms)], []
+  (y,) = total
   return tf.cast(tf.reshape(y, [s.gates, s.tokens, s.fan_out]), h.dtype)
 
 

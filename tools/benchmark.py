@@ -249,18 +249,23 @@ def main(argv) -> int:
     os.path.join(output_dir, "benchmark.json"), "--output_dir"
   )
   console.log_to(output_dir)
-  groups = plan()
-  try:
-    measurement = _run(groups, output_dir)
-  except benchmark_group.WorkerError as e:
-    console.terminal().write(f"error: {e}\n")
-    return 1
-  console.say(report.to_markdown(report.table(measurement["groups"])))
-  pictures = report.draw(measurement["groups"], output_dir, f"T5 {FLAGS.size}")
-  written = [os.path.join(output_dir, "benchmark.json"), *pictures]
-  if FLAGS.profile:
-    written.append(os.path.join(output_dir, "profile.md"))
-  console.say(f"\nwrote {', '.join(written)}")
+  written = []
+  if FLAGS.measured:
+    measured = report.load(FLAGS.measured)
+  else:
+    groups = plan()
+    try:
+      measured = _run(groups, output_dir)["groups"]
+    except benchmark_group.WorkerError as e:
+      console.terminal().write(f"error: {e}\n")
+      return 1
+    written.append(os.path.join(output_dir, "benchmark.json"))
+    if FLAGS.profile:
+      written.append(os.path.join(output_dir, "profile.md"))
+  console.say(report.to_markdown(report.table(measured)))
+  written += report.draw(measured, output_dir, f"T5 {FLAGS.size}")
+  if written:
+    console.say(f"\nwrote {', '.join(written)}")
   return 0
 
 
@@ -303,6 +308,11 @@ def define_flags() -> None:
     "float32 is what t5 runs on a CPU.",
   )
   flags.DEFINE_bool("profile", False, "Also trace a step of each model.")
+  flags.DEFINE_list(
+    "measured",
+    [],
+    "benchmark.json files: print and draw them together, and measure nothing.",
+  )
   flags.DEFINE_string("output_dir", "runs/benchmark", "Where to write.")
   flags.declare_key_flag("gin_param")
 

@@ -5,6 +5,7 @@ models that stepped in turn, with the wall times of each model in order of
 rounds, the first model being vanilla T5.
 """
 
+import json
 import os
 import statistics
 
@@ -15,8 +16,38 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 
+from hypergrid_mtf import errors  # noqa: E402
+
 _GB = 1e9
 _LEFT = ("case", "inputs", "model")
+
+
+def load(paths: list[str]) -> list[dict]:
+  """Measurements of earlier runs.
+
+  Args:
+    paths: of benchmark.json files.
+
+  Returns:
+    their groups, one list
+
+  Raises:
+    UserError: for a file that is none.
+  """
+  groups = []
+  for path in paths:
+    try:
+      with open(path) as f:
+        groups += json.load(f)["groups"]
+    except OSError as e:
+      raise errors.UserError(
+        f"--measured={path} cannot be read ({e.strerror})."
+      ) from None
+    except (ValueError, KeyError, TypeError):
+      raise errors.UserError(
+        f"--measured={path} is no benchmark.json of this program."
+      ) from None
+  return groups
 
 
 def summarize(models: list[dict], examples: int) -> None:
@@ -159,7 +190,10 @@ def draw(groups: list[dict], output_dir: str, title: str = "") -> list[str]:
     ("grid", "grid (rows x columns)"),
     ("inputs", "input tokens a row"),
   ):
-    if len({p[axis] for p in points}) > 1:
+    # Cases have different lengths by default, which is no growth of anything.
+    if len({(p["case"], p[axis]) for p in points}) > len(
+      {p["case"] for p in points}
+    ):
       path = os.path.join(output_dir, f"ratio_by_{axis}.png")
       _draw(points, axis, label, path, title)
       written.append(path)

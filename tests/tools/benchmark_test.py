@@ -197,7 +197,7 @@ def test_a_worker_that_dies_is_named_with_its_log(tmp_path):
       worker.build()
 
 
-def _measurement(inputs, vanilla, gated):
+def _measurement(inputs, vanilla, gated, case="train"):
   models = [
     dict(
       name=setting.name,
@@ -213,8 +213,8 @@ def _measurement(inputs, vanilla, gated):
     )
   ]
   benchmark_report.summarize(models, examples=4)
-  case = vars(cases.Case("train", 4, inputs, 64))
-  return dict(label="train", case=case, examples=4, models=models)
+  case = vars(cases.Case(case, 4, inputs, 64))
+  return dict(label=case["name"], case=case, examples=4, models=models)
 
 
 def test_ratios_are_of_the_same_round(tmp_path):
@@ -228,8 +228,27 @@ def test_ratios_are_of_the_same_round(tmp_path):
   text = benchmark_report.to_markdown(benchmark_report.table([one]))
   assert "1.100–1.500" in text and "L2-4x4" in text
   assert benchmark_report.draw([one], str(tmp_path)) == []
+  decode = _measurement(64, [1.0], [1.1], "decode")
+  assert benchmark_report.draw([one, decode], str(tmp_path)) == []
   two = _measurement(256, [1.0, 2.0, 4.0], [1.6, 2.3, 4.9])
   (path,) = benchmark_report.draw([one, two], str(tmp_path), "T5 micro")
   assert path.endswith("ratio_by_inputs.png")
   with open(path, "rb") as f:
     assert f.read(4) == b"\x89PNG"
+
+
+def test_earlier_runs_are_drawn_together(parse, tmp_path, capsys):
+  paths = []
+  for i, inputs in enumerate((128, 256)):
+    paths.append(tmp_path / f"{i}.json")
+    group = _measurement(inputs, [1.0, 2.0], [1.5, 2.2])
+    paths[-1].write_text(json.dumps({"groups": [group]}))
+  parse(
+    f"--measured={','.join(map(str, paths))}", f"--output_dir={tmp_path}/both"
+  )
+  assert benchmark.main(["benchmark"]) == 0
+  assert capsys.readouterr().out.count("L2-4x4") == 2
+  assert (tmp_path / "both" / "ratio_by_inputs.png").exists()
+  paths[0].write_text("[]")
+  with pytest.raises(errors.UserError, match="is no benchmark.json"):
+    benchmark.main(["benchmark"])
