@@ -29,7 +29,7 @@ format: .venv/installed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# Time and memory of a step beside vanilla T5. T5-base takes most of an hour.
+# Time and memory of a step beside vanilla T5.
 benchmark: .venv/installed
 	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
 

@@ -107,14 +107,6 @@ def encode(text, length):
   return np.array([*VOCABULARY.encode(text)[: length - 1], EOS], np.int32)
 
 
-def pad(rows, length):
-  """Rows of token ids as an int32 array [rows, length]."""
-  out = np.zeros((len(rows), length), np.int32)
-  for row, ids in zip(out, rows, strict=True):
-    row[: len(ids)] = ids
-  return out
-
-
 def log_softmax(logits):
   """In float64, over the last axis."""
   logits = logits.astype(np.float64)
@@ -361,7 +353,7 @@ def _compare_greedy(inputs, batch, setting, contraction=None):
 
 def _real_inputs(shared_data, count):
   texts = real_texts(shared_data, count)
-  return pad([encode(i, LENGTH) for i, _ in texts], LENGTH)
+  return mtf_testing.pad([encode(i, LENGTH) for i, _ in texts], LENGTH)
 
 
 @pytest.mark.parametrize("contraction", CONTRACTIONS)
@@ -390,7 +382,7 @@ def _small_inputs(count):
     np.append(rng.integers(2, SMALL_VOCAB, rng.integers(3, 7)), EOS)
     for _ in range(count)
   ]
-  rows = pad(rows, 7)
+  rows = mtf_testing.pad(rows, 7)
   assert len(np.unique(rows, axis=0)) == count
   return rows
 
@@ -628,7 +620,7 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
       (forced,) = run(
         ["forced"],
         forced_inputs=np.repeat(inputs, len(ends), axis=0),
-        forced_targets=np.tile(pad(ends, BEAM_STEPS), (count, 1)),
+        forced_targets=np.tile(mtf_testing.pad(ends, BEAM_STEPS), (count, 1)),
       )
       found = {
         search: run([(search, i) for i in range(3)], inputs=inputs)
@@ -720,7 +712,9 @@ def _scores(folder, setting, texts, contraction=None, batch=10):
       with open(os.path.join(folder, "operative_config.gin"), "w") as f:
         f.write(gin.config_str())
       ids = [
-        pad([[*VOCABULARY.encode(t.strip()), EOS][:n] for t in column], n)
+        mtf_testing.pad(
+          [[*VOCABULARY.encode(t.strip()), EOS][:n] for t in column], n
+        )
         for column, n in zip(
           zip(*texts, strict=True), (LENGTH, STEPS), strict=True
         )

@@ -23,17 +23,10 @@ def _examples(count, seed=0):
   return out
 
 
-def _pad(rows, length):
-  out = np.zeros((len(rows), length), np.int32)
-  for row, ids in zip(out, rows, strict=True):
-    row[: len(ids)] = ids
-  return out
-
-
 def _unpacked(examples):
   return {
-    "inputs": _pad([i for i, _ in examples], LENGTH),
-    "targets": _pad([t for _, t in examples], TARGETS),
+    "inputs": mtf_testing.pad([i for i, _ in examples], LENGTH),
+    "targets": mtf_testing.pad([t for _, t in examples], TARGETS),
   }
 
 
@@ -47,9 +40,9 @@ def _packed(examples):
       rows.append(np.concatenate(parts))
       segments.append(np.repeat([1, 2], [len(p) for p in parts]))
       positions.append(np.concatenate([np.arange(len(p)) for p in parts]))
-    features[key] = _pad(rows, length)
-    features[f"{key}_segmentation"] = _pad(segments, length)
-    features[f"{key}_position"] = _pad(positions, length)
+    features[key] = mtf_testing.pad(rows, length)
+    features[f"{key}_segmentation"] = mtf_testing.pad(segments, length)
+    features[f"{key}_position"] = mtf_testing.pad(positions, length)
   return features
 
 

@@ -100,6 +100,14 @@ def import_array(mesh, value, names, dtype=None):
   return mtf.import_fully_replicated(mesh, tensor, shape)
 
 
+def pad(rows, length):
+  """Rows of token ids as an int32 array [rows, length]."""
+  out = np.zeros((len(rows), length), np.int32)
+  for row, ids in zip(out, rows, strict=True):
+    row[: len(ids)] = ids
+  return out
+
+
 SMALL = """
 d_model = 16
 d_ff = 32

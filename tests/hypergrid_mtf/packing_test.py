@@ -12,7 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import dataset as transformer_dataset
 
-from . import decoding_test
+from . import decoding_test, mtf_testing
 
 # Values of HyperGrid.contraction to test; None: as the gin files have it.
 CONTRACTIONS = (None,)
@@ -36,8 +36,8 @@ def _rows(shared_data, count):
   inputs = [decoding_test.encode(i, LENGTH) for i, _ in texts]
   targets = [decoding_test.encode(t, TARGETS) for _, t in texts]
   plain = {
-    "inputs": decoding_test.pad(inputs, LENGTH),
-    "targets": decoding_test.pad(targets, TARGETS),
+    "inputs": mtf_testing.pad(inputs, LENGTH),
+    "targets": mtf_testing.pad(targets, TARGETS),
   }
   with tf.Graph().as_default(), tf.Session() as sess:
     dataset = transformer_dataset.pack_or_pad(
