@@ -12,12 +12,9 @@ each group of models: benchmark.json and benchmark.md; at the end, pictures of
 the ratio over grids and over input lengths.
 """
 
-import datetime
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import re
 
 from absl import flags
@@ -26,12 +23,13 @@ from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 from hypergrid_mtf import (
   console,
   errors,
+  files,
   preflight,
   progress,
   projection,
 )
 from tools import benchmark_cases as cases
-from tools import benchmark_group, benchmark_worker, compare
+from tools import benchmark_group, benchmark_worker, environment
 from tools import benchmark_report as report
 
 FLAGS = flags.FLAGS
@@ -41,7 +39,6 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MODELS = os.path.join(_ROOT, "operative_configs", "models")
 # d_model from which two models at a time are enough for the memory.
 _LARGE = 512
-_PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "numpy")
 
 
 def _choose(flag: str, values, known) -> None:
@@ -179,22 +176,6 @@ def _grouped(
   ]
 
 
-def environment() -> dict:
-  """The machine and the software, for the record."""
-  with open("/proc/cpuinfo") as f:
-    cpu = re.search(r"model name\s*: (.*)", f.read())
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return dict(
-    date=datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
-    hardware=dict(
-      cpu=cpu[1] if cpu else platform.processor(),
-      cores=len(os.sched_getaffinity(0)),
-      memory_bytes=benchmark_group.meminfo("MemTotal"),
-    ),
-    versions=dict(python=platform.python_version(), **versions),
-  )
-
-
 def _config() -> dict:
   """The flags that decide what is measured."""
   names = (
@@ -207,21 +188,21 @@ def _config() -> dict:
 
 def _write(output_dir: str, measurement: dict) -> None:
   groups = measurement["groups"]
-  files = {
+  texts = {
     "benchmark.json": json.dumps(measurement, indent=1),
     "benchmark.md": report.to_markdown(report.table(groups)),
   }
   if FLAGS.profile:
-    files["profile.md"] = report.profile_markdown(groups)
-  for name, text in files.items():
-    compare.write(os.path.join(output_dir, name), text + "\n")
+    texts["profile.md"] = report.profile_markdown(groups)
+  for name, text in texts.items():
+    files.write(os.path.join(output_dir, name), text + "\n")
 
 
 def _run(groups: list[benchmark_group.Group], output_dir: str) -> dict:
   """Measures all groups, and writes what there is after each."""
   log_dir = os.path.join(output_dir, "logs")
   os.makedirs(log_dir, exist_ok=True)
-  measurement = dict(environment(), config=_config(), groups=[])
+  measurement = dict(environment.describe(), config=_config(), groups=[])
   per_model = 1 + FLAGS.warmup + FLAGS.runs + FLAGS.profile
   total = per_model * sum(len(group.jobs) for group in groups)
   with progress.bar(total, "benchmark", "step") as bar:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import time
 from hypergrid_mtf import errors
 from tools import benchmark_cases as cases
 from tools import benchmark_report as report
-from tools import benchmark_worker
+from tools import benchmark_worker, environment
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SETTLE_SECONDS = 0.05  # the threads of a worker spin on for a moment
@@ -182,16 +181,10 @@ def measure(
 
 def _check_memory(needed: int, name: str) -> None:
   """Refuses to start a model beside vanilla that would end both."""
-  available = meminfo("MemAvailable")
+  available = environment.meminfo("MemAvailable")
   if available < needed:
     raise errors.UserError(
       f"vanilla T5 took {needed / 1e9:.1f} GB at its peak and "
       f"{available / 1e9:.1f} GB are left for {name} beside it: give a smaller "
       "--size, --batch or --inputs, or --together=1."
     )
-
-
-def meminfo(field: str) -> int:
-  """A figure of /proc/meminfo in bytes."""
-  with open("/proc/meminfo") as f:
-    return int(re.search(rf"{field}:\s*(\d+) kB", f.read())[1]) * 1024

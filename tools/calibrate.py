@@ -19,8 +19,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import console, contraction, preflight, progress
-from tools import compare
+from hypergrid_mtf import console, contraction, files, preflight, progress
 
 FLAGS = flags.FLAGS
 
@@ -202,7 +201,7 @@ def main(argv) -> None:
       records=records,
       nanoseconds=fitted,
     )
-    compare.write(FLAGS.output, json.dumps(result, indent=1) + "\n")
+    files.write(FLAGS.output, json.dumps(result, indent=1) + "\n")
     console.say(f"\nwrote {FLAGS.output}")
 
 

@@ -30,9 +30,9 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import console, errors, preflight, request
+from hypergrid_mtf import console, errors, files, preflight, request
 from hypergrid_mtf import main as hypergrid_main
-from tools import compare, golden
+from tools import golden
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
 
@@ -630,7 +630,7 @@ def main(argv) -> None:
   console.say(to_text(frame).to_string(index=False))
   if FLAGS.output:
     report = {"step": dataclasses.asdict(step), "models": results}
-    compare.write(FLAGS.output, json.dumps(report, indent=1) + "\n")
+    files.write(FLAGS.output, json.dumps(report, indent=1) + "\n")
     console.say(f"wrote {FLAGS.output}")
 
 

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.evaluation import eval_utils
 
-from hypergrid_mtf import console, errors, preflight
+from hypergrid_mtf import console, errors, files, preflight
 from t5_tasks import mixtures
 
 FLAGS = flags.FLAGS
@@ -27,6 +27,29 @@ STEP = ("step", "")
 AVERAGE = "average"
 # Benchmark -> start of its tasks' names, tasks that T5 averages over.
 BENCHMARKS = {"GLUE": ("glue_", 8), "SuperGLUE": ("super_glue_", 8)}
+
+
+def eval_folder(model_dir: str, split: str) -> str:
+  """Where t5 wrote the evaluation of a split.
+
+  Args:
+    model_dir: of a run.
+    split: the split it was evaluated on.
+
+  Returns:
+    the folder
+
+  Raises:
+    UserError: if there is no evaluation.
+  """
+  folder = os.path.join(model_dir, f"{split}_eval")
+  if not tf.io.gfile.exists(folder):
+    raise errors.UserError(
+      f"{model_dir} holds no evaluation of the {split} split ({folder} does "
+      "not exist): run hypergrid_mtf.main on it with "
+      "--gin_file=experiments/local_eval.gin first."
+    )
+  return folder
 
 
 def eval_scores(model_dir: str, split: str = "validation"):
@@ -42,13 +65,7 @@ def eval_scores(model_dir: str, split: str = "validation"):
   Raises:
     UserError: if there is no evaluation.
   """
-  folder = os.path.join(model_dir, f"{split}_eval")
-  if not tf.io.gfile.exists(folder):
-    raise errors.UserError(
-      f"{model_dir} holds no evaluation of the {split} split ({folder} does "
-      "not exist): run hypergrid_mtf.main on it with "
-      "--gin_file=experiments/local_eval.gin first."
-    )
+  folder = eval_folder(model_dir, split)
   events = eval_utils.get_eval_metric_values(
     eval_utils.parse_events_files(folder)
   )
@@ -182,14 +199,6 @@ def to_markdown(frame: pd.DataFrame) -> str:
   )
 
 
-def write(path: str, text: str) -> None:
-  """Writes a file whole or not at all."""
-  tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(path)))
-  with tf.io.gfile.GFile(path + ".part", "w") as f:
-    f.write(text)
-  tf.io.gfile.rename(path + ".part", path, overwrite=True)
-
-
 def main(argv) -> None:
   """Prints the table.
 
@@ -208,7 +217,7 @@ def main(argv) -> None:
   frame = table(runs, FLAGS.split)
   console.say(to_text(frame).to_string(index=False))
   if FLAGS.output:
-    write(FLAGS.output, to_markdown(frame) + "\n")
+    files.write(FLAGS.output, to_markdown(frame) + "\n")
     console.say(f"wrote {FLAGS.output}")
 
 

@@ -16,7 +16,7 @@ import time
 
 from absl import flags
 
-from hypergrid_mtf import console, errors
+from hypergrid_mtf import console, errors, files
 from tools import compare
 
 FLAGS = flags.FLAGS
@@ -87,7 +87,7 @@ def main(argv) -> None:
     "around.\n"
   )
   table = os.path.join(root, "comparison.md")
-  compare.write(table, text)
+  files.write(table, text)
   console.say(f"\n{text}\nwrote {table} and {picture}")
   console.say(f"the demonstration took {time.time() - start:.0f} s")
 

@@ -15,9 +15,8 @@ import gin
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, console, errors
+from hypergrid_mtf import checkpoints, console, errors, files
 from hypergrid_mtf import main as hypergrid_main
-from tools import compare
 
 FLAGS = flags.FLAGS
 
@@ -104,7 +103,7 @@ def main(argv) -> None:
       body = ",\n".join(f"  {json.dumps(n)}: {s}" for n, s in shapes.items())
       lines.append(f"{json.dumps(key)}: {{\n{body}\n}}")
     path = os.path.join(FLAGS.output_dir, f"{size}.json")
-    compare.write(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    files.write(path, "{\n" + ",\n".join(lines) + "\n}\n")
     console.say(f"wrote {path}")
 
 

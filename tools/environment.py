@@ -1,0 +1,51 @@
+"""The machine and the software that a result was made with."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "seqio", "numpy")
+
+
+def describe() -> dict:
+  """What a record of a run says of where it ran.
+
+  Returns:
+    `date` (UTC), `hardware` (cpu, cores, memory_bytes), `versions` by package,
+    of this project the commit
+  """
+  with open("/proc/cpuinfo") as f:
+    cpu = re.search(r"model name\s*: (.*)", f.read())
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return dict(
+    date=datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
+    hardware=dict(
+      cpu=cpu[1] if cpu else platform.processor(),
+      cores=len(os.sched_getaffinity(0)),
+      memory_bytes=meminfo("MemTotal"),
+    ),
+    versions=dict(
+      python=platform.python_version(), **versions, hypergrid_mtf=commit()
+    ),
+  )
+
+
+def commit() -> str:
+  """The commit of this checkout, "+" behind it if files differ; else ""."""
+  done = subprocess.run(
+    ["git", "-C", _ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return done.stdout.strip()
+
+
+def meminfo(field: str) -> int:
+  """A line of /proc/meminfo in bytes."""
+  with open("/proc/meminfo") as f:
+    return int(re.search(rf"{field}:\s*(\d+) kB", f.read())[1]) * 1024
