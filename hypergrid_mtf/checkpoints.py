@@ -1,10 +1,17 @@
 """Names and shapes of a model's variables, and whether a checkpoint fits."""
 
+import dataclasses
+import itertools
+import math
+import re
+
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
+
+GLOBAL_STEP = "global_step"
 
 
 def variable_shapes(model) -> dict[str, tuple[int, ...]]:
@@ -32,7 +39,19 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
     return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 
 
-def _reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
+def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
+  """The variables of a checkpoint.
+
+  Args:
+    path: the checkpoint's prefix.
+    origin: where the path came from, for the message.
+
+  Returns:
+    {variable name: shape}
+
+  Raises:
+    UserError: if it cannot be read.
+  """
   try:
     reader = tf.train.load_checkpoint(path)
   except (ValueError, tf.errors.OpError) as e:
@@ -42,35 +61,20 @@ def _reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
   return {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
 
 
-def check_fits(
-  path: str,
-  shapes: dict[str, tuple[int, ...]],
-  origin: str,
-  same_model: bool,
+def check_same_model(
+  path: str, shapes: dict[str, tuple[int, ...]], origin: str
 ) -> None:
-  """Raises UserError if a checkpoint was made by a model of another size.
+  """Raises UserError if a checkpoint was made by another model.
 
   Args:
     path: the checkpoint's prefix.
     shapes: of the model, from `variable_shapes`.
     origin: where the path came from, for the message (a flag or gin binding).
-    same_model: require the model's variables and no others (resuming,
-      evaluating); False for a warm start, where HyperGrid's own may be new and
-      what the model has no use for is left alone.
   """
-  found = _reader_shapes(path, origin)
-  if same_model:
-    absent = [n for n in shapes if n not in found]
-    # The optimizer's slots are named after their variable.
-    extra = [
-      n
-      for n in found
-      if n not in shapes and "_slot_" not in n and n != "global_step"
-    ]
-  else:
-    absent = [n for n in shapes if n not in found and "/hypergrid/" not in n]
-    extra = []
+  found = reader_shapes(path, origin)
   reshaped = [n for n in shapes if found.get(n, shapes[n]) != shapes[n]]
+  absent = [n for n in shapes if n not in found]
+  extra = [n for n in found if n not in shapes and not _is_training_state(n)]
   for names in (reshaped, absent, extra):
     if not names:
       continue
@@ -83,3 +87,132 @@ def check_fits(
       "variables); give the gin files that the checkpoint was trained with, "
       "or another folder."
     )
+
+
+def _is_training_state(name: str) -> bool:
+  """Whether a variable is the optimizer's (named after its own) or the step."""
+  return "_slot_" in name or name == GLOBAL_STEP
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+  """What a model takes from a checkpoint of another one.
+
+  Attributes:
+    loaded: {variable: shape} that both have.
+    slots: the optimizer's variables of `loaded` ones that the checkpoint has;
+      t5 loads them too, and the global step.
+    fresh: {variable: shape} of HyperGrid's own that are not in the checkpoint,
+      and whatever gin keeps from being loaded; they start at random.
+    missing: {variable: shape} of all others that are not in the checkpoint.
+    reshaped: {variable: (shape there, shape here)}.
+    unused: {variable: shape} that only the checkpoint has.
+  """
+
+  loaded: dict
+  slots: dict
+  fresh: dict
+  missing: dict
+  reshaped: dict
+  unused: dict
+
+  @property
+  def unexpected(self) -> bool:
+    """Whether anything beside HyperGrid's own variables differs."""
+    return bool(self.missing or self.reshaped or self.unused)
+
+  def to_text(self, names: int = 3) -> str:
+    """A line for each kind of variable, the unexpected ones with names.
+
+    Args:
+      names: how many of them are named.
+
+    Returns:
+      lines
+    """
+    lines = [
+      f"  {kind:<8} {len(found):>5} variables, {_count(found):>14,} parameters"
+      for kind, found in (("loaded", self.loaded), ("fresh", self.fresh))
+    ]
+    lines[0] += f"; of their optimizer slots, {len(self.slots)} too"
+    for kind in ("missing", "reshaped", "unused"):
+      found = getattr(self, kind)
+      line = f"  {kind:<8} {len(found):>5} variables"
+      if found:
+        some = ", ".join(
+          f"{name} {_shape_text(shape)}"
+          for name, shape in itertools.islice(found.items(), names)
+        )
+        more = "" if len(found) <= names else ", …"
+        line += f": {some}{more}"
+      lines.append(line)
+    return "\n".join(lines)
+
+  def to_json(self) -> dict:
+    """All names and shapes, for a file."""
+    return dataclasses.asdict(self)
+
+
+def _count(shapes: dict) -> int:
+  return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _shape_text(shape) -> str:
+  if shape and isinstance(shape[0], tuple):
+    return f"{list(shape[0])} there, {list(shape[1])} here"
+  return str(list(shape))
+
+
+def warm_start(
+  found: dict[str, tuple[int, ...]],
+  shapes: dict[str, tuple[int, ...]],
+  variable_filter: str = "",
+) -> WarmStart:
+  """What `run.init_checkpoint` will load, as mesh_tensorflow chooses it.
+
+  Args:
+    found: the checkpoint's variables, from `reader_shapes`.
+    shapes: the model's, from `variable_shapes`.
+    variable_filter: run.init_variable_filter, a pattern; gin's other two ways
+      to choose and rename variables are asked as they are bound.
+
+  Returns:
+    a WarmStart
+  """
+  pattern = re.compile(variable_filter)
+  offered = {n: s for n, s in found.items() if pattern.search(n)}
+  loaded, slots, fresh, missing, reshaped = {}, {}, {}, {}, {}
+  used = set()
+  for name, shape in shapes.items():
+    there = utils.init_checkpoint_variable_mapping(name)
+    if not utils.should_load_variable(name) or (
+      there in found and there not in offered
+    ):
+      fresh[name] = shape
+      used.add(there)  # left out on purpose
+    elif there not in offered:
+      (fresh if "/hypergrid/" in name else missing)[name] = shape
+    elif offered[there] != shape:
+      reshaped[name] = (offered[there], shape)
+      used.add(there)
+    else:
+      loaded[name] = shape
+      used.add(there)
+  unused = {}
+  for name, shape in offered.items():
+    of = name.split("_slot_")[0]
+    if name in used or name == GLOBAL_STEP:
+      continue
+    if of != name and of in used:
+      slots[name] = shape
+    elif of == name:
+      unused[name] = shape
+  return WarmStart(loaded, slots, fresh, missing, reshaped, unused)
+
+
+def step_of(path: str) -> int | None:
+  """The global step that a checkpoint holds, or None."""
+  reader = tf.train.load_checkpoint(path)
+  if not reader.has_tensor(GLOBAL_STEP):
+    return None
+  return int(reader.get_tensor(GLOBAL_STEP))

@@ -13,6 +13,7 @@ before the graph, progress while it runs, and everything the libraries say in
 
 import contextlib
 import importlib
+import json
 import os
 from unittest import mock
 
@@ -22,10 +23,13 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
 from t5.models import mesh_transformer_main
+from tensorflow.python.tpu import tpu_config
 
 from hypergrid_mtf import (
+  checkpoints,
   console,
   errors,
+  files,
   preflight,
   progress,
   request,
@@ -44,6 +48,18 @@ flags.DEFINE_string(
   None,
   "Vocabulary instead of the public T5 one: the path of a SentencePiece model, "
   "'bytes', or 't5'. Overrides the gin binding use_vocabulary.name.",
+)
+
+flags.DEFINE_integer(
+  "seed",
+  None,
+  "Seed of the initial weights, the dropout and the order of the examples. "
+  "Without one, t5 starts every run from the same weights.",
+)
+flags.DEFINE_bool(
+  "allow_partial_warm_start",
+  False,
+  "Load what fits from a run.init_checkpoint of another model.",
 )
 
 FLAGS = flags.FLAGS
@@ -138,7 +154,11 @@ def _check(asked: request.Request) -> None:
     preflight.check_split(mixture, asked.split)
   model = preflight.build_model(mixture)
   preflight.check_packing(model, asked)
-  preflight.check_checkpoints(model, FLAGS.model_dir, asked)
+  warm = preflight.check_checkpoints(
+    model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
+  )
+  if warm:
+    _report_warm_start(warm)
   _say_what_is_unusual(asked)
   local = any(
     layer.gates_differ for layer, _ in preflight.hypergrid_layers(model)
@@ -167,6 +187,36 @@ def _say_what_is_unusual(asked: request.Request) -> None:
     console.say(
       f"there is no checkpoint at step {asked.step}: t5 takes the nearest"
     )
+
+
+def _report_warm_start(warm: checkpoints.WarmStart) -> None:
+  """Says what is loaded, and keeps the rest out of mesh_tensorflow's way."""
+  path = request.gin_value("run.init_checkpoint")
+  step = checkpoints.step_of(path)
+  console.say(f"warm start from {path}, at step {step}\n{warm.to_text()}")
+  report = dict(checkpoint=path, step=step, **warm.to_json())
+  files.write(
+    os.path.join(FLAGS.model_dir, "warm_start.json"),
+    json.dumps(report, indent=1) + "\n",
+  )
+  if warm.reshaped:
+    wanted = request.gin_value("should_load_variable.filter_fn")
+    gin.bind_parameter(
+      "should_load_variable.filter_fn",
+      lambda name: name.split("_slot_")[0] not in warm.reshaped
+      and (wanted is None or wanted(name)),
+    )
+
+
+def _seeded_run_config():
+  """RunConfig with --seed: t5 has a seed for the data, and none for these."""
+  seed = FLAGS.seed
+
+  class RunConfig(tpu_config.RunConfig):
+    def __init__(self, **kwargs):
+      super().__init__(**{"tf_random_seed": seed, **kwargs})
+
+  return RunConfig
 
 
 def _results(asked: request.Request) -> str:
@@ -222,10 +272,15 @@ def main(argv) -> None:
     _parse_gin(original_parse, *args, **kwargs)
     nonlocal asked
     asked = _request()
+    if FLAGS.seed is not None:
+      gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
     if FLAGS.use_model_api and asked.trains:
       _bind_api_schedule()
     _bind_local_mesh()
     _check(asked)
+    if asked.mode.endswith("eval") and not FLAGS.use_model_api:
+      # Beside the scores, how they were made: t5 keeps it of training alone.
+      files.write(os.path.join(asked.results, "config.gin"), gin.config_str())
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
 
   # t5's main imports the tasks, so the data folder must be known before.
@@ -235,6 +290,10 @@ def main(argv) -> None:
     )
   with contextlib.ExitStack() as stack:
     stack.enter_context(progress.show())
+    if FLAGS.seed is not None:
+      stack.enter_context(
+        mock.patch.object(tpu_config, "RunConfig", _seeded_run_config())
+      )
     stack.enter_context(
       mock.patch.object(utils, "parse_gin_defaults_and_flags", parse)
     )

@@ -265,13 +265,19 @@ def latest_checkpoint(model_dir: str) -> str | None:
   return latest
 
 
-def check_checkpoints(model, model_dir: str, asked: request.Request) -> None:
+def check_checkpoints(
+  model, model_dir: str, asked: request.Request, allow_partial: bool = False
+) -> checkpoints.WarmStart | None:
   """Checks that the checkpoints a run reads are there and fit the model.
 
   Args:
     model: from `build_model`.
     model_dir: from --model_dir.
     asked: the run.
+    allow_partial: from --allow_partial_warm_start.
+
+  Returns:
+    what a run that begins takes from run.init_checkpoint, if it is given one
   """
   latest = latest_checkpoint(model_dir)
   if not asked.trains and latest is None and not asked.waits:
@@ -283,23 +289,52 @@ def check_checkpoints(model, model_dir: str, asked: request.Request) -> None:
     request.gin_value("run.init_checkpoint") if asked.trains else None
   )
   if not latest and not init_checkpoint:
-    return
+    return None
   shapes = checkpoints.variable_shapes(model)
-  if latest:
-    checkpoints.check_fits(
-      latest, shapes, f"in --model_dir={model_dir}", same_model=True
-    )
+  if latest:  # nothing else is read then
+    checkpoints.check_same_model(latest, shapes, f"in --model_dir={model_dir}")
     _check_same_function(model, model_dir)
-  if init_checkpoint:
-    if not isinstance(init_checkpoint, str):
-      raise errors.UserError(
-        f"run.init_checkpoint = {init_checkpoint!r} is no path of a checkpoint."
-      )
-    renames = request.gin_value("init_checkpoint_variable_mapping.mapping_fn")
-    if not renames:
-      checkpoints.check_fits(
-        init_checkpoint, shapes, "run.init_checkpoint", same_model=False
-      )
+    return None
+  return _check_warm_start(init_checkpoint, shapes, asked, allow_partial)
+
+
+def _check_warm_start(path, shapes, asked, allow_partial):
+  origin = "run.init_checkpoint"
+  if not isinstance(path, str):
+    raise errors.UserError(f"{origin} = {path!r} is no path of a checkpoint.")
+  found = checkpoints.reader_shapes(path, origin)
+  warm = checkpoints.warm_start(
+    found, shapes, request.gin_value("run.init_variable_filter") or ""
+  )
+  if warm.unexpected and not allow_partial:
+    kinds = {
+      kind: getattr(warm, kind) for kind in ("reshaped", "missing", "unused")
+    }
+    says = ", ".join(f"{len(v)} {kind}" for kind, v in kinds.items() if v)
+    name = next(n for v in kinds.values() for n in v)
+    raise errors.UserError(
+      f"the checkpoint {path} ({origin}) was made by another model: of its "
+      f"variables and this configuration's, {says}, the first being {name} "
+      f"({_shape_of(warm, name)}); give the gin files of its size, or "
+      "--allow_partial_warm_start to load what fits."
+    )
+  step = checkpoints.step_of(path)
+  if step is not None and asked.train_steps and step >= asked.train_steps:
+    raise errors.UserError(
+      f"run.train_steps = {asked.train_steps} is reached before training "
+      f"begins: {path} ({origin}) is at step {step}, and t5 counts on from "
+      f"there; give {step + asked.train_steps} for that many steps more."
+    )
+  return warm
+
+
+def _shape_of(warm: checkpoints.WarmStart, name: str) -> str:
+  if name in warm.reshaped:
+    there, here = warm.reshaped[name]
+    return f"{list(there)} there and {list(here)} here"
+  if name in warm.missing:
+    return f"absent there and {list(warm.missing[name])} here"
+  return f"{list(warm.unused[name])} there and absent here"
 
 
 def _check_same_function(model, model_dir: str) -> None:
