@@ -22,6 +22,7 @@ FLAGS = flags.FLAGS
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 SIZES = (
+  "nano",
   "micro",
   "tiny",
   "small",

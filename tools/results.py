@@ -1,0 +1,320 @@
+r"""One JSON for a run: what it was, and everything its evaluation measured.
+
+  python -m tools.results --model_dir=runs/l2 --cell=L2 --output=l2-seed0.json
+
+`tools.sweep` writes one for each of its runs; `tools.tables` and `tools.report`
+read nothing else. Read are the files that training and evaluation wrote:
+`operative_config.gin`, the event files, and t5's predictions and targets.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import re
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+from t5.evaluation import eval_utils
+from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
+
+from hypergrid_mtf import console, errors, files, preflight
+from tools import compare, environment
+
+FLAGS = flags.FLAGS
+
+SCHEMA = 1
+# Bindings that say where, when or with which seed, and not what.
+_NOT_CONFIG = (
+  "run.model_dir",
+  "run.eval_summary_dir",
+  "mesh_train_dataset_fn.seed",
+)
+_PROTOCOL = (
+  "run.dataset_split",
+  "Bitransformer.decode.beam_size",
+  "Bitransformer.decode.alpha",
+  "Bitransformer.decode.temperature",
+  "Bitransformer.decode.max_decode_length",
+  "mesh_eval_dataset_fn.num_eval_examples",
+)
+# Answers of more kinds than this are kept as right or wrong only.
+_MAX_LABELS = 64
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+
+
+def bindings(path: str) -> dict[str, str]:
+  """The bindings of a gin file that gin wrote.
+
+  Args:
+    path: of an operative_config.gin.
+
+  Returns:
+    {"scope/name.parameter" or macro: its value as text}, imports left out
+  """
+  with tf.io.gfile.GFile(path) as f:
+    text = f.read()
+  found = {}
+  name = None
+  for line in text.splitlines():
+    match = re.match(r"([\w./]+) = ?(.*)$", line)
+    if match:
+      name, value = match.groups()
+      found[name] = value.removesuffix("\\").strip()
+    elif name and line[:1].isspace() and line.strip():
+      found[name] = (
+        f"{found[name]} {line.removesuffix(chr(92)).strip()}".strip()
+      )
+    else:
+      name = None
+  return found
+
+
+def config_of(path: str) -> dict[str, str]:
+  """The bindings that make a run what it is, free of places.
+
+  Args:
+    path: of the operative_config.gin of its training.
+
+  Returns:
+    as `bindings`; a file that is named by its path (a vocabulary) is its name
+    and the hash of its bytes.
+  """
+  config = {}
+  for name, value in bindings(path).items():
+    if name.split("/")[-1] in _NOT_CONFIG:
+      continue
+    text = value.strip("'\"")
+    if os.path.isabs(text) and tf.io.gfile.exists(text):
+      value = os.path.basename(text)
+      if not tf.io.gfile.isdir(text):
+        with tf.io.gfile.GFile(text, "rb") as f:
+          digest = hashlib.sha256(f.read()).hexdigest()[:12]
+        value += f" ({digest})"
+    config[name] = value
+  return config
+
+
+def config_hash(config: dict[str, str]) -> str:
+  """Twelve hexadecimal digits of a configuration."""
+  text = json.dumps(config, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _lines(path: str) -> list[str]:
+  with tf.io.gfile.GFile(path) as f:
+    return f.read().splitlines()
+
+
+def _digest(lines: list[str]) -> str:
+  return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def pack(answers: list[str], targets: list[str]) -> dict:
+  """Answers of a model, small enough to keep.
+
+  Args:
+    answers: one line an example, as t5 writes predictions.
+    targets: as many.
+
+  Returns:
+    {"labels": [text, …], "answers": "…", "targets": "…"}, a character an
+    example; {"correct": "0110…"} if there are too many kinds of answers.
+  """
+  labels = sorted({*answers, *targets})
+  if len(labels) > _MAX_LABELS:
+    return {
+      "correct": "".join(
+        str(int(a == t)) for a, t in zip(answers, targets, strict=True)
+      )
+    }
+  digit = dict(zip(labels, _DIGITS, strict=False))
+  return {
+    "labels": labels,
+    "answers": "".join(digit[a] for a in answers),
+    "targets": "".join(digit[t] for t in targets),
+  }
+
+
+def unpack(packed: dict) -> tuple[list, list]:
+  """Answers and targets of `pack`, with numbers as numbers.
+
+  Args:
+    packed: with "labels".
+
+  Returns:
+    answers, targets
+  """
+  values = [_value(text) for text in packed["labels"]]
+  return tuple(
+    [values[_DIGITS.index(c)] for c in packed[key]]
+    for key in ("answers", "targets")
+  )
+
+
+def _value(text: str):
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+  return value if isinstance(value, int | float) else text
+
+
+def metrics_of(folder: str) -> dict[str, dict[str, dict[str, float]]]:
+  """Every metric at every checkpoint.
+
+  Args:
+    folder: of an evaluation.
+
+  Returns:
+    {task: {metric: {step as text: value}}}; of a step that was evaluated more
+    than once, the last value.
+
+  Raises:
+    UserError: if there are none.
+  """
+  events = eval_utils.get_eval_metric_values(
+    eval_utils.parse_events_files(folder)
+  )
+  found = {}
+  for tag, values in sorted(events.items()):
+    task, metric = tag.rsplit("/", 1)
+    steps = found.setdefault(task, {}).setdefault(metric, {})
+    for step, value in sorted(values, key=lambda event: event.step):
+      steps[str(step)] = float(value)
+  if not found:
+    raise errors.UserError(f"{folder} holds no metrics of an evaluation.")
+  return found
+
+
+def best_and_last(metrics: dict[str, dict[str, float]]) -> tuple[int, int]:
+  """T5's choice of a checkpoint for a task: the best mean of its metrics.
+
+  Args:
+    metrics: {metric: {step: value}} of one task.
+
+  Returns:
+    (best step, the earliest of equals; last step)
+  """
+  steps = sorted(int(s) for s in next(iter(metrics.values())))
+  mean = {
+    s: sum(values[str(s)] for values in metrics.values()) / len(metrics)
+    for s in steps
+  }
+  return max(steps, key=lambda s: (mean[s], -s)), steps[-1]
+
+
+def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
+  """Data and answers of each task.
+
+  Returns:
+    {task: {examples, hash}}, {task: {step: from `pack`}}
+  """
+  data, predictions = {}, {}
+  for task, by_metric in metrics.items():
+    targets_path = os.path.join(folder, f"{task}_targets")
+    if not tf.io.gfile.exists(targets_path):
+      continue
+    targets = _lines(targets_path)
+    inputs = _lines(os.path.join(folder, f"{task}_inputs"))
+    data[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
+    for step in sorted(set(best_and_last(by_metric))):
+      path = os.path.join(folder, f"{task}_{step}_predictions")
+      if tf.io.gfile.exists(path):
+        answers = _lines(path)
+        if len(answers) == len(targets):
+          predictions.setdefault(task, {})[str(step)] = pack(answers, targets)
+  return data, predictions
+
+
+def training_seconds(model_dir: str) -> float:
+  """Wall time of training, from its event files; pauses do not count."""
+  total = 0.0
+  for path in tf.io.gfile.glob(os.path.join(model_dir, "events.out.*")):
+    times = []
+    # A file that was being written when its run was killed ends in a ruin.
+    with contextlib.suppress(tf.errors.DataLossError):
+      for event in tf.train.summary_iterator(path):
+        times.append(event.wall_time)
+    if times:
+      total += max(times) - min(times)
+  return total
+
+
+def collect(
+  model_dir: str, cell: str, seed: int | None, split: str = "validation"
+) -> dict:
+  """Everything that is kept of a run.
+
+  Args:
+    model_dir: of a run that was trained and evaluated.
+    cell: the name of what the run is one seed (or one task) of.
+    seed: from --seed, or None.
+    split: that it was evaluated on.
+
+  Returns:
+    what the JSON holds; README, "Tables", describes it
+
+  Raises:
+    UserError: if the run is not finished.
+  """
+  config_path = os.path.join(model_dir, "operative_config.gin")
+  if not tf.io.gfile.exists(config_path):
+    raise errors.UserError(
+      f"{model_dir} holds no operative_config.gin: give the folder of a run "
+      "that was trained with hypergrid_mtf.main."
+    )
+  folder = compare.eval_folder(model_dir, split)
+  metrics = metrics_of(folder)
+  data, predictions = _predictions(folder, metrics)
+  config = config_of(config_path)
+  total, embedding_free = compare.count_parameters(model_dir)
+  protocol = {"run.dataset_split": split}
+  eval_config = os.path.join(folder, "config.gin")
+  if tf.io.gfile.exists(eval_config):
+    asked = bindings(eval_config)
+    protocol.update({k: asked[k] for k in _PROTOCOL if k in asked})
+  return dict(
+    schema=SCHEMA,
+    cell=cell,
+    seed=seed,
+    config=config,
+    config_hash=config_hash(config),
+    protocol=protocol,
+    data=data,
+    steps=max(
+      int(s) for by in metrics.values() for v in by.values() for s in v
+    ),
+    training_seconds=round(training_seconds(model_dir), 1),
+    parameters=dict(total=total, beside_embedding=embedding_free),
+    metrics=metrics,
+    predictions=predictions,
+    **environment.describe(),
+  )
+
+
+def main(argv) -> None:
+  """Writes the JSON of one run.
+
+  Args:
+    argv: unused.
+  """
+  del argv
+  preflight.check_output(FLAGS.output)
+  result = collect(FLAGS.model_dir, FLAGS.cell, FLAGS.run_seed, FLAGS.split)
+  files.write(FLAGS.output, json.dumps(result) + "\n")
+  console.say(f"wrote {FLAGS.output}")
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_string("cell", "run", "What the run is one seed of.")
+  flags.DEFINE_integer("run_seed", None, "The --seed it was trained with.")
+  flags.DEFINE_string("split", "validation", "The split evaluated on.")
+  flags.DEFINE_string("output", "result.json", "The file to write.")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)

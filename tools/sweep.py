@@ -1,0 +1,503 @@
+r"""Runs an experiment: several models, settings and seeds, one result each.
+
+  python -m tools.sweep --sweep=embedded.sweep --seeds=0,1,2 \
+    --output_dir=runs/embedded
+  python -m tools.sweep … --status
+
+A sweep is a text file (operative_configs/sweeps/ has the paper's). Each line is
+a name and flags of `hypergrid_mtf.main`:
+
+  train: --gin_file=models/micro.gin --gin_file=experiments/embedded.gin
+  eval: --gin_file=experiments/local_eval.gin
+  vanilla: --gin_file=hypergrid/vanilla.gin
+  L2-$N for N in 4 8: --gin_file=hypergrid/L2.gin --gin_param=grid_rows=$N
+  single/$TASK for TASK in a b: --gin_param="MIXTURE_NAME='$TASK'"
+
+`train` is given to every training and evaluation, `eval` to the evaluations
+after it. What stands before a `/` is the cell of a table: the runs of a cell
+and a seed are one model a task. `$WORD` that no `for` names comes from
+--set=WORD=TEXT, or else from a line `set: WORD=TEXT …`.
+
+A run has a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs`
+and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
+have this are not run again, so a sweep can be stopped, or killed, and started
+again. What a killed run left is set aside and the run begins anew, which gives
+the same result; with --resume, and always in the cloud, it goes on from its
+last checkpoint. --models_dir may be `gs://…`; --common holds flags that say
+where and not what, such as a TPU's name:
+
+  python -m tools.sweep --sweep=glue.sweep --models_dir=gs://BUCKET/glue \
+    --common="--tpu=NAME --gin_param=tpu_mesh_shape.tpu_topology='v3-8'"
+
+Runs at the same time (--parallel) share the cores, each with its own.
+"""
+
+import concurrent.futures
+import ctypes
+import dataclasses
+import functools
+import json
+import os
+import queue
+import re
+import shlex
+import signal
+import string
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from hypergrid_mtf import console, errors, files, preflight, progress
+from tools import results
+
+FLAGS = flags.FLAGS
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SWEEPS = os.path.join(_ROOT, "operative_configs", "sweeps")
+_SHARED = ("train", "eval")
+_LINE = re.compile(
+  r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
+  r"(?P<flags>.*)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One model with one seed.
+
+  Attributes:
+    name: of its line, e.g. "L2" or "single/glue_rte_v002".
+    seed: given as --seed.
+    flags: of its training and its evaluation.
+    eval_flags: of its evaluation, after `flags`.
+  """
+
+  name: str
+  seed: int
+  flags: tuple[str, ...]
+  eval_flags: tuple[str, ...]
+
+  @property
+  def cell(self) -> str:
+    return self.name.split("/")[0]
+
+  @property
+  def label(self) -> str:
+    """As a file name can have it."""
+    return f"{self.name.replace('/', '-')}-seed{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+  """Where the parts of a sweep are.
+
+  Attributes:
+    output_dir: of results and logs, local.
+    models_dir: of the models, local or in the cloud.
+  """
+
+  output_dir: str
+  models_dir: str
+
+  @property
+  def in_the_cloud(self) -> bool:
+    return "://" in self.models_dir
+
+  def model(self, run: Run) -> str:
+    return os.path.join(self.models_dir, run.name, f"seed{run.seed}")
+
+  def result(self, run: Run) -> str:
+    return os.path.join(self.output_dir, "results", f"{run.label}.json")
+
+  def log(self, run: Run) -> str:
+    return os.path.join(self.output_dir, "logs", f"{run.label}.log")
+
+
+def find(name: str) -> str:
+  """The path of a sweep, by its path or by its name in operative_configs."""
+  for path in (name, os.path.join(SWEEPS, name)):
+    if os.path.isfile(path):
+      return path
+  known = sorted(os.listdir(SWEEPS)) if os.path.isdir(SWEEPS) else []
+  raise errors.UserError(
+    f"--sweep={name} is no file, and operative_configs/sweeps has "
+    f"{', '.join(known) or 'none'}."
+  )
+
+
+def parse(
+  text: str, where: str, seeds: list[int], given: dict[str, str]
+) -> list[Run]:
+  """The runs of a sweep.
+
+  Args:
+    text: of the file.
+    where: its path, for messages.
+    seeds: one run each.
+    given: {WORD: text} of --set.
+
+  Returns:
+    runs, all names of the first seed first
+
+  Raises:
+    UserError: naming file and line.
+  """
+  shared = dict.fromkeys(_SHARED, ())
+  usual, lines = {}, {}
+  joined = text.replace("\\\n", " ")
+  for number, line in enumerate(joined.splitlines(), 1):
+    if not line.strip() or line.lstrip().startswith("#"):
+      continue
+    at = f"{where}, line {number}"
+    match = _LINE.fullmatch(line.strip())
+    if not match:
+      raise errors.UserError(
+        f"{at}: {line.strip()!r} is no line of a sweep: write NAME: FLAGS, or "
+        "NAME for WORD in VALUES: FLAGS."
+      )
+    if match["name"] == "set":
+      usual.update(word_and_text(w, at) for w in shlex.split(match["flags"]))
+      continue
+    for value in (match["values"] or "").split() or [None]:
+      words = {**usual, **given}
+      if match["var"]:
+        words[match["var"]] = value
+      name = _substitute(match["name"], words, at)
+      parts = tuple(
+        _substitute(part, words, at) for part in split_flags(match["flags"], at)
+      )
+      if name in lines or shared.get(name):
+        raise errors.UserError(f"{at}: {name!r} is there twice.")
+      if name in shared:
+        shared[name] = parts
+      else:
+        lines[name] = parts
+  if not lines:
+    raise errors.UserError(f"{where} names no model to run.")
+  return [
+    Run(name, seed, shared["train"] + parts, shared["eval"])
+    for seed in seeds
+    for name, parts in lines.items()
+  ]
+
+
+def word_and_text(pair: str, where: str) -> tuple[str, str]:
+  """WORD=TEXT as its two parts."""
+  word, equals, text = pair.partition("=")
+  if not equals or not word.isidentifier():
+    raise errors.UserError(f"{where}: {pair!r} is no WORD=TEXT.")
+  return word, text
+
+
+def split_flags(text: str, at: str) -> list[str]:
+  """Flags in a line, as a shell would split them."""
+  try:
+    parts = shlex.split(text)
+  except ValueError as e:
+    raise errors.UserError(f"{at}: {e}.") from None
+  for part in parts:
+    if not part.startswith("--"):
+      raise errors.UserError(
+        f"{at}: {part!r} is no flag: every option begins with --, and one with "
+        "spaces is quoted."
+      )
+  return parts
+
+
+def _substitute(text: str, words: dict[str, str], at: str) -> str:
+  try:
+    return string.Template(text).substitute(words)
+  except KeyError as e:
+    raise errors.UserError(
+      f"{at}: ${e.args[0]} is not known: give it with --set={e.args[0]}=TEXT."
+    ) from None
+  except ValueError as e:
+    raise errors.UserError(f"{at}: {e}.") from None
+
+
+def state(run: Run, places: Places) -> str:
+  """Where a run stands: "done", "begun" or "to do".
+
+  Args:
+    run: one of a sweep.
+    places: of the sweep.
+
+  Returns:
+    one of the three
+
+  Raises:
+    UserError: for a result that was made by other flags.
+  """
+  path = places.result(run)
+  if os.path.exists(path):
+    try:
+      with open(path) as f:
+        made_by = json.load(f)["flags"]
+    except (ValueError, KeyError, TypeError):
+      raise errors.UserError(
+        f"{path} is damaged: remove it, and the run is done again."
+      ) from None
+    if made_by != flags_text(run):
+      raise errors.UserError(
+        f"{path} was made by other flags than the sweep has now for "
+        f"{run.name}: give another --output_dir, or remove it."
+      )
+    return "done"
+  return "begun" if tf.io.gfile.isdir(places.model(run)) else "to do"
+
+
+def flags_text(run: Run) -> str:
+  """The flags of a run as its result keeps them."""
+  return shlex.join(run.flags + ("--",) + run.eval_flags)
+
+
+def status(runs: list[Run], places: Places) -> pd.DataFrame:
+  """One row a model, one column a seed."""
+  frame = {}
+  for run in runs:
+    frame.setdefault(f"seed {run.seed}", {})[run.name] = state(run, places)
+  return pd.DataFrame(frame).reindex(dict.fromkeys(r.name for r in runs))
+
+
+def shares(parallel: int) -> list[list[int]]:
+  """The cores of each of some runs at the same time.
+
+  Args:
+    parallel: how many.
+
+  Returns:
+    core numbers; with fewer cores than runs, some share one
+  """
+  cores = sorted(os.sched_getaffinity(0))
+  each = max(1, len(cores) // parallel)
+  return [
+    [cores[(i * each + k) % len(cores)] for k in range(each)]
+    for i in range(parallel)
+  ]
+
+
+def _in_child(cores: list[int]) -> None:
+  """A sweep that is killed leaves nobody writing in its folders."""
+  _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  os.sched_setaffinity(0, cores)
+
+
+def _set_aside(folder: str) -> None:
+  """Renames what a killed run left: nothing that was saved is removed."""
+  number = 1
+  while os.path.exists(f"{folder}.killed{number}"):
+    number += 1
+  os.rename(folder, f"{folder}.killed{number}")
+
+
+class Runner:
+  """Runs what has no result yet."""
+
+  def __init__(
+    self,
+    places: Places,
+    parallel: int = 1,
+    resume: bool = False,
+    split: str = "validation",
+    common: tuple[str, ...] = (),
+  ):
+    """Creates the runner.
+
+    Args:
+      places: of the sweep.
+      parallel: runs at the same time.
+      resume: go on from the checkpoints of killed runs.
+      split: that is evaluated on.
+      common: flags of every program that are no part of what a run is.
+    """
+    self._places = places
+    self._resume = resume or places.in_the_cloud
+    self._split = split
+    self._common = common
+    self._children = set()
+    self._stopped = threading.Event()
+    self._free = queue.SimpleQueue()
+    for cores in shares(parallel):
+      self._free.put(cores)
+
+  def run(self, run: Run) -> None:
+    """Trains, evaluates, and writes the result.
+
+    Args:
+      run: one of the sweep.
+
+    Raises:
+      UserError: if one of the programs failed; its log is named.
+    """
+    start = time.time()
+    folder = self._places.model(run)
+    if not self._resume and os.path.isdir(folder):
+      _set_aside(folder)
+    tf.io.gfile.makedirs(folder)
+    flags_ = (
+      *self._common,
+      f"--model_dir={folder}",
+      f"--seed={run.seed}",
+      *run.flags,
+    )
+    cores = self._free.get()
+    try:
+      self._program(run, flags_, cores)
+      self._program(run, flags_ + run.eval_flags, cores)
+    finally:
+      self._free.put(cores)
+    result = results.collect(folder, run.cell, run.seed, self._split)
+    result["hardware"]["cores"] = len(cores)
+    result.update(
+      name=run.name,
+      flags=flags_text(run),
+      wall_seconds=round(time.time() - start, 1),
+    )
+    files.write(self._places.result(run), json.dumps(result) + "\n")
+
+  def _program(self, run: Run, arguments, cores: list[int]) -> None:
+    if self._stopped.is_set():
+      raise errors.UserError("the sweep was stopped.")
+    command = [sys.executable, "-m", "hypergrid_mtf.main", *arguments]
+    log = self._places.log(run)
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    with open(log, "a") as out:
+      out.write(f"$ {shlex.join(command)}\n")
+      out.flush()
+      child = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": _ROOT},
+        stdout=out,
+        stderr=out,
+        preexec_fn=functools.partial(_in_child, cores),
+      )
+      self._children.add(child)
+      code = child.wait()
+      self._children.discard(child)
+    if code:
+      with open(log) as f:
+        last = [line for line in f.read().splitlines() if line.strip()][-1]
+      raise errors.UserError(
+        f"{run.label} stopped with exit status {code}: {last[:300]} (all of "
+        f"it: {log})"
+      )
+
+  def stop(self) -> None:
+    """Ends what is running, and lets nothing begin."""
+    self._stopped.set()
+    for child in list(self._children):
+      child.terminate()
+
+
+def run_all(
+  runs: list[Run], places: Places, parallel: int = 1, **options
+) -> list[str]:
+  """Runs what has no result yet.
+
+  Args:
+    runs: of a sweep.
+    places: of the sweep.
+    parallel: how many at a time.
+    **options: as in Runner.
+
+  Returns:
+    a sentence for each run that failed
+  """
+  todo = [r for r in runs if state(r, places) != "done"]
+  runner = Runner(places, parallel, **options)
+  failures = []
+  with (
+    progress.bar(len(runs), "sweep", "run", len(runs) - len(todo)) as bar,
+    concurrent.futures.ThreadPoolExecutor(parallel) as pool,
+  ):
+    futures = {pool.submit(runner.run, run): run for run in todo}
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        try:
+          future.result()
+        except errors.UserError as e:
+          failures.append(errors.sentence(e))
+        bar.set_postfix_str(futures[future].label, refresh=False)
+        bar.update()
+    except BaseException:
+      runner.stop()
+      raise
+  return failures
+
+
+def main(argv) -> int:
+  """Runs a sweep, or says where it stands.
+
+  Args:
+    argv: unused.
+
+  Returns:
+    the exit status: 1 if a run failed
+  """
+  del argv
+  given = dict(word_and_text(pair, "--set") for pair in FLAGS.set)
+  try:
+    seeds = [int(s) for s in FLAGS.seeds]
+  except ValueError:
+    seeds = []
+  if not seeds or len(set(seeds)) != len(seeds):
+    raise errors.UserError(
+      f"--seeds={','.join(FLAGS.seeds)} are no seeds: give different integers, "
+      "separated by commas."
+    )
+  path = find(FLAGS.sweep)
+  preflight.check_output(
+    os.path.join(FLAGS.output_dir, "results", "x.json"), "--output_dir"
+  )
+  with open(path) as f:
+    runs = parse(f.read(), path, seeds, given)
+  places = Places(
+    FLAGS.output_dir,
+    FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs"),
+  )
+  if FLAGS.status:
+    console.say(status(runs, places).to_string())
+    return 0
+  console.log_to(FLAGS.output_dir)
+  tf.logging.set_verbosity(tf.logging.WARN)
+  failures = run_all(
+    runs,
+    places,
+    FLAGS.parallel,
+    resume=FLAGS.resume,
+    split=FLAGS.split,
+    common=tuple(split_flags(FLAGS.common, "--common")),
+  )
+  console.say(status(runs, places).to_string())
+  for sentence in failures:
+    console.terminal().write(f"error: {sentence}\n")
+  return 1 if failures else 0
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
+  flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
+  flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
+  flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
+  flags.DEFINE_string(
+    "models_dir", None, "Where models go, if not <output_dir>/runs."
+  )
+  flags.DEFINE_string("common", "", "Flags of every run that say where only.")
+  flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
+  flags.DEFINE_bool("resume", False, "Go on from checkpoints of killed runs.")
+  flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
+  flags.DEFINE_string("split", "validation", "The split evaluated on.")
+  flags.mark_flag_as_required("sweep")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)

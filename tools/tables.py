@@ -1,0 +1,526 @@
+r"""The paper's tables from the results of runs.
+
+  python -m tools.tables --results=runs/embedded/results --output_dir=tables
+
+Reads the JSON files that `tools.sweep` or `tools.results` wrote, and nothing
+else. Writes, as Markdown, LaTeX and CSV:
+
+  scores       each task and average: mean, standard deviation, seeds
+  published    the averages beside the published ones, with their source
+  differences  each model minus the baseline, and the share of the gap to the
+               single-task models that it closes, with 95 % intervals
+  cost         parameters, time of training
+
+the first three for T5's choice of a checkpoint (the best of each task on the
+validation set, which flatters) and for the last one.
+"""
+
+import collections
+import glob
+import json
+import os
+import statistics
+
+import pandas as pd
+from absl import flags
+
+import t5_tasks  # noqa: F401  (registers the tasks)
+from hypergrid_mtf import console, errors, files, preflight
+from tools import bootstrap, compare, results
+
+FLAGS = flags.FLAGS
+
+CHECKPOINTS = ("best", "last")
+MISSING = "—"
+# Averages that were published, T5-base. README, "Fidelity", has the sources.
+_PUBLISHED = (
+  ("GLUE, 8 of 8 tasks", "one model a task", "single", 85.7),
+  ("SuperGLUE, 8 of 8 tasks", "one model a task", "single", 74.8),
+  ("GLUE, 8 of 8 tasks", "HyperGrid, one model", "L2", 85.0),
+  ("SuperGLUE, 8 of 8 tasks", "HyperGrid, one model", "L2", 73.6),
+)
+_SOURCE = "public summaries of arXiv 2007.05891"
+# Columns of words; the others hold numbers.
+NAMES = ("task", "metric", "average", "model", "source", "on")
+_BASE = {"d_model": "768", "num_layers": "12"}
+
+
+def load(path: str) -> tuple[list[dict], list[str]]:
+  """Reads results, and refuses those that do not belong together.
+
+  Args:
+    path: a folder of JSON files, or one file.
+
+  Returns:
+    (results, a sentence for each file that was skipped)
+
+  Raises:
+    UserError: if there are none, or they were made by different protocols, on
+      different data, or twice.
+  """
+  names = (
+    sorted(glob.glob(os.path.join(path, "*.json")))
+    if os.path.isdir(path)
+    else [path]
+  )
+  found, skipped = [], []
+  for name in names:
+    try:
+      with open(name) as f:
+        result = json.load(f)
+      if result["schema"] != results.SCHEMA or not result["metrics"]:
+        raise KeyError("schema")
+    except OSError as e:
+      raise errors.UserError(f"{name} cannot be read ({e.strerror}).") from None
+    except (ValueError, KeyError, TypeError) as e:
+      what = "is damaged" if isinstance(e, ValueError) else "is no result"
+      skipped.append(f"{name} {what}: skipped.")
+      continue
+    result["path"] = name
+    found.append(result)
+  if not found:
+    raise errors.UserError(
+      f"--results={path} holds no results: give the folder `results` of a "
+      f"sweep. {' '.join(skipped)}".strip()
+    )
+  _check(found)
+  return found, skipped
+
+
+def _check(found: list[dict]) -> None:
+  first = found[0]
+  tasks = {}
+  models = {}
+  for result in found:
+    if result["protocol"] != first["protocol"]:
+      keys = {**result["protocol"], **first["protocol"]}
+      key = next(
+        k for k in keys if result["protocol"].get(k) != first["protocol"].get(k)
+      )
+      raise errors.UserError(
+        f"{result['path']} and {first['path']} were evaluated by different "
+        f"protocols ({key} is {result['protocol'].get(key)} and "
+        f"{first['protocol'].get(key)}): they cannot be in one table."
+      )
+    for task, data in result["data"].items():
+      path, before = tasks.setdefault(task, (result["path"], data))
+      if data != before:
+        raise errors.UserError(
+          f"{result['path']} and {path} were evaluated on different data of "
+          f"{task} ({data['examples']} and {before['examples']} examples, or "
+          "others): they cannot be in one table."
+        )
+    for task in result["metrics"]:
+      key = result["cell"], result["seed"], task
+      if key in models:
+        raise errors.UserError(
+          f"{result['path']} and {models[key]} are both seed "
+          f"{result['seed']} of {result['cell']} on {task}: remove one."
+        )
+      models[key] = result["path"]
+    configs = {
+      r["config_hash"]
+      for r in found
+      if r["cell"] == result["cell"] and r.get("name") == result.get("name")
+    }
+    if len(configs) > 1:
+      raise errors.UserError(
+        f"the seeds of {result['cell']} have different configurations: they "
+        "cannot be in one table."
+      )
+
+
+def by_model(
+  found: list[dict], baseline: str = "vanilla", single: str = "single"
+) -> dict[str, dict[int, list[dict]]]:
+  """{cell: {seed: its results}}, the baseline first and single tasks last."""
+  models = collections.defaultdict(lambda: collections.defaultdict(list))
+  for result in sorted(
+    found,
+    key=lambda r: (
+      r["cell"] != baseline,
+      r["cell"] == single,
+      r["cell"],
+      r["seed"] or 0,
+    ),
+  ):
+    models[result["cell"]][result["seed"]].append(result)
+  return models
+
+
+def scores(runs: list[dict], checkpoint: str) -> dict[tuple[str, str], float]:
+  """Metrics of one model: of one run, or of one run a task.
+
+  Args:
+    runs: results of one cell and seed.
+    checkpoint: one of CHECKPOINTS.
+
+  Returns:
+    {(task, metric): value}
+  """
+  found = {}
+  for result in runs:
+    for task, metrics in result["metrics"].items():
+      best, last = results.best_and_last(metrics)
+      step = str(best if checkpoint == "best" else last)
+      for metric, values in metrics.items():
+        if step in values:
+          found[task, metric] = values[step]
+  return found
+
+
+def _all_scores(models, checkpoint):
+  return {
+    cell: {seed: scores(runs, checkpoint) for seed, runs in by_seed.items()}
+    for cell, by_seed in models.items()
+  }
+
+
+def with_averages(
+  table: dict[str, dict[int, dict]],
+) -> dict[str, dict[int, dict]]:
+  """Adds the averages of those models that have all that any has.
+
+  Args:
+    table: {cell: {seed: {(task, metric): value}}}
+
+  Returns:
+    the same with (AVERAGE, label) beside
+  """
+  wanted = {key for s in table.values() for v in s.values() for key in v}
+  found = {}
+  for cell, by_seed in table.items():
+    found[cell] = {}
+    for seed, values in by_seed.items():
+      found[cell][seed] = dict(values)
+      if values.keys() == wanted:
+        for label, mean in compare.averages(values).items():
+          found[cell][seed][compare.AVERAGE, label] = mean
+  return found
+
+
+def _mean_text(values: list[float]) -> str:
+  if not values:
+    return MISSING
+  text = f"{statistics.mean(values):.2f}"
+  if len(values) > 1:
+    text += f" ± {statistics.stdev(values):.2f}"
+  return f"{text} ({len(values)})"
+
+
+def scores_table(models, checkpoint: str) -> pd.DataFrame:
+  """Mean ± standard deviation (seeds) of every metric, one column a cell."""
+  table = with_averages(_all_scores(models, checkpoint))
+  keys = sorted(
+    {k for s in table.values() for v in s.values() for k in v},
+    key=lambda k: (k[0] == compare.AVERAGE, k),
+  )
+  rows = []
+  for task, metric in keys:
+    row = {"task": task, "metric": metric}
+    for cell, by_seed in table.items():
+      row[cell] = _mean_text(
+        [v[task, metric] for v in by_seed.values() if (task, metric) in v]
+      )
+    rows.append(row)
+  steps = {"task": "training steps", "metric": ""}
+  for cell, by_seed in models.items():
+    steps[cell] = _steps(list(by_seed.values()))
+  return pd.DataFrame([*rows, steps])
+
+
+def _range(values: list[float], form: str) -> str:
+  low, high = (format(v, form) for v in (min(values), max(values)))
+  return low if low == high else f"{low} to {high}"
+
+
+def _steps(seeds: list[list[dict]]) -> str:
+  text = _range([r["steps"] for runs in seeds for r in runs], ",")
+  models = max(map(len, seeds))
+  return text if models == 1 else f"{models} × {text}"
+
+
+def cost_table(models, baseline: str) -> pd.DataFrame:
+  """What each model holds and took; of several models a seed, the sum.
+
+  Args:
+    models: from `by_model`.
+    baseline: the cell that sizes are compared with.
+
+  Returns:
+    one row a cell
+  """
+
+  def size(cell, which):
+    runs = next(iter(models[cell].values()))
+    return sum(r["parameters"][which] for r in runs)
+
+  rows = []
+  for cell, by_seed in models.items():
+    seconds = [
+      sum(r["training_seconds"] for r in runs) for runs in by_seed.values()
+    ]
+    steps = [sum(r["steps"] for r in runs) for runs in by_seed.values()]
+    own = size(cell, "beside_embedding")
+    rows.append(
+      {
+        "model": cell,
+        "models a seed": _range([len(r) for r in by_seed.values()], "d"),
+        "parameters": f"{size(cell, 'total'):,}",
+        "beside the embedding": f"{own:,}",
+        f"of {baseline}'s": (
+          f"{own / size(baseline, 'beside_embedding'):.3f}"
+          if baseline in models
+          else MISSING
+        ),
+        "training steps": _steps(list(by_seed.values())),
+        "minutes of training": _range([s / 60 for s in seconds], ".1f"),
+        "steps a second": f"{sum(steps) / max(sum(seconds), 1e-9):.2f}",
+        "on": ", ".join(
+          sorted(
+            {
+              f"{r['hardware']['cpu']}, {r['hardware']['cores']} cores"
+              for runs in by_seed.values()
+              for r in runs
+            }
+          )
+        ),
+      }
+    )
+  return pd.DataFrame(rows)
+
+
+def published_table(models, checkpoint: str) -> pd.DataFrame:
+  """Our averages beside the published ones, where they are of the same thing.
+
+  Args:
+    models: from `by_model`.
+    checkpoint: one of CHECKPOINTS.
+
+  Returns:
+    a DataFrame; what was not run, or on other tasks or another size, is missing
+  """
+  table = with_averages(_all_scores(models, checkpoint))
+  rows = []
+  for label, what, cell, value in _PUBLISHED:
+    ours = [
+      v[compare.AVERAGE, label]
+      for seed, v in table.get(cell, {}).items()
+      if (compare.AVERAGE, label) in v
+      and all(
+        r["config"].get(k) == size
+        for r in models[cell][seed]
+        for k, size in _BASE.items()
+      )
+    ]
+    rows.append(
+      {
+        "average": label,
+        "model": f"{what} ({cell})",
+        "ours": _mean_text(ours),
+        "published": f"{value:.1f}",
+        "difference": (
+          f"{statistics.mean(ours) - value:+.2f}" if ours else MISSING
+        ),
+        "source": _SOURCE,
+      }
+    )
+  return pd.DataFrame(rows)
+
+
+def differences(
+  models, checkpoint: str, baseline: str, single: str, draws: int
+) -> list[dict]:
+  """Each model minus the baseline, and its share of the gap to single tasks.
+
+  Args:
+    models: from `by_model`.
+    checkpoint: one of CHECKPOINTS.
+    baseline: the cell to subtract.
+    single: the cell of one model a task; it may be absent.
+    draws: of the bootstrap.
+
+  Returns:
+    records: `cell`, `average`, `seeds`, `difference` (Interval), and where
+    `single` is clearly above the baseline, `share` (Interval)
+  """
+  table = with_averages(_all_scores(models, checkpoint))
+  records = []
+  if baseline not in table:
+    return records
+  labels = dict.fromkeys(
+    k[1] for v in table[baseline].values() for k in v if k[0] == compare.AVERAGE
+  )
+  for label in labels:
+    key = compare.AVERAGE, label
+    seeds = [s for s, v in table[baseline].items() if key in v]
+    # Of the seeds that all have; a cell without them is left out.
+    cells = [c for c in table if all(key in table[c].get(s, {}) for s in seeds)]
+    answers = {
+      cell: {s: _answers(models[cell][s], checkpoint) for s in seeds}
+      for cell in cells
+    }
+    examples = {
+      task: data["examples"]
+      for cell in cells
+      for runs in models[cell].values()
+      for r in runs
+      for task, data in r["data"].items()
+    }
+    drawn = bootstrap.over_seeds(
+      bootstrap.averages(answers, examples, label, draws)
+    )
+    mean = {c: statistics.mean(table[c][s][key] for s in seeds) for c in cells}
+    gap = None
+    if single in cells:
+      gap = bootstrap.interval(
+        mean[single] - mean[baseline], drawn[single] - drawn[baseline]
+      )
+    for cell in cells:
+      if cell == baseline:
+        continue
+      record = dict(
+        cell=cell,
+        average=label,
+        seeds=len(seeds),
+        difference=bootstrap.interval(
+          mean[cell] - mean[baseline], drawn[cell] - drawn[baseline]
+        ),
+      )
+      # A share of nothing is no number.
+      if gap and gap.low > 0 and cell != single:
+        record["share"] = bootstrap.interval(
+          (mean[cell] - mean[baseline]) / gap.value,
+          (drawn[cell] - drawn[baseline]) / (drawn[single] - drawn[baseline]),
+        )
+      records.append(record)
+  return records
+
+
+def _answers(runs: list[dict], checkpoint: str):
+  found = {}
+  for result in runs:
+    for task, metrics in result["metrics"].items():
+      best, last = results.best_and_last(metrics)
+      step = str(best if checkpoint == "best" else last)
+      found[task] = bootstrap.Answers(
+        task,
+        result["predictions"][task][step],
+        {m: values[step] for m, values in metrics.items()},
+      )
+  return found
+
+
+def differences_table(
+  records: list[dict], baseline: str, single: str
+) -> pd.DataFrame:
+  """Records of `differences` as a person reads them."""
+  return pd.DataFrame(
+    [
+      {
+        "average": r["average"],
+        "model": r["cell"],
+        f"minus {baseline} [95 % interval]": r["difference"].to_text(),
+        f"share of the gap to {single}": (
+          r["share"].to_text(percent=True) if "share" in r else MISSING
+        ),
+        "seeds": str(r["seeds"]),
+      }
+      for r in records
+    ]
+  )
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+  """Markdown, what is no name to the right."""
+  return frame.to_markdown(
+    index=False,
+    colalign=["left" if c in NAMES else "right" for c in frame.columns],
+    disable_numparse=True,
+  )
+
+
+def write(frame: pd.DataFrame, stem: str) -> list[str]:
+  """Writes a table in the three formats.
+
+  Args:
+    frame: of text.
+    stem: the path without its ending.
+
+  Returns:
+    the paths
+  """
+  texts = {
+    ".md": to_markdown(frame) + "\n",
+    ".csv": frame.to_csv(index=False),
+    ".tex": frame.to_latex(index=False, escape=True),
+  }
+  for ending, text in texts.items():
+    files.write(stem + ending, text)
+  return [stem + ending for ending in texts]
+
+
+def tables(
+  found: list[dict], baseline: str, single: str, draws: int
+) -> dict[str, pd.DataFrame]:
+  """All tables of some results.
+
+  Args:
+    found: from `load`.
+    baseline: the cell that differences are from.
+    single: the cell of one model a task.
+    draws: of the bootstrap; 0 leaves the differences out.
+
+  Returns:
+    {"scores_best": table, …}
+  """
+  models = by_model(found, baseline, single)
+  made = {"cost": cost_table(models, baseline)}
+  for checkpoint in CHECKPOINTS:
+    made[f"scores_{checkpoint}"] = scores_table(models, checkpoint)
+    if any("glue" in task for r in found for task in r["metrics"]):
+      made[f"published_{checkpoint}"] = published_table(models, checkpoint)
+    if draws:
+      records = differences(models, checkpoint, baseline, single, draws)
+      if records:
+        made[f"differences_{checkpoint}"] = differences_table(
+          records, baseline, single
+        )
+  return made
+
+
+def main(argv) -> None:
+  """Prints and writes the tables.
+
+  Args:
+    argv: unused.
+  """
+  del argv
+  preflight.check_output(
+    os.path.join(FLAGS.output_dir, "scores.md"), "--output_dir"
+  )
+  found, skipped = load(FLAGS.results)
+  for sentence in skipped:
+    console.say(sentence)
+  if FLAGS.baseline not in {r["cell"] for r in found}:
+    console.say(f"--baseline={FLAGS.baseline} is not there: no differences.")
+  made = tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
+  for name, frame in made.items():
+    console.say(f"\n{name}\n\n{to_markdown(frame)}")
+    write(frame, os.path.join(FLAGS.output_dir, name))
+  console.say(f"\nwrote {len(made)} tables to {FLAGS.output_dir}")
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_string("results", None, "A folder of results, or one result.")
+  flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
+  flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
+  flags.DEFINE_string("single", "single", "The cell of one model a task.")
+  flags.DEFINE_integer("draws", 1000, "Of the bootstrap; 0: no differences.")
+  flags.mark_flag_as_required("results")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)
