@@ -19,6 +19,28 @@ def shared_data() -> pathlib.Path:
   return path
 
 
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory) -> pathlib.Path:
+  """Made-up files of every task, in `glue` and `super_glue`."""
+  from tests.t5_tasks import benchmark_files
+
+  root = tmp_path_factory.mktemp("downloads")
+  benchmark_files.write_glue(root / "glue")
+  benchmark_files.write_super_glue(root / "super_glue")
+  return root
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(downloads, tmp_path_factory) -> pathlib.Path:
+  """Both benchmarks prepared for TFDS, one after the other."""
+  from tools import prepare_data
+
+  path = tmp_path_factory.mktemp("tfds")
+  prepare_data.prepare(str(downloads / "glue"), None, str(path))
+  prepare_data.prepare(None, str(downloads / "super_glue"), str(path))
+  return path
+
+
 @pytest.fixture(autouse=True)
 def no_data_folder_left_behind():
   """A SeqIO loader keeps the first data folder it saw: not past the test."""

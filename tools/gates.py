@@ -5,9 +5,11 @@ r"""Draws which regions of the feed-forward weights each task opens and closes.
 The model is rebuilt from `<model_dir>/operative_config.gin` and its last
 checkpoint, run on validation examples of each task, and the gates of each layer
 are averaged over the examples. The numbers are written beside the picture as
-`.npz`, one array `<task>/<stack>/block_<n> [grid_rows, grid_cols]` a layer.
+`.npz`, one array `<task>/<stack>/block_<n> [grid_rows, grid_cols]` a layer;
+TensorBoard shows the pictures too.
 """
 
+import io
 import os
 
 import gin
@@ -26,7 +28,13 @@ from mesh_tensorflow.transformer import utils  # noqa: E402
 from t5.models import mesh_transformer_main  # noqa: E402, F401  (its flags)
 
 import t5_tasks  # noqa: E402
-from hypergrid_mtf import console, errors, preflight, request  # noqa: E402
+from hypergrid_mtf import (  # noqa: E402
+  console,
+  errors,
+  files,
+  preflight,
+  request,
+)
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
@@ -146,16 +154,18 @@ def _as_grid(value: np.ndarray, layer, present: np.ndarray) -> np.ndarray:
   return value.reshape(layer.grid_rows.size, layer.grid_cols.size)
 
 
-def draw(gates: dict[str, dict[str, np.ndarray]], path: str) -> None:
+def figure(gates: dict[str, dict[str, np.ndarray]]):
   """Draws one small map a task and layer.
 
   Args:
     gates: from `task_gates`.
-    path: of the PNG to write.
+
+  Returns:
+    a matplotlib Figure
   """
   tasks = list(gates)
   names = list(next(iter(gates.values())))
-  figure, axes = plt.subplots(
+  drawn, axes = plt.subplots(
     len(tasks),
     len(names),
     figsize=(1.5 * len(names) + 2.4, 1.25 * len(tasks) + 1.2),
@@ -177,15 +187,116 @@ def draw(gates: dict[str, dict[str, np.ndarray]], path: str) -> None:
         axis.set_ylabel(
           task, fontsize=8, rotation=0, horizontalalignment="right"
         )
-  figure.colorbar(image, ax=axes, shrink=0.6, label="gate")
-  figure.suptitle(
+  drawn.colorbar(image, ax=axes, shrink=0.6, label="gate")
+  drawn.suptitle(
     "Mean gate of each task (rows: regions of d_ff, columns: of d_model)",
     fontsize=9,
   )
-  part = f"{path}.part"
-  figure.savefig(part, dpi=130, format="png")
-  plt.close(figure)
-  os.replace(part, path)
+  return drawn
+
+
+def distances(
+  gates: dict[str, dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """How far the gates of two tasks are apart.
+
+  Args:
+    gates: from `task_gates`.
+
+  Returns:
+    {layer: [tasks, tasks]}, the mean absolute difference of their gates
+  """
+  names = list(next(iter(gates.values())))
+  found = {}
+  for name in names:
+    stacked = np.stack([by_layer[name] for by_layer in gates.values()])
+    apart = np.abs(stacked[:, None] - stacked[None])
+    found[name] = apart.mean(axis=(2, 3))
+  return found
+
+
+def distance_figure(apart: dict[str, np.ndarray], tasks: list[str]):
+  """Draws one matrix of tasks a layer.
+
+  Args:
+    apart: from `distances`.
+    tasks: their names, in the same order.
+
+  Returns:
+    a matplotlib Figure
+  """
+  drawn, axes = plt.subplots(
+    1,
+    len(apart),
+    figsize=(1.7 * len(apart) + 2.6, 2.9),
+    squeeze=False,
+    layout="constrained",
+  )
+  top = max(1e-6, *(d.max() for d in apart.values()))
+  image = None
+  for axis, (name, matrix) in zip(axes[0], apart.items(), strict=True):
+    image = axis.imshow(matrix, vmin=0.0, vmax=top, cmap="viridis")
+    axis.set_title(name.replace("/block_", "\nblock "), fontsize=8)
+    axis.set_xticks([])
+    axis.set_yticks([])
+  axes[0][0].set_yticks(range(len(tasks)), tasks, fontsize=7)
+  drawn.colorbar(image, ax=axes, shrink=0.6, label="mean |difference|")
+  return drawn
+
+
+def _png(drawn, dpi: int = 130) -> bytes:
+  buffer = io.BytesIO()
+  drawn.savefig(buffer, format="png", dpi=dpi)
+  plt.close(drawn)
+  return buffer.getvalue()
+
+
+def to_tensorboard(pictures: dict[str, bytes], model_dir: str) -> None:
+  """Adds pictures to what TensorBoard shows of a run, at its last step.
+
+  Args:
+    pictures: {tag: PNG}.
+    model_dir: of the run; they go to `<model_dir>/gates`.
+  """
+  step = utils.get_step_from_checkpoint_path(
+    preflight.latest_checkpoint(model_dir)
+  )
+  with tf.Graph().as_default():
+    writer = tf.summary.FileWriter(os.path.join(model_dir, "gates"))
+    for tag, png in pictures.items():
+      image = tf.Summary.Image(encoded_image_string=png)
+      value = tf.Summary.Value(tag=tag, image=image)
+      writer.add_summary(tf.Summary(value=[value]), step)
+    writer.close()
+
+
+def write(
+  gates: dict[str, dict[str, np.ndarray]], model_dir: str, output: str
+) -> str:
+  """Writes picture and numbers, and shows both pictures in TensorBoard.
+
+  Args:
+    gates: from `task_gates`.
+    model_dir: of the model.
+    output: the path of the picture.
+
+  Returns:
+    the path of the numbers, one array `<task>/<layer>` each
+  """
+  arrays = {f"{t}/{n}": g for t, by in gates.items() for n, g in by.items()}
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  numbers = os.path.splitext(output)[0] + ".npz"
+  files.write(numbers, buffer.getvalue())
+  pictures = {
+    "gates": _png(figure(gates)),
+    "distances between tasks": _png(
+      distance_figure(distances(gates), list(gates))
+    ),
+  }
+  files.write(output, pictures["gates"])
+  to_tensorboard(pictures, model_dir)
+  return numbers
 
 
 def main(argv) -> None:
@@ -200,14 +311,11 @@ def main(argv) -> None:
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates(FLAGS.model_dir, FLAGS.examples, FLAGS.split)
-  draw(gates, FLAGS.output)
-  numbers = os.path.splitext(FLAGS.output)[0] + ".npz"
-  with open(numbers + ".part", "wb") as f:
-    np.savez_compressed(
-      f, **{f"{t}/{n}": g for t, by in gates.items() for n, g in by.items()}
-    )
-  os.replace(numbers + ".part", numbers)
-  console.say(f"wrote {FLAGS.output} and {numbers}")
+  numbers = write(gates, FLAGS.model_dir, FLAGS.output)
+  console.say(
+    f"wrote {FLAGS.output} and {numbers}, and to TensorBoard "
+    f"({os.path.join(FLAGS.model_dir, 'gates')})"
+  )
 
 
 def define_flags() -> None:

@@ -190,12 +190,12 @@ def write_super_glue(root: pathlib.Path) -> None:
   places = {"start1": 0, "start2": 1, "end1": 2, "end2": 3, "version": 1.1}
   flat("WiC", ("word", "sentence1", "sentence2"), (True, False), places)
 
-  sentence = "Mark told Pete many lies about himself. He should be truthful."
+  sentence = "Mark told Pete many lies about himself and He should be truthful."
   spans = (
-    ("Mark", 0, "He", 7),
-    ("mark", 0, "He", 7),  # Mended in wsc.fixed.
+    ("Mark", 0, "He", 8),
+    ("mark", 0, "He", 8),  # Mended in wsc.fixed.
     ("Pete", 2, "himself", 6),
-    ("Pete", 2, "He.", 7),  # Mended in wsc.fixed.
+    ("Pete", 2, "He.", 8),  # Mended in wsc.fixed.
   )
   wsc = [
     (

@@ -74,10 +74,34 @@ def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
   if variant == "L2":
     a, b = found["embedded_copy_v1"], found["embedded_sort_v1"]
     assert np.abs(a["encoder/block_000"] - b["encoder/block_000"]).max() > 0.01
-    path = tmp_path / "gates.png"
-    gates.draw(found, str(path))
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert not list(tmp_path.glob("*.part"))
+    apart = gates.distances(found)
+    matrix = apart["encoder/block_000"]
+    assert matrix.shape == (8, 8)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    np.testing.assert_array_equal(np.diag(matrix), 0)
+    i, j = (list(found).index(f"embedded_{t}_v1") for t in ("copy", "sort"))
+    np.testing.assert_allclose(
+      matrix[i, j],
+      np.abs(a["encoder/block_000"] - b["encoder/block_000"]).mean(),
+      rtol=1e-6,
+    )
+
+
+def test_pictures_and_numbers_are_written(tmp_path):
+  folder = _trained(tmp_path, "L2")
+  output = str(tmp_path / "gates.png")
+  gates.write(gates.task_gates(folder, examples=3), folder, output)
+  assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
+  with np.load(tmp_path / "gates.npz") as arrays:
+    assert arrays["embedded_copy_v1/encoder/block_000"].shape == (16, 16)
+  (events,) = (tmp_path / "gates").glob("events*")
+  tags = {
+    value.tag: event.step
+    for event in tf.train.summary_iterator(str(events))
+    for value in event.summary.value
+  }
+  assert tags == {"gates": 1, "distances between tasks": 1}
+  assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_vanilla_model_has_no_gates(tmp_path):

@@ -21,23 +21,6 @@ from tools import local_mixture, prepare_data
 import tensorflow_datasets as tfds
 
 
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory):
-  root = tmp_path_factory.mktemp("downloads")
-  files.write_glue(root / "glue")
-  files.write_super_glue(root / "super_glue")
-  return root
-
-
-@pytest.fixture(scope="module")
-def tfds_dir(downloads, tmp_path_factory):
-  """Both benchmarks prepared, one after the other."""
-  path = tmp_path_factory.mktemp("tfds")
-  prepare_data.prepare(str(downloads / "glue"), None, str(path))
-  prepare_data.prepare(None, str(downloads / "super_glue"), str(path))
-  return path
-
-
 @pytest.fixture
 def t5_reads(tfds_dir):
   """Lets SeqIO look into tfds_dir."""
