@@ -90,8 +90,17 @@ def add_gin_search_paths() -> None:
       _search_paths.add(folder)
 
 
-def _parse_gin(original, *args, **kwargs) -> None:
-  """t5's parsing of gin files, with its errors in one sentence."""
+def parse_gin(original, *args, **kwargs) -> None:
+  """A parsing of gin files, with its errors in one sentence.
+
+  Args:
+    original: t5's or gin's own function.
+    *args: of it.
+    **kwargs: of it.
+
+  Raises:
+    UserError: naming what is wrong.
+  """
   try:
     original(*args, **kwargs)
   except OSError as e:
@@ -269,7 +278,7 @@ def main(argv) -> None:
   original_parse = utils.parse_gin_defaults_and_flags
 
   def parse(*args, **kwargs):
-    _parse_gin(original_parse, *args, **kwargs)
+    parse_gin(original_parse, *args, **kwargs)
     nonlocal asked
     asked = _request()
     if FLAGS.seed is not None:

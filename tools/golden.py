@@ -8,6 +8,7 @@ would break checkpoints fails with the difference; writing the files anew is a
 decision to break them.
 """
 
+import contextlib
 import json
 import os
 
@@ -39,6 +40,38 @@ SIZES = (
 VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 
+@contextlib.contextmanager
+def configured_model(gin_files, bindings=(), vocab_size: int = VOCAB_SIZE):
+  """The model that some gin files describe; gin is empty after.
+
+  Args:
+    gin_files: as given to --gin_file.
+    bindings: as given to --gin_param.
+    vocab_size: of inputs and targets.
+
+  Yields:
+    a transformer.Bitransformer; plain Python, no graph
+  """
+  hypergrid_main.add_gin_search_paths()
+  defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
+  with gin.unlock_config():
+    gin.clear_config()
+    hypergrid_main.parse_gin(
+      gin.parse_config_files_and_bindings,
+      [defaults, *gin_files],
+      list(bindings),
+    )
+  try:
+    yield utils.build_model(
+      model_type="bitransformer",
+      input_vocab_size=vocab_size,
+      output_vocab_size=vocab_size,
+    )
+  finally:
+    with gin.unlock_config():
+      gin.clear_config()
+
+
 def shapes_of(*gin_files: str) -> dict[str, list[int]]:
   """Variables of the model that some gin files describe.
 
@@ -48,23 +81,8 @@ def shapes_of(*gin_files: str) -> dict[str, list[int]]:
   Returns:
     {name: shape}, sorted by name
   """
-  hypergrid_main.add_gin_search_paths()
-  with gin.unlock_config():
-    gin.clear_config()
-    utils_defaults = os.path.join(
-      os.path.dirname(utils.__file__), "gin", "defaults.gin"
-    )
-    gin.parse_config_files_and_bindings([utils_defaults, *gin_files], [])
-  try:
-    model = utils.build_model(
-      model_type="bitransformer",
-      input_vocab_size=VOCAB_SIZE,
-      output_vocab_size=VOCAB_SIZE,
-    )
+  with configured_model(gin_files) as model:
     shapes = checkpoints.variable_shapes(model)
-  finally:
-    with gin.unlock_config():
-      gin.clear_config()
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
 

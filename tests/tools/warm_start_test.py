@@ -1,0 +1,61 @@
+"""tools.warm_start: what is said of a checkpoint, and of the function."""
+
+import json
+
+import pytest
+
+from hypergrid_mtf import checkpoints, errors
+from tests.hypergrid_mtf import published
+from tools import golden, warm_start
+
+GIN_FILES = ["models/micro.gin", "hypergrid/L2.gin"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+  return published.write(
+    str(tmp_path_factory.mktemp("published") / "model.ckpt"), "micro"
+  )
+
+
+def test_the_function_under_both_forms_of_the_gate(checkpoint):
+  table = warm_start.compare(checkpoint, GIN_FILES, [], 2).set_index("gate")
+  unchanged, changed = table.loc["two_sigmoid"], table.loc["sigmoid"]
+  assert unchanged["largest difference"] < 1e-5 * unchanged["largest logit"]
+  assert unchanged["same token"] == 1
+  assert changed["largest difference"] > 0.01 * changed["largest logit"]
+
+
+def test_slots_are_those_of_the_optimizer(checkpoint):
+  found = warm_start.shapes_there(checkpoint)
+  with golden.configured_model(GIN_FILES) as model:
+    warm = checkpoints.warm_start(found, checkpoints.variable_shapes(model))
+  assert not warm.unexpected
+  assert set(warm.loaded) == set(published.shapes("micro"))
+  assert len(warm.slots) >= len(warm.loaded)
+
+
+def test_shapes_stand_in_for_a_checkpoint(tmp_path):
+  shapes = published.shapes("11B")
+  path = tmp_path / "11B.json"
+  path.write_text(json.dumps(shapes))
+  found = warm_start.shapes_there(str(path))
+  gin_files = ["models/11B.gin", "hypergrid/L2.gin"]
+  size = warm_start.vocab_size(found, str(path))
+  with golden.configured_model(gin_files, (), size) as model:
+    warm = checkpoints.warm_start(found, checkpoints.variable_shapes(model))
+  assert len(warm.loaded) == len(shapes) and not warm.unexpected
+  assert all("/hypergrid/" in name for name in warm.fresh)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 3}'])
+def test_what_is_no_list_of_shapes_is_refused(tmp_path, text):
+  path = tmp_path / "x.json"
+  path.write_text(text)
+  with pytest.raises(errors.UserError, match="holds no names and shapes"):
+    warm_start.shapes_there(str(path))
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match="has no shared/embedding"):
+    warm_start.vocab_size({"dense/kernel": (2, 2)}, "x")
