@@ -5,7 +5,7 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark lint format lock upstream-test clean
+.PHONY: demo test benchmark kill-test lint format lock upstream-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -32,6 +32,10 @@ format: .venv/installed
 # Time and memory of a step beside vanilla T5.
 benchmark: .venv/installed
 	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
+
+# Sweeps that are killed, started again and compared with unharmed ones.
+kill-test: .venv/installed
+	$(PY) -m pytest -m slow tests/tools/sweep_kill_test.py
 
 # The tests that mesh_tensorflow and t5 install themselves, on the mended stack.
 upstream-test: .venv/installed

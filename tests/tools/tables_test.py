@@ -64,7 +64,7 @@ def _result(cell, seed, scores, steps=(10, 20), **changes):
   }
 
 
-def _results():
+def made_up_results():
   return [
     _result("vanilla", 0, {COPY: (0.5, 0.4), SORT: (0.2, 0.3)}),
     _result("vanilla", 1, {COPY: (0.5, 0.6), SORT: (0.3, 0.3)}),
@@ -88,7 +88,7 @@ def folder(tmp_path):
 
 
 def test_best_and_last_checkpoints(folder):
-  found, skipped = tables.load(folder(_results()))
+  found, skipped = tables.load(folder(made_up_results()))
   assert not skipped
   models = tables.by_model(found)
   best = tables.scores_table(models, "best").set_index("task")
@@ -106,7 +106,7 @@ def test_best_and_last_checkpoints(folder):
 
 
 def test_what_is_missing_looks_missing(folder):
-  without = [r for r in _results() if r["name"] != "single/sort"]
+  without = [r for r in made_up_results() if r["name"] != "single/sort"]
   found, _ = tables.load(folder(without))
   table = tables.scores_table(tables.by_model(found), "last").set_index("task")
   assert table.loc[SORT, "single"] == tables.MISSING
@@ -119,7 +119,7 @@ def test_what_is_missing_looks_missing(folder):
 
 
 def test_differences_have_intervals(folder):
-  found, _ = tables.load(folder(_results()))
+  found, _ = tables.load(folder(made_up_results()))
   records = tables.differences(
     tables.by_model(found), "last", "vanilla", "single", draws=300
   )
@@ -134,7 +134,7 @@ def test_differences_have_intervals(folder):
 
 
 def test_no_gap_no_share(folder):
-  found = _results()
+  found = made_up_results()
   for result in found:
     if result["cell"] == "single":
       for metrics in result["metrics"].values():
@@ -183,14 +183,14 @@ def test_metrics_of_a_draw_are_the_tasks_own():
   ],
 )
 def test_what_does_not_belong_together_is_refused(folder, change, sentence):
-  found = copy.deepcopy(_results())
+  found = copy.deepcopy(made_up_results())
   found[1].update(change)
   with pytest.raises(errors.UserError, match=sentence):
     tables.load(folder(found))
 
 
 def test_a_damaged_file_is_named_and_skipped(folder, tmp_path):
-  path = folder(_results())
+  path = folder(made_up_results())
   text = (tmp_path / "3.json").read_text()
   (tmp_path / "3.json").write_text(text[: len(text) // 2])
   (tmp_path / "8.json").write_text("{}")
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_and_skipped(folder, tmp_path):
 
 
 def test_three_formats(folder, tmp_path):
-  found, _ = tables.load(folder(_results()))
+  found, _ = tables.load(folder(made_up_results()))
   frame = tables.scores_table(tables.by_model(found), "best")
   paths = tables.write(frame, str(tmp_path / "scores"))
   markdown, csv, latex = (pathlib.Path(p).read_text() for p in paths)

@@ -1,0 +1,95 @@
+"""The page, from made-up results whose numbers are known."""
+
+import base64
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from hypergrid_mtf import errors
+from tools import report, tables
+
+from . import tables_test
+
+TASKS = (tables_test.COPY, tables_test.SORT)
+
+
+class _Page(html.parser.HTMLParser):
+  """Cells of tables, sources of pictures, headings; all tags closed."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.cells, self.sources, self.headings, self._open = [], [], [], []
+    self.feed(text)
+    assert not self._open
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    for name in ("src", "href"):
+      if name in attrs:
+        self.sources.append(attrs[name])
+    if tag not in ("meta", "img", "br"):
+      self._open.append(tag)
+    if tag in ("td", "th"):
+      self.cells.append("")
+
+  def handle_endtag(self, tag):
+    assert self._open.pop() == tag
+
+  def handle_data(self, data):
+    if self._open[-1:] in (["td"], ["th"]):
+      self.cells[-1] += data.strip()
+    if self._open[-1:] == ["h2"]:
+      self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def gates(tmp_path_factory):
+  rng = np.random.default_rng(0)
+  path = tmp_path_factory.mktemp("gates") / "gates.npz"
+  layers = ("encoder/block_000", "decoder/block_000")
+  arrays = {f"{t}/{n}": rng.random((4, 4)) for t in TASKS for n in layers}
+  np.savez(path, **arrays)
+  return str(path)
+
+
+@pytest.fixture(scope="module")
+def text(gates, tmp_path_factory):
+  found = tables_test.made_up_results()
+  for i, result in enumerate(found):
+    result["path"] = str(i)
+  made = tables.tables(found, "vanilla", "single", draws=50)
+  return report.page(found, made, {"L2": gates}, "A <title>")
+
+
+def test_what_is_on_the_page(text):
+  page = _Page(text)
+  assert {"Scores", "Differences", "Metrics against steps", "Gates"} <= set(
+    page.headings
+  )
+  # vanilla 0.4 and 0.6, L2 0.8 twice, at the last checkpoint.
+  assert "50.00 ± 14.14 (2)" in page.cells
+  assert "80.00 ± 0.00 (2)" in page.cells
+  assert "A &lt;title&gt;" in text
+
+
+def test_nothing_comes_from_the_network(text):
+  pictures = 0
+  for source in _Page(text).sources:
+    if source.startswith("#"):
+      continue
+    kind, data = source.split(",", 1)
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    pictures += 1
+  # A curve a task, the gates and their distances.
+  assert pictures == 4
+  assert not re.search(r"https?://|@import|<script|<link", text)
+
+
+def test_gates_that_are_none_are_named(tmp_path):
+  path = tmp_path / "x.npz"
+  path.write_bytes(b"no zip")
+  with pytest.raises(errors.UserError, match="--gates=L2="):
+    report.gate_pictures("L2", str(path))
