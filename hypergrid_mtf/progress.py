@@ -15,7 +15,7 @@ from mesh_tensorflow.transformer import dataset as transformer_dataset
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
-from hypergrid_mtf import console
+from hypergrid_mtf import console, hidden_labels
 
 
 def bar(total: int | None, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
@@ -174,8 +174,8 @@ def show():
           progress.update()  # the last batch is padded beyond the total
         yield output
 
-  def count(dataset):
-    """The data set with a postprocessor that counts its targets."""
+  def watched(dataset):
+    """The data set: its targets are counted, hidden labels not scored."""
     dataset = transformer_dataset.EvalDataset(*dataset)
 
     def postprocess(*args, **kwargs):
@@ -183,7 +183,10 @@ def show():
       examples += bool(kwargs.get("is_target"))
       return dataset.postprocess_fn(*args, **kwargs)
 
-    return dataset._replace(postprocess_fn=postprocess)
+    return dataset._replace(
+      postprocess_fn=postprocess,
+      metric_fns=hidden_labels.skipped(dataset.metric_fns or [], dataset.name),
+    )
 
   @functools.wraps(original_eval_model)
   def eval_model(*args, **kwargs):
@@ -194,7 +197,7 @@ def show():
     eval_dataset_fn = kwargs["eval_dataset_fn"]
     if eval_dataset_fn is not None:
       kwargs["eval_dataset_fn"] = lambda **kw: [
-        count(d) for d in eval_dataset_fn(**kw)
+        watched(d) for d in eval_dataset_fn(**kw)
       ]
     return original_eval_model(**kwargs)
 

@@ -1,0 +1,58 @@
+"""Test splits whose labels only the benchmark's server knows.
+
+TFDS gives -1 for them. t5 passes that to the metrics, some of which then stop
+the evaluation before the other tasks are decoded.
+"""
+
+import functools
+
+from hypergrid_mtf import console
+
+
+def are_hidden(targets) -> bool:
+  """Whether no example has a label.
+
+  Args:
+    targets: as the task's postprocessor gives them.
+
+  Returns:
+    True if all are -1 or an empty list, in a dictionary of MultiRC and ReCoRD
+    under "value"
+  """
+
+  def hidden(target):
+    if isinstance(target, dict):
+      target = target.get("value")
+    if isinstance(target, list | tuple):
+      return not target
+    return not isinstance(target, str) and target == -1
+
+  return len(targets) > 0 and all(map(hidden, targets))
+
+
+def skipped(metric_fns, task: str) -> list:
+  """Metrics that are not computed where the labels are hidden.
+
+  Args:
+    metric_fns: called as fn(targets, predictions), of one task.
+    task: its name, for the message.
+
+  Returns:
+    as many functions, which return {} for hidden labels, and say so once
+  """
+  said = False
+
+  def wrap(metric_fn):
+    @functools.wraps(metric_fn)
+    def call(targets, predictions):
+      nonlocal said
+      if not are_hidden(targets):
+        return metric_fn(targets, predictions)
+      if not said:
+        console.say(f"{task}: labels are not public, so answers but no scores")
+      said = True
+      return {}
+
+    return call
+
+  return [wrap(f) for f in metric_fns]
