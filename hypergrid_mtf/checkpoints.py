@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 
+import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
@@ -61,6 +62,30 @@ def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
   return {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
 
 
+def check_dtype(path: str, names, origin: str) -> None:
+  """Raises UserError if a checkpoint's weights are of another type.
+
+
+
+
+  Args:
+    path: the checkpoint's prefix.
+    names: of the weights that will be loaded from it.
+    origin: where the path came from, for the message.
+  """
+  types = tf.train.load_checkpoint(path).get_variable_to_dtype_map()
+  here = tf.as_dtype(utils.get_variable_dtype().master_dtype)
+  for name in names:
+    there = tf.as_dtype(types[name])
+    if there != here:
+      raise errors.UserError(
+        f"the checkpoint {path} ({origin}) holds its weights as {there.name} "
+        f"({name}) and this configuration as {here.name}: give "
+        '--gin_param="utils.get_variable_dtype.master_dtype = '
+        f"'{there.name}'\"."
+      )
+
+
 def check_same_model(
   path: str, shapes: dict[str, tuple[int, ...]], origin: str
 ) -> None:
@@ -87,6 +112,7 @@ def check_same_model(
       "variables); give the gin files that the checkpoint was trained with, "
       "or another folder."
     )
+  check_dtype(path, shapes, origin)
 
 
 def _is_training_state(name: str) -> bool:
@@ -161,6 +187,34 @@ def _shape_text(shape) -> str:
   if shape and isinstance(shape[0], tuple):
     return f"{list(shape[0])} there, {list(shape[1])} here"
   return str(list(shape))
+
+
+def legacy_name(name: str) -> str:
+  """The name in a public T5 1.0 checkpoint of a variable, or of its slot.
+
+  They were made before mesh_tensorflow renamed its norms; t5 reads them with
+  the operative_config.gin beside them, which brings the old names back.
+  """
+  name = re.sub(r"^(\w+)/rms_norm/", r"\1/final_layer_norm/", name)
+  return name.replace("/rms_norm/", "/layer_norm/")
+
+
+def use_legacy_names(found, shapes) -> None:
+  """Lets mesh_tensorflow look for the old names where a checkpoint has them.
+
+  Args:
+    found: names in the checkpoint.
+    shapes: names of the model's variables.
+  """
+  parameter = "init_checkpoint_variable_mapping.mapping_fn"
+  try:
+    if gin.query_parameter(parameter) is not None:
+      return  # somebody knows better
+  except ValueError:
+    pass
+  if any(n not in found and legacy_name(n) in found for n in shapes):
+    with gin.unlock_config():
+      gin.bind_parameter(parameter, legacy_name)
 
 
 def warm_start(

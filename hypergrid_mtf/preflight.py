@@ -303,6 +303,7 @@ def _check_warm_start(path, shapes, asked, allow_partial):
   if not isinstance(path, str):
     raise errors.UserError(f"{origin} = {path!r} is no path of a checkpoint.")
   found = checkpoints.reader_shapes(path, origin)
+  checkpoints.use_legacy_names(found, shapes)
   warm = checkpoints.warm_start(
     found, shapes, request.gin_value("run.init_variable_filter") or ""
   )
@@ -318,6 +319,8 @@ def _check_warm_start(path, shapes, asked, allow_partial):
       f"({_shape_of(warm, name)}); give the gin files of its size, or "
       "--allow_partial_warm_start to load what fits."
     )
+  names = map(utils.init_checkpoint_variable_mapping, warm.loaded)
+  checkpoints.check_dtype(path, names, origin)
   step = checkpoints.step_of(path)
   if step is not None and asked.train_steps and step >= asked.train_steps:
     raise errors.UserError(

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
+from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import (
   checkpoints,
@@ -85,6 +86,21 @@ def vocab_size(found: dict[str, tuple[int, ...]], path: str) -> int:
   return found[EMBEDDING][0]
 
 
+def taken(model, found: dict) -> checkpoints.WarmStart:
+  """What a model takes, by its configuration, old names included.
+
+  Args:
+    model: a transformer.Bitransformer.
+    found: {name: shape} of the checkpoint.
+
+  Returns:
+    a WarmStart
+  """
+  shapes = checkpoints.variable_shapes(model)
+  checkpoints.use_legacy_names(found, shapes)
+  return checkpoints.warm_start(found, shapes)
+
+
 def random_tokens(vocabulary: int, batch: int, length: int) -> np.ndarray:
   """Rows of random tokens that end in </s> and padding.
 
@@ -105,14 +121,18 @@ def random_tokens(vocabulary: int, batch: int, length: int) -> np.ndarray:
 
 
 def logits(
-  model, checkpoint: str, loaded, inputs: np.ndarray, targets: np.ndarray
+  model,
+  checkpoint: str,
+  names: dict[str, str],
+  inputs: np.ndarray,
+  targets: np.ndarray,
 ) -> np.ndarray:
   """Logits of a model after a warm start.
 
   Args:
     model: a transformer.Bitransformer.
     checkpoint: its path.
-    loaded: names of the variables that come from it; others are fresh.
+    names: {its name there: of a variable that comes from it}; others are fresh.
     inputs: int32 [batch, length]
     targets: int32 [batch, targets length]
 
@@ -134,7 +154,9 @@ def logits(
       targets=imported(targets),
       compute_loss=False,
       mode=tf.estimator.ModeKeys.EVAL,
-      variable_dtype=mtf.VariableDType(),
+      variable_dtype=mtf.VariableDType(
+        master_dtype=utils.get_variable_dtype().master_dtype
+      ),
     )
     out = mtf.anonymize(out)
     impl = mtf.placement_mesh_impl.PlacementMeshImpl(
@@ -145,7 +167,8 @@ def logits(
     with tf.Session() as sess:
       sess.run(tf.global_variables_initializer())
       named = {v.op.name: v for v in tf.global_variables()}
-      tf.train.Saver({n: named[n] for n in loaded}).restore(sess, checkpoint)
+      given = {there: named[here] for there, here in names.items()}
+      tf.train.Saver(given).restore(sess, checkpoint)
       sess.run(lowering.copy_masters_to_slices())
       return sess.run(fetched)
 
@@ -169,10 +192,10 @@ def compare(
 
   def run(files_, bindings_):
     with golden.configured_model(files_, bindings_, size) as model:
-      found = shapes_there(checkpoint)
-      shapes = checkpoints.variable_shapes(model)
-      loaded = checkpoints.warm_start(found, shapes).loaded
-      return logits(model, checkpoint, loaded, *rows)
+      loaded = taken(model, shapes_there(checkpoint)).loaded
+      names = {utils.init_checkpoint_variable_mapping(n): n for n in loaded}
+      checkpoints.check_dtype(checkpoint, names, "--checkpoint")
+      return logits(model, checkpoint, names, *rows)
 
   vanilla = run([*gin_files, _VANILLA], bindings)
   real = rows[1] > 0
@@ -220,7 +243,7 @@ def main(argv) -> int:
   with golden.configured_model(
     FLAGS.gin_file, bindings, vocab_size(found, path)
   ) as model:
-    warm = checkpoints.warm_start(found, checkpoints.variable_shapes(model))
+    warm = taken(model, found)
   console.say(f"{os.path.basename(path)}\n{warm.to_text()}")
   report = dict(checkpoint=path, **warm.to_json())
   if FLAGS.logits and not warm.unexpected:

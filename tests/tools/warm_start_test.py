@@ -9,6 +9,8 @@ from tests.hypergrid_mtf import published
 from tools import golden, warm_start
 
 GIN_FILES = ["models/micro.gin", "hypergrid/L2.gin"]
+# As models/base.gin has it, being mesh_tensorflow's default.
+BFLOAT16 = ["utils.get_variable_dtype.master_dtype = 'bfloat16'"]
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +21,28 @@ def checkpoint(tmp_path_factory):
 
 
 def test_the_function_under_both_forms_of_the_gate(checkpoint):
-  table = warm_start.compare(checkpoint, GIN_FILES, [], 2).set_index("gate")
+  table = warm_start.compare(checkpoint, GIN_FILES, BFLOAT16, 2)
+  table = table.set_index("gate")
   unchanged, changed = table.loc["two_sigmoid"], table.loc["sigmoid"]
   assert unchanged["largest difference"] < 1e-5 * unchanged["largest logit"]
   assert unchanged["same token"] == 1
   assert changed["largest difference"] > 0.01 * changed["largest logit"]
 
 
+def test_weights_of_another_type_are_refused(checkpoint):
+  with pytest.raises(errors.UserError, match="master_dtype = 'bfloat16'"):
+    warm_start.compare(checkpoint, GIN_FILES, [], 2)
+
+
 def test_slots_are_those_of_the_optimizer(checkpoint):
   found = warm_start.shapes_there(checkpoint)
   with golden.configured_model(GIN_FILES) as model:
-    warm = checkpoints.warm_start(found, checkpoints.variable_shapes(model))
+    warm = warm_start.taken(model, found)
   assert not warm.unexpected
-  assert set(warm.loaded) == set(published.shapes("micro"))
+  assert {checkpoints.legacy_name(n) for n in warm.loaded} == set(
+    published.shapes("micro")
+  )
+  assert "encoder/final_layer_norm/scale" in found
   assert len(warm.slots) >= len(warm.loaded)
 
 
@@ -43,7 +54,7 @@ def test_shapes_stand_in_for_a_checkpoint(tmp_path):
   gin_files = ["models/11B.gin", "hypergrid/L2.gin"]
   size = warm_start.vocab_size(found, str(path))
   with golden.configured_model(gin_files, (), size) as model:
-    warm = checkpoints.warm_start(found, checkpoints.variable_shapes(model))
+    warm = warm_start.taken(model, found)
   assert len(warm.loaded) == len(shapes) and not warm.unexpected
   assert all("/hypergrid/" in name for name in warm.fresh)
 
