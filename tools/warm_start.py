@@ -154,9 +154,7 @@ def logits(
       targets=imported(targets),
       compute_loss=False,
       mode=tf.estimator.ModeKeys.EVAL,
-      variable_dtype=mtf.VariableDType(
-        master_dtype=utils.get_variable_dtype().master_dtype
-      ),
+      variable_dtype=utils.get_variable_dtype(),
     )
     out = mtf.anonymize(out)
     impl = mtf.placement_mesh_impl.PlacementMeshImpl(
@@ -170,7 +168,8 @@ def logits(
       given = {there: named[here] for there, here in names.items()}
       tf.train.Saver(given).restore(sess, checkpoint)
       sess.run(lowering.copy_masters_to_slices())
-      return sess.run(fetched)
+      # Also of a model that is bound to compute in bfloat16.
+      return sess.run(tf.cast(fetched, tf.float32))
 
 
 def compare(
