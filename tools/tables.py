@@ -19,6 +19,7 @@ import collections
 import glob
 import json
 import os
+import re
 import statistics
 
 import pandas as pd
@@ -351,49 +352,86 @@ def differences(
   labels = dict.fromkeys(
     k[1] for v in table[baseline].values() for k in v if k[0] == compare.AVERAGE
   )
+  pair = baseline, single
   for label in labels:
-    key = compare.AVERAGE, label
-    seeds = [s for s, v in table[baseline].items() if key in v]
-    # Of the seeds that all have; a cell without them is left out.
-    cells = [c for c in table if all(key in table[c].get(s, {}) for s in seeds)]
-    answers = {
-      cell: {s: _answers(models[cell][s], checkpoint) for s in seeds}
-      for cell in cells
-    }
-    examples = {
-      task: data["examples"]
-      for cell in cells
-      for runs in models[cell].values()
-      for r in runs
-      for task, data in r["data"].items()
-    }
-    drawn = bootstrap.over_seeds(
-      bootstrap.averages(answers, examples, label, draws)
+    for seeds, cells in _paired(table, label, *pair).items():
+      records += _differences(
+        models,
+        table,
+        checkpoint,
+        (baseline, single),
+        label,
+        seeds,
+        cells,
+        draws,
+      )
+  return records
+
+
+def _paired(table, label, baseline, single) -> dict[tuple, list[str]]:
+  """{seeds: models that have an average of these, the two others too}."""
+  key = compare.AVERAGE, label
+  seeds = {
+    cell: {s for s, v in by_seed.items() if key in v}
+    for cell, by_seed in table.items()
+  }
+  groups = collections.defaultdict(list)
+  for cell in table:
+    common = seeds[cell] & seeds[baseline]
+    if seeds.get(single):
+      common &= seeds[single]
+    if cell != baseline and common:
+      groups[tuple(sorted(common))].append(cell)
+  return groups
+
+
+def _differences(
+  models, table, checkpoint, pair, label, seeds, others, draws
+) -> list[dict]:
+  """Records of models that have the same seeds."""
+  baseline, single = pair
+  key = compare.AVERAGE, label
+  with_single = any(key in table.get(single, {}).get(s, {}) for s in seeds)
+  cells = list(
+    dict.fromkeys([baseline, *others, *([single] if with_single else [])])
+  )
+  answers = {
+    cell: {s: _answers(models[cell][s], checkpoint) for s in seeds}
+    for cell in cells
+  }
+  examples = {
+    task: data["examples"]
+    for cell in cells
+    for s in seeds
+    for r in models[cell][s]
+    for task, data in r["data"].items()
+  }
+  drawn = bootstrap.over_seeds(
+    bootstrap.averages(answers, examples, label, draws)
+  )
+  mean = {c: statistics.mean(table[c][s][key] for s in seeds) for c in cells}
+
+  def minus(cell, other):
+    return bootstrap.interval(
+      mean[cell] - mean[other], drawn[cell] - drawn[other]
     )
-    mean = {c: statistics.mean(table[c][s][key] for s in seeds) for c in cells}
-    gap = None
-    if single in cells:
-      gap = bootstrap.interval(
-        mean[single] - mean[baseline], drawn[single] - drawn[baseline]
+
+  gap = minus(single, baseline) if with_single else None
+  records = []
+  for cell in others:
+    record = dict(
+      cell=cell,
+      average=label,
+      seeds=len(seeds),
+      difference=minus(cell, baseline),
+    )
+    # A share of nothing is no number.
+    if gap and gap.low > 0 and cell != single:
+      record["share"] = bootstrap.interval(
+        (mean[cell] - mean[baseline]) / gap.value,
+        (drawn[cell] - drawn[baseline]) / (drawn[single] - drawn[baseline]),
       )
-    for cell in cells:
-      if cell == baseline:
-        continue
-      record = dict(
-        cell=cell,
-        average=label,
-        seeds=len(seeds),
-        difference=bootstrap.interval(
-          mean[cell] - mean[baseline], drawn[cell] - drawn[baseline]
-        ),
-      )
-      # A share of nothing is no number.
-      if gap and gap.low > 0 and cell != single:
-        record["share"] = bootstrap.interval(
-          (mean[cell] - mean[baseline]) / gap.value,
-          (drawn[cell] - drawn[baseline]) / (drawn[single] - drawn[baseline]),
-        )
-      records.append(record)
+    records.append(record)
   return records
 
 
@@ -489,6 +527,42 @@ def tables(
   return made
 
 
+def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
+  """Puts tables in their places in a document.
+
+  Args:
+    text: with places such as `<!-- RESULTS: scores_last -->`, RESULTS being
+      the path as it is given to --results; a place ends with `<!-- end -->`.
+    results_path: of the results that the tables are of.
+    made: from `tables`.
+
+  Returns:
+    the document with new tables in these places
+
+  Raises:
+    UserError: if there is no place, or one for a table that was not made.
+  """
+  path = re.escape(results_path.rstrip("/"))
+
+  def table(match):
+    name = match[2]
+    if name not in made:
+      raise errors.UserError(
+        f"there is a place for {results_path}: {name}, and the tables are "
+        f"{', '.join(made)}."
+      )
+    return f"{match[1]}\n\n{to_markdown(made[name])}\n\n<!-- end -->"
+
+  new, count = re.subn(
+    rf"(<!-- {path}/?: (\w+) -->).*?<!-- end -->", table, text, flags=re.S
+  )
+  if not count:
+    raise errors.UserError(
+      f"the document has no place <!-- {results_path}: scores_last -->."
+    )
+  return new
+
+
 def main(argv) -> None:
   """Prints and writes the tables.
 
@@ -499,6 +573,8 @@ def main(argv) -> None:
   preflight.check_output(
     os.path.join(FLAGS.output_dir, "scores.md"), "--output_dir"
   )
+  if FLAGS.update and not os.path.isfile(FLAGS.update):
+    raise errors.UserError(f"--update={FLAGS.update} is no file.")
   found, skipped = load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
@@ -509,6 +585,11 @@ def main(argv) -> None:
     console.say(f"\n{name}\n\n{to_markdown(frame)}")
     write(frame, os.path.join(FLAGS.output_dir, name))
   console.say(f"\nwrote {len(made)} tables to {FLAGS.output_dir}")
+  if FLAGS.update:
+    with open(FLAGS.update) as f:
+      text = f.read()
+    files.write(FLAGS.update, update(text, FLAGS.results, made))
+    console.say(f"updated {FLAGS.update}")
 
 
 def define_flags() -> None:
@@ -518,6 +599,7 @@ def define_flags() -> None:
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
   flags.DEFINE_string("single", "single", "The cell of one model a task.")
   flags.DEFINE_integer("draws", 1000, "Of the bootstrap; 0: no differences.")
+  flags.DEFINE_string("update", None, "A document to put the tables into.")
   flags.mark_flag_as_required("results")
 
 

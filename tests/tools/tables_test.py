@@ -213,3 +213,28 @@ def test_three_formats(folder, tmp_path):
   assert "| average" in markdown and "± 7.07" in markdown
   assert csv.splitlines()[0].startswith("task,metric,vanilla")
   assert r"embedded\_copy\_v1" in latex and r"\begin{tabular}" in latex
+
+
+def test_seeds_that_are_not_finished_are_left_out(folder):
+  """The second seed's single tasks are not all there yet."""
+  found = [
+    r for r in made_up_results() if (r["name"], r["seed"]) != ("single/sort", 1)
+  ]
+  models = tables.by_model(tables.load(folder(found))[0])
+  records = tables.differences(models, "last", "vanilla", "single", 50)
+  assert {r["cell"]: r["seeds"] for r in records} == {"L2": 1, "single": 1}
+
+
+def test_a_document_gets_its_tables(folder):
+  found, _ = tables.load(folder(made_up_results()))
+  made = tables.tables(found, "vanilla", "single", draws=0)
+  places = "a\n<!-- x/y: cost -->\nold\n<!-- end -->\nb\n<!-- z: cost -->\n"
+  text = tables.update(places, "x/y/", made)
+  assert "old" not in text and text.startswith("a\n<!-- x/y: cost -->\n")
+  assert tables.to_markdown(made["cost"]) in text
+  assert text.endswith("<!-- end -->\nb\n<!-- z: cost -->\n")
+  assert tables.update(text, "x/y", made) == text
+  with pytest.raises(errors.UserError, match="no place"):
+    tables.update(places, "w", made)
+  with pytest.raises(errors.UserError, match="differences_last"):
+    tables.update("<!-- w: differences_last --><!-- end -->", "w", made)
