@@ -5,7 +5,7 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark kill-test lint format lock upstream-test clean
+.PHONY: demo test benchmark tables kill-test lint format lock upstream-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -32,6 +32,12 @@ format: .venv/installed
 # Time and memory of a step beside vanilla T5.
 benchmark: .venv/installed
 	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
+
+# The README's tables of experiments, from the results in the repository.
+tables: .venv/installed
+	for name in $(notdir $(wildcard results/*)); do \
+	  $(PY) -m tools.tables --results=results/$$name \
+	    --output_dir=runs/tables/$$name --update=README.md || exit; done
 
 # Sweeps that are killed, started again and compared with unharmed ones.
 kill-test: .venv/installed

@@ -10,6 +10,7 @@ import pytest
 from hypergrid_mtf import errors
 from tools import bootstrap, results, tables
 
+ROOT = pathlib.Path(__file__).parents[2]
 COPY, SORT = "embedded_copy_v1", "embedded_sort_v1"
 
 
@@ -238,3 +239,18 @@ def test_a_document_gets_its_tables(folder):
     tables.update(places, "w", made)
   with pytest.raises(errors.UserError, match="differences_last"):
     tables.update("<!-- w: differences_last --><!-- end -->", "w", made)
+
+
+def test_the_readme_has_the_tables_of_the_results():
+  """Whole scores; differences, which take a bootstrap, are there."""
+  text = (ROOT / "README.md").read_text()
+  folders = sorted((ROOT / "results").iterdir())
+  assert folders
+  for folder in folders:
+    found, skipped = tables.load(str(folder))
+    assert not skipped
+    name = f"results/{folder.name}"
+    made = tables.tables(found, "vanilla", "single", draws=0)
+    place = f"<!-- {name}: scores_last -->\n\n"
+    assert place + tables.to_markdown(made["scores_last"]) in text
+    assert f"<!-- {name}: differences_last -->\n\n| average" in text
