@@ -268,11 +268,7 @@ def main(argv) -> None:
   for path in FLAGS.gin_file or []:
     if os.path.isdir(path):
       raise errors.UserError(f"--gin_file={path} is a folder: name a file.")
-  for module in FLAGS.module_import or []:
-    try:
-      importlib.import_module(module)
-    except ModuleNotFoundError as e:
-      raise errors.UserError(f"--module_import={module}: {e}") from None
+  request.import_modules(FLAGS.module_import)
   add_gin_search_paths()
   asked = None
   original_parse = utils.parse_gin_defaults_and_flags

@@ -7,6 +7,7 @@ from both.
 
 import copy
 import dataclasses
+import importlib
 import os
 
 import gin
@@ -54,6 +55,22 @@ class Request:
   results: str
   train_steps: int | None = None
   step: int | None = None
+
+
+def import_modules(names: list[str] | None) -> None:
+  """Imports what --module_import names, such as tasks of one's own.
+
+  Args:
+    names: of modules.
+
+  Raises:
+    UserError: if there is no such module.
+  """
+  for name in names or []:
+    try:
+      importlib.import_module(name)
+    except ModuleNotFoundError as e:
+      raise errors.UserError(f"--module_import={name}: {e}") from None
 
 
 def gin_value(parameter: str, default=None):

@@ -9,10 +9,10 @@ number: models of one seed saw the same examples in the same order.
 import dataclasses
 
 import numpy as np
-import seqio
 
 from hypergrid_mtf import progress
-from tools import compare, results
+from tools import protocol
+from tools.answers import Answers
 
 LEVEL = 0.95
 
@@ -53,55 +53,8 @@ def interval(value: float, draws: np.ndarray) -> Interval:
   return Interval(float(value), float(low), float(high))
 
 
-class Answers:
-  """What one model answered to the examples of one task."""
-
-  def __init__(self, task: str, packed: dict, scores: dict[str, float]):
-    """Finds how the task's metrics are computed from answers.
-
-    Args:
-      task: its registered name.
-      packed: from `results.pack`.
-      scores: {metric: value} as the evaluation gave them.
-    """
-    self._scores = scores
-    self._correct = self._pair = None
-    if "correct" in packed:
-      bits = np.array([c == "1" for c in packed["correct"]], float)
-      # Right or wrong is all that was kept: enough for a metric that is it.
-      if all(abs(100 * bits.mean() - v) < 1e-3 for v in scores.values()):
-        self._correct = bits
-    else:
-      self._pair = [np.array(x) for x in results.unpack(packed)]
-    self._metric_fns = seqio.TaskRegistry.get(task).metric_fns
-
-  def metrics(self, chosen: np.ndarray) -> dict[str, float]:
-    """The metrics on examples that were drawn.
-
-    Args:
-      chosen: indices, [examples]
-
-    Returns:
-      {metric: value}; the evaluation's own where answers cannot be drawn
-    """
-    if self._correct is not None:
-      return dict.fromkeys(self._scores, 100 * self._correct[chosen].mean())
-    if self._pair is None:
-      return self._scores
-    answers, targets = (x[chosen].tolist() for x in self._pair)
-    found = {}
-    for metric_fn in self._metric_fns:
-      found.update(metric_fn(targets, answers))
-    # A draw may hold one class alone, where a correlation is not defined.
-    return {
-      name: np.nan_to_num(float(getattr(found[name], "value", found[name])))
-      for name in self._scores
-    }
-
-
 def averages(
   models: dict[str, dict[int, dict[str, Answers]]],
-  examples: dict[str, int],
   label: str,
   draws: int,
   seed: int = 0,
@@ -110,8 +63,7 @@ def averages(
 
   Args:
     models: {cell: {seed: {task: Answers}}}, all with the same tasks.
-    examples: {task: how many}.
-    label: which average, as `compare.averages` names it.
+    label: which average, as `protocol.averages` names it.
     draws: how many, B.
     seed: of the random numbers.
 
@@ -122,9 +74,14 @@ def averages(
   found = {
     cell: np.zeros([len(by_seed), draws]) for cell, by_seed in models.items()
   }
+  units = {}
+  for by_seed in models.values():
+    for by_task in by_seed.values():
+      for task, answers in by_task.items():
+        units[task] = max(units.get(task, 0), answers.units)
   with progress.bar(draws, "bootstrap", "draw") as bar:
     for b in range(draws):
-      chosen = {t: rng.integers(0, n, n) for t, n in examples.items()}
+      chosen = {t: rng.integers(0, n, n) for t, n in units.items()}
       for cell, by_seed in models.items():
         for i, number in enumerate(sorted(by_seed)):
           scores = {
@@ -132,7 +89,7 @@ def averages(
             for task, answers in by_seed[number].items()
             for metric, value in answers.metrics(chosen[task]).items()
           }
-          found[cell][i, b] = compare.averages(scores)[label]
+          found[cell][i, b] = protocol.averages(scores)[label]
       bar.update()
   return found
 

@@ -17,7 +17,7 @@ from absl import flags
 from t5.evaluation import eval_utils
 
 from hypergrid_mtf import console, errors, files, preflight
-from t5_tasks import mixtures
+from tools import protocol
 
 FLAGS = flags.FLAGS
 
@@ -25,8 +25,6 @@ PARAMETERS = ("parameters", "total")
 EMBEDDING_FREE = ("parameters", "beside the embedding")
 STEP = ("step", "")
 AVERAGE = "average"
-# Benchmark -> start of its tasks' names, tasks that T5 averages over.
-BENCHMARKS = {"GLUE": ("glue_", 8), "SuperGLUE": ("super_glue_", 8)}
 
 
 def eval_folder(model_dir: str, split: str) -> str:
@@ -105,36 +103,6 @@ def count_parameters(model_dir: str) -> tuple[int, int]:
   return total, total - embedding
 
 
-def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
-  """Means over tasks of the mean over a task's metrics.
-
-  Args:
-    scores: {(task, metric): value}
-
-  Returns:
-    {"GLUE, 5 of 8 tasks": value, …}, "of the tasks" for those of no benchmark
-  """
-  groups = {}
-  for (task, metric), value in scores.items():
-    task = mixtures.base_name(task)
-    known = eval_utils.METRIC_NAMES.get(f"{task}/{metric}")
-    benchmark = next(
-      (b for b, (start, _) in BENCHMARKS.items() if task.startswith(start)),
-      None,
-    )
-    tasks = groups.setdefault(benchmark, {})
-    tasks.setdefault(known.group if known else task, []).append(value)
-  result = {}
-  for benchmark, tasks in groups.items():
-    label = "of the tasks"
-    if benchmark:
-      total = BENCHMARKS[benchmark][1]
-      label = f"{benchmark}, {len(tasks)} of {total} tasks"
-    means = [sum(values) / len(values) for values in tasks.values()]
-    result[label] = sum(means) / len(means)
-  return result
-
-
 def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
   """One column a run; rows: metrics of each task, average, parameters, step.
 
@@ -160,10 +128,10 @@ def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
     )
   frame = pd.DataFrame(columns).sort_index()
   whole = {n: s for n, s in columns.items() if len(s) == len(frame)}
-  for label in averages(dict.fromkeys(frame.index, 0.0)):
+  for label in protocol.averages(dict.fromkeys(frame.index, 0.0)):
     frame.loc[(AVERAGE, label), :] = pd.Series(
       {
-        n: averages(whole[n])[label] if n in whole else float("nan")
+        n: protocol.averages(whole[n])[label] if n in whole else float("nan")
         for n in runs
       }
     )

@@ -24,7 +24,13 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
-from hypergrid_mtf import console, errors, files, preflight  # noqa: E402
+from hypergrid_mtf import (  # noqa: E402
+  console,
+  errors,
+  files,
+  preflight,
+  request,
+)
 from tools import gates as gates_tool  # noqa: E402
 from tools import tables  # noqa: E402
 
@@ -263,10 +269,12 @@ def main(argv) -> None:
     raise errors.UserError(
       f"--gates={','.join(FLAGS.gates)}: give NAME=FILE.npz, each name once."
     )
+  request.import_modules(FLAGS.module_import)
   found, skipped = tables.load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
   made = tables.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
+  tables.say_not_drawn(found, made)
   files.write(FLAGS.output, page(found, made, gates, FLAGS.title))
   console.say(f"wrote {FLAGS.output}")
 

@@ -7,7 +7,6 @@ read nothing else. Read are the files that training and evaluation wrote:
 `operative_config.gin`, the event files, and t5's predictions and targets.
 """
 
-import ast
 import contextlib
 import hashlib
 import json
@@ -20,7 +19,7 @@ from t5.evaluation import eval_utils
 from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
 from hypergrid_mtf import console, errors, files, preflight
-from tools import compare, environment
+from tools import answers, compare, environment, protocol
 
 FLAGS = flags.FLAGS
 
@@ -39,9 +38,6 @@ _PROTOCOL = (
   "Bitransformer.decode.max_decode_length",
   "mesh_eval_dataset_fn.num_eval_examples",
 )
-# Answers of more kinds than this are kept as right or wrong only.
-_MAX_LABELS = 64
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
 
 def bindings(path: str) -> dict[str, str]:
@@ -111,56 +107,6 @@ def _digest(lines: list[str]) -> str:
   return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def pack(answers: list[str], targets: list[str]) -> dict:
-  """Answers of a model, small enough to keep.
-
-  Args:
-    answers: one line an example, as t5 writes predictions.
-    targets: as many.
-
-  Returns:
-    {"labels": [text, …], "answers": "…", "targets": "…"}, a character an
-    example; {"correct": "0110…"} if there are too many kinds of answers.
-  """
-  labels = sorted({*answers, *targets})
-  if len(labels) > _MAX_LABELS:
-    return {
-      "correct": "".join(
-        str(int(a == t)) for a, t in zip(answers, targets, strict=True)
-      )
-    }
-  digit = dict(zip(labels, _DIGITS, strict=False))
-  return {
-    "labels": labels,
-    "answers": "".join(digit[a] for a in answers),
-    "targets": "".join(digit[t] for t in targets),
-  }
-
-
-def unpack(packed: dict) -> tuple[list, list]:
-  """Answers and targets of `pack`, with numbers as numbers.
-
-  Args:
-    packed: with "labels".
-
-  Returns:
-    answers, targets
-  """
-  values = [_value(text) for text in packed["labels"]]
-  return tuple(
-    [values[_DIGITS.index(c)] for c in packed[key]]
-    for key in ("answers", "targets")
-  )
-
-
-def _value(text: str):
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
-  return value if isinstance(value, int | float) else text
-
-
 def metrics_of(folder: str) -> dict[str, dict[str, dict[str, float]]]:
   """Every metric at every checkpoint.
 
@@ -188,43 +134,30 @@ def metrics_of(folder: str) -> dict[str, dict[str, dict[str, float]]]:
   return found
 
 
-def best_and_last(metrics: dict[str, dict[str, float]]) -> tuple[int, int]:
-  """T5's choice of a checkpoint for a task: the best mean of its metrics.
-
-  Args:
-    metrics: {metric: {step: value}} of one task.
-
-  Returns:
-    (best step, the earliest of equals; last step)
-  """
-  steps = sorted(int(s) for s in next(iter(metrics.values())))
-  mean = {
-    s: sum(values[str(s)] for values in metrics.values()) / len(metrics)
-    for s in steps
-  }
-  return max(steps, key=lambda s: (mean[s], -s)), steps[-1]
-
-
 def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
   """Data and answers of each task.
 
   Returns:
-    {task: {examples, hash}}, {task: {step: from `pack`}}
+    {task: {examples, hash}}, {task: {step: from `answers.pack`}}
   """
   data, predictions = {}, {}
-  for task, by_metric in metrics.items():
+  steps = [protocol.chosen_steps(metrics, c) for c in protocol.CHECKPOINTS]
+  for task in metrics:
     targets_path = os.path.join(folder, f"{task}_targets")
     if not tf.io.gfile.exists(targets_path):
       continue
     targets = _lines(targets_path)
     inputs = _lines(os.path.join(folder, f"{task}_inputs"))
     data[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
-    for step in sorted(set(best_and_last(by_metric))):
+    for step in sorted({chosen[task] for chosen in steps}):
       path = os.path.join(folder, f"{task}_{step}_predictions")
       if tf.io.gfile.exists(path):
-        answers = _lines(path)
-        if len(answers) == len(targets):
-          predictions.setdefault(task, {})[str(step)] = pack(answers, targets)
+        found = _lines(path)
+        if len(found) == len(targets):
+          scores = {m: v[str(step)] for m, v in metrics[task].items()}
+          predictions.setdefault(task, {})[str(step)] = answers.pack(
+            task, found, targets, scores
+          )
   return data, predictions
 
 
@@ -270,18 +203,18 @@ def collect(
   data, predictions = _predictions(folder, metrics)
   config = config_of(config_path)
   total, embedding_free = compare.count_parameters(model_dir)
-  protocol = {"run.dataset_split": split}
+  asked_for = {"run.dataset_split": split}
   eval_config = os.path.join(folder, "config.gin")
   if tf.io.gfile.exists(eval_config):
     asked = bindings(eval_config)
-    protocol.update({k: asked[k] for k in _PROTOCOL if k in asked})
+    asked_for.update({k: asked[k] for k in _PROTOCOL if k in asked})
   return dict(
     schema=SCHEMA,
     cell=cell,
     seed=seed,
     config=config,
     config_hash=config_hash(config),
-    protocol=protocol,
+    protocol=asked_for,
     data=data,
     steps=max(
       int(s) for by in metrics.values() for v in by.values() for s in v

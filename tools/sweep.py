@@ -222,6 +222,28 @@ def _substitute(text: str, words: dict[str, str], at: str) -> str:
     raise errors.UserError(f"{at}: {e}.") from None
 
 
+def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
+  """The runs of some cells.
+
+  Args:
+    runs: of a sweep.
+    cells: their names; none means all.
+
+  Returns:
+    those runs
+
+  Raises:
+    UserError: for a cell that the sweep does not have.
+  """
+  known = dict.fromkeys(run.cell for run in runs)
+  for cell in cells:
+    if cell not in known:
+      raise errors.UserError(
+        f"--cells={cell} is not in the sweep, which has {', '.join(known)}."
+      )
+  return [run for run in runs if not cells or run.cell in cells]
+
+
 def state(run: Run, places: Places) -> str:
   """Where a run stands: "done", "begun" or "to do".
 
@@ -281,6 +303,12 @@ def shares(parallel: int) -> list[list[int]]:
     [cores[(i * each + k) % len(cores)] for k in range(each)]
     for i in range(parallel)
   ]
+
+
+def _python_path() -> str:
+  """This project, before whatever the user has there (tasks of their own)."""
+  given = os.environ.get("PYTHONPATH")
+  return os.pathsep.join([_ROOT, given] if given else [_ROOT])
 
 
 def _in_child(cores: list[int]) -> None:
@@ -373,7 +401,7 @@ class Runner:
       out.flush()
       child = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": _ROOT},
+        env={**os.environ, "PYTHONPATH": _python_path()},
         stdout=out,
         stderr=out,
         preexec_fn=functools.partial(_in_child, cores),
@@ -458,6 +486,7 @@ def main(argv) -> int:
   )
   with open(path) as f:
     runs = parse(f.read(), path, seeds, given)
+  runs = of_cells(runs, FLAGS.cells)
   places = Places(
     FLAGS.output_dir,
     FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs"),
@@ -485,6 +514,7 @@ def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
   flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
+  flags.DEFINE_list("cells", [], "Only these cells of the sweep; usually all.")
   flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
   flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
   flags.DEFINE_string(

@@ -18,6 +18,7 @@ validation set, which flatters) and for the last one.
 import collections
 import glob
 import json
+import math
 import os
 import re
 import statistics
@@ -26,12 +27,11 @@ import pandas as pd
 from absl import flags
 
 import t5_tasks  # noqa: F401  (registers the tasks)
-from hypergrid_mtf import console, errors, files, preflight
-from tools import bootstrap, compare, results
+from hypergrid_mtf import console, errors, files, preflight, request
+from tools import answers, bootstrap, compare, protocol, results
 
 FLAGS = flags.FLAGS
 
-CHECKPOINTS = ("best", "last")
 MISSING = "—"
 # Averages that were published, T5-base. README, "Fidelity", has the sources.
 _PUBLISHED = (
@@ -154,18 +154,19 @@ def scores(runs: list[dict], checkpoint: str) -> dict[tuple[str, str], float]:
 
   Args:
     runs: results of one cell and seed.
-    checkpoint: one of CHECKPOINTS.
+    checkpoint: one of protocol.CHECKPOINTS.
 
   Returns:
     {(task, metric): value}
   """
   found = {}
   for result in runs:
+    steps = protocol.chosen_steps(result["metrics"], checkpoint)
     for task, metrics in result["metrics"].items():
-      best, last = results.best_and_last(metrics)
-      step = str(best if checkpoint == "best" else last)
+      step = str(steps[task])
       for metric, values in metrics.items():
-        if step in values:
+        # A correlation with one answer throughout is no number.
+        if not math.isnan(values.get(step, math.nan)):
           found[task, metric] = values[step]
   return found
 
@@ -195,7 +196,7 @@ def with_averages(
     for seed, values in by_seed.items():
       found[cell][seed] = dict(values)
       if values.keys() == wanted:
-        for label, mean in compare.averages(values).items():
+        for label, mean in protocol.averages(values).items():
           found[cell][seed][compare.AVERAGE, label] = mean
   return found
 
@@ -296,7 +297,7 @@ def published_table(models, checkpoint: str) -> pd.DataFrame:
 
   Args:
     models: from `by_model`.
-    checkpoint: one of CHECKPOINTS.
+    checkpoint: one of protocol.CHECKPOINTS.
 
   Returns:
     a DataFrame; what was not run, or on other tasks or another size, is missing
@@ -336,7 +337,7 @@ def differences(
 
   Args:
     models: from `by_model`.
-    checkpoint: one of CHECKPOINTS.
+    checkpoint: one of protocol.CHECKPOINTS.
     baseline: the cell to subtract.
     single: the cell of one model a task; it may be absent.
     draws: of the bootstrap.
@@ -395,20 +396,11 @@ def _differences(
   cells = list(
     dict.fromkeys([baseline, *others, *([single] if with_single else [])])
   )
-  answers = {
+  kept = {
     cell: {s: _answers(models[cell][s], checkpoint) for s in seeds}
     for cell in cells
   }
-  examples = {
-    task: data["examples"]
-    for cell in cells
-    for s in seeds
-    for r in models[cell][s]
-    for task, data in r["data"].items()
-  }
-  drawn = bootstrap.over_seeds(
-    bootstrap.averages(answers, examples, label, draws)
-  )
+  drawn = bootstrap.over_seeds(bootstrap.averages(kept, label, draws))
   mean = {c: statistics.mean(table[c][s][key] for s in seeds) for c in cells}
 
   def minus(cell, other):
@@ -435,16 +427,37 @@ def _differences(
   return records
 
 
+def not_drawn(models, checkpoint: str) -> list[str]:
+  """Tasks whose examples an interval cannot draw: no answers were kept.
+
+  Args:
+    models: from `by_model`.
+    checkpoint: one of protocol.CHECKPOINTS.
+
+  Returns:
+    names
+  """
+  return sorted(
+    {
+      task
+      for by_seed in models.values()
+      for runs in by_seed.values()
+      for task, kept in _answers(runs, checkpoint).items()
+      if not kept.units
+    }
+  )
+
+
 def _answers(runs: list[dict], checkpoint: str):
   found = {}
   for result in runs:
+    steps = protocol.chosen_steps(result["metrics"], checkpoint)
     for task, metrics in result["metrics"].items():
-      best, last = results.best_and_last(metrics)
-      step = str(best if checkpoint == "best" else last)
-      found[task] = bootstrap.Answers(
+      step = str(steps[task])
+      found[task] = answers.Answers(
         task,
-        result["predictions"][task][step],
-        {m: values[step] for m, values in metrics.items()},
+        result["predictions"].get(task, {}).get(step, {}),
+        {m: values[step] for m, values in metrics.items() if step in values},
       )
   return found
 
@@ -514,7 +527,7 @@ def tables(
   """
   models = by_model(found, baseline, single)
   made = {"cost": cost_table(models, baseline)}
-  for checkpoint in CHECKPOINTS:
+  for checkpoint in protocol.CHECKPOINTS:
     made[f"scores_{checkpoint}"] = scores_table(models, checkpoint)
     if any("glue" in task for r in found for task in r["metrics"]):
       made[f"published_{checkpoint}"] = published_table(models, checkpoint)
@@ -563,6 +576,25 @@ def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
   return new
 
 
+def say_not_drawn(found: list[dict], made: dict[str, pd.DataFrame]) -> None:
+  """Says what the intervals leave out.
+
+  Args:
+    found: results.
+    made: from `tables`.
+  """
+  for checkpoint in protocol.CHECKPOINTS:
+    if f"differences_{checkpoint}" not in made:
+      continue
+    tasks = not_drawn(by_model(found), checkpoint)
+    if tasks:
+      console.say(
+        f"differences_{checkpoint}: no answers were kept from which the "
+        f"metrics of {', '.join(tasks)} follow, so the intervals are over the "
+        "examples of the other tasks, and seeds."
+      )
+
+
 def main(argv) -> None:
   """Prints and writes the tables.
 
@@ -575,12 +607,14 @@ def main(argv) -> None:
   )
   if FLAGS.update and not os.path.isfile(FLAGS.update):
     raise errors.UserError(f"--update={FLAGS.update} is no file.")
+  request.import_modules(FLAGS.module_import)
   found, skipped = load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
   if FLAGS.baseline not in {r["cell"] for r in found}:
     console.say(f"--baseline={FLAGS.baseline} is not there: no differences.")
   made = tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
+  say_not_drawn(found, made)
   for name, frame in made.items():
     console.say(f"\n{name}\n\n{to_markdown(frame)}")
     write(frame, os.path.join(FLAGS.output_dir, name))

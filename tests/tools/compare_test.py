@@ -70,19 +70,3 @@ def test_different_steps_do_not_compare(tmp_path):
 def test_a_run_without_evaluation_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="holds no evaluation"):
     compare.table({"one": str(tmp_path)})
-
-
-def test_averages_are_t5s():
-  scores = {
-    ("glue_mnli_matched_v002", "accuracy"): 80.0,
-    ("glue_mnli_mismatched_v002", "accuracy"): 70.0,
-    ("glue_mrpc_v002", "f1"): 90.0,
-    ("glue_mrpc_v002", "accuracy"): 80.0,
-    ("super_glue_rte_v102_task_token", "accuracy"): 60.0,
-    ("my_task", "accuracy"): 10.0,
-  }
-  assert compare.averages(scores) == {
-    "GLUE, 2 of 8 tasks": (75 + 85) / 2,
-    "SuperGLUE, 1 of 8 tasks": 60.0,
-    "of the tasks": 10.0,
-  }

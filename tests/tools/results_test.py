@@ -3,12 +3,11 @@
 import json
 import pathlib
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from tools import results
+from tools import answers, results
 
 TASK = "glue_cola_v002"
 CONFIG = """\
@@ -88,7 +87,7 @@ def test_everything_is_there(collected):
     "Bitransformer.decode.beam_size": "1",
   }
   assert set(found["predictions"][TASK]) == {"10", "20"}
-  assert results.unpack(found["predictions"][TASK]["10"]) == (
+  assert answers.unpack(found["predictions"][TASK]["10"]) == (
     [1, 0, 1],
     [1, 1, 1],
   )
@@ -105,25 +104,6 @@ def test_the_configuration_is_free_of_places_and_seeds(collected):
   assert vocabulary.startswith("vocabulary.model (")
   changed = {**first["config"], "d_model": "128"}
   assert results.config_hash(changed) != first["config_hash"]
-
-
-def test_the_best_is_the_earliest_of_equals():
-  metrics = {
-    "f1": {"10": 1.0, "20": 3.0, "30": 2.0},
-    "accuracy": {"10": 1.0, "20": 2.0, "30": 3.0},
-  }
-  assert results.best_and_last(metrics) == (20, 30)
-
-
-def test_answers_come_back_as_they_were():
-  rng = np.random.default_rng(0)
-  answers = [f"{x:.1f}" for x in rng.integers(0, 26, 300) / 5]
-  targets = [f"{x:.1f}" for x in rng.integers(0, 26, 300) / 5]
-  packed = results.pack(answers, targets)
-  assert results.unpack(packed) == (
-    [float(a) for a in answers],
-    [float(t) for t in targets],
-  )
 
 
 def test_what_is_no_run_is_said(tmp_path):

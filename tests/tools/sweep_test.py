@@ -140,3 +140,15 @@ def test_a_result_of_other_flags_is_not_taken(tmp_path, recorder):
     f.write(json.dumps({"flags": 1})[:5])
   with pytest.raises(errors.UserError, match="is damaged"):
     sweep.status(_parse(seeds=[0]), places)
+
+
+def test_some_cells_alone(monkeypatch):
+  runs = _parse(seeds=[0, 1])
+  kept = sweep.of_cells(runs, ["vanilla"])
+  assert {r.cell for r in kept} == {"vanilla"} and len(kept) == 2
+  assert sweep.of_cells(runs, []) == runs
+  with pytest.raises(errors.UserError, match="vanilla"):
+    sweep.of_cells(runs, ["nothing"])
+  # Modules of one's own are found by the runs, too.
+  monkeypatch.setenv("PYTHONPATH", "/mine")
+  assert sweep._python_path() == f"{sweep._ROOT}:/mine"

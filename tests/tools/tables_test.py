@@ -160,20 +160,6 @@ def test_an_interval_covers_as_often_as_it_says():
   assert 180 <= covered <= 199
 
 
-def test_metrics_of_a_draw_are_the_tasks_own():
-  lines = ["1", "0", "1", "1", "0"], ["1", "0", "0", "1", "1"]
-  packed = results.pack(*lines)
-  assert results.unpack(packed) == ([1, 0, 1, 1, 0], [1, 0, 0, 1, 1])
-  found = bootstrap.Answers(
-    "glue_mrpc_v002", packed, {"accuracy": 60.0, "f1": 66.7}
-  ).metrics(np.arange(5))
-  assert found["accuracy"] == pytest.approx(60.0)
-  assert found["f1"] == pytest.approx(200 / 3)
-  many = [str(i) for i in range(100)]
-  packed = results.pack(many, many[:50] + ["x"] * 50)
-  assert packed["correct"] == "1" * 50 + "0" * 50
-
-
 @pytest.mark.parametrize(
   ("change", "sentence"),
   [

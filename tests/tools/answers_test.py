@@ -1,0 +1,139 @@
+"""Answers kept and drawn, against the metrics that t5 computes from them."""
+
+import json
+
+import numpy as np
+import pytest
+import seqio
+
+from hypergrid_mtf import errors
+from tools import answers
+
+MULTIRC = "super_glue_multirc_v102"
+RECORD = "super_glue_record_v102"
+
+
+def _scores(task, targets, predictions):
+  found = {}
+  for metric_fn in seqio.TaskRegistry.get(task).metric_fns:
+    found.update(metric_fn(targets, predictions))
+  return found
+
+
+def _lines(values):
+  return [str(v) for v in values]  # as mesh_tensorflow writes them
+
+
+def _kept(task, targets, predictions):
+  """(packed, as JSON brings it back; t5's scores)"""
+  scores = _scores(task, targets, predictions)
+  packed = answers.pack(task, _lines(predictions), _lines(targets), scores)
+  return json.loads(json.dumps(packed)), scores
+
+
+def _classes(rng, n=60):
+  return rng.integers(0, 2, n).tolist(), rng.integers(-1, 2, n).tolist()
+
+
+@pytest.mark.parametrize("task", ["glue_mrpc_v002", "glue_cola_v002"])
+def test_classes(task):
+  targets, predictions = _classes(np.random.default_rng(0))
+  packed, scores = _kept(task, targets, predictions)
+  assert answers.unpack(packed) == (predictions, targets)
+  kept = answers.Answers(task, packed, scores)
+  assert kept.units == 60
+  assert kept.metrics(np.arange(60)) == pytest.approx(scores)
+  chosen = np.random.default_rng(1).integers(0, 60, 60)
+  expected = _scores(
+    task, [targets[i] for i in chosen], [predictions[i] for i in chosen]
+  )
+  assert kept.metrics(chosen) == pytest.approx(expected)
+
+
+def test_numbers():
+  rng = np.random.default_rng(0)
+  targets = (rng.integers(0, 26, 300) / 5).tolist()
+  predictions = (rng.integers(0, 26, 300) / 5).tolist()
+  packed, scores = _kept("glue_stsb_v002", targets, predictions)
+  assert answers.unpack(packed) == (predictions, targets)
+  kept = answers.Answers("glue_stsb_v002", packed, scores)
+  assert kept.metrics(np.arange(300)) == pytest.approx(scores)
+  # A draw of one answer throughout has no correlation.
+  assert kept.metrics(np.zeros(5, int)) == dict.fromkeys(scores, 0.0)
+
+
+def test_many_texts_are_right_or_wrong():
+  targets = [f"t{i}" for i in range(100)]
+  predictions = targets[:50] + ["x"] * 50
+  packed, scores = _kept("embedded_copy_v1", targets, predictions)
+  assert packed == {"correct": "1" * 50 + "0" * 50}
+  kept = answers.Answers("embedded_copy_v1", packed, scores)
+  assert kept.metrics(np.array([0, 1, 2, 99])) == {"accuracy": 75.0}
+
+
+def test_multirc_is_drawn_by_questions():
+  rng = np.random.default_rng(0)
+  groups = np.repeat(rng.permutation(40), rng.integers(1, 5, 40)).tolist()
+  values, found = _classes(rng, len(groups))
+  targets = [
+    dict(value=v, group=g) for v, g in zip(values, groups, strict=True)
+  ]
+  predictions = [dict(value=v) for v in found]
+  packed, scores = _kept(MULTIRC, targets, predictions)
+  assert {"f1", "exact_match"} == set(scores)
+  kept = answers.Answers(MULTIRC, packed, scores)
+  assert kept.units == 40
+  assert kept.metrics(np.arange(40)) == pytest.approx(scores)
+  # Twice the same question counts twice.
+  order = list(dict.fromkeys(groups))
+  of = [i for i, g in enumerate(groups) if g == order[3]]
+  other = [i for i, g in enumerate(groups) if g == order[7]]
+  again = [
+    *({**targets[i], "group": -1} for i in of),
+    *(targets[i] for i in of + other),
+  ]
+  expected = _scores(MULTIRC, again, [predictions[i] for i in of + of + other])
+  assert kept.metrics(np.array([3, 3, 7])) == pytest.approx(expected)
+
+
+def test_record_is_drawn_by_queries():
+  rng = np.random.default_rng(0)
+  names = [f"Name {i} of the Rest" for i in range(80)]
+  targets, predictions = [], []
+  for query in range(50):
+    right = rng.choice(names, rng.integers(1, 3), replace=False).tolist()
+    answer = str(rng.choice([right[0], "Name", *names[:2]]))
+    for _ in range(rng.integers(1, 4)):  # t5 copies a query for each answer
+      targets.append(dict(value=right, group=(query // 5, query)))
+      predictions.append(dict(value=answer))
+  packed, scores = _kept(RECORD, targets, predictions)
+  assert set(packed["scores"]) == set(scores) == {"em", "f1"}
+  kept = answers.Answers(RECORD, packed, scores)
+  assert kept.units == 50
+  assert kept.metrics(np.arange(50)) == pytest.approx(scores, abs=1e-3)
+  chosen = rng.integers(0, 50, 20)
+  first = [
+    next(i for i, t in enumerate(targets) if t["group"][1] == q) for q in chosen
+  ]
+  expected = _scores(
+    RECORD,
+    [{**targets[i], "group": n} for n, i in enumerate(first)],
+    [predictions[i] for i in first],
+  )
+  assert kept.metrics(chosen) == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_was_not_kept_is_not_drawn():
+  scores = {"rouge": 12.0}
+  assert (
+    answers.pack("not_registered", ["a", "b"] * 40, _lines(range(80)), scores)
+    == {}
+  )
+  kept = answers.Answers("not_registered", {}, scores)
+  assert kept.units == 0 and kept.metrics(np.zeros(0, int)) == scores
+
+
+def test_an_unregistered_task_is_one_sentence():
+  packed = answers.pack("mine", ["1", "0"], ["1", "1"], {"f1": 66.7})
+  with pytest.raises(errors.UserError, match="--module_import"):
+    answers.Answers("mine", packed, {"f1": 66.7})

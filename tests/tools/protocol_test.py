@@ -1,0 +1,109 @@
+"""Choice of checkpoints and averages, against t5.evaluation.eval_utils."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from t5.evaluation import eval_utils
+
+from tools import protocol
+
+MATCHED, MISMATCHED = "glue_mnli_matched_v002", "glue_mnli_mismatched_v002"
+
+
+def _glue_tags():
+  return [
+    tag
+    for tag in eval_utils.METRIC_NAMES
+    if "glue" in tag and "average" not in tag
+  ]
+
+
+def _random_metrics(steps=(10, 20, 30, 40)):
+  """Of every task of both benchmarks."""
+  rng = np.random.default_rng(0)
+  metrics = {}
+  for tag in _glue_tags():
+    task, metric = tag.split("/")
+    metrics.setdefault(task, {})[metric] = {
+      str(s): float(rng.uniform(0, 100)) for s in steps
+    }
+  return metrics
+
+
+def test_the_best_checkpoint_is_t5s():
+  metrics = _random_metrics()
+  names = {tag: eval_utils.METRIC_NAMES[tag] for tag in _glue_tags()}
+  scores = {
+    tag: [
+      (int(step), value)
+      for step, value in metrics[tag.split("/")[0]][tag.split("/")[1]].items()
+    ]
+    for tag in names
+  }
+  frame = eval_utils.scores_to_df(scores, names)
+  best, steps = eval_utils.metric_group_max(frame, names)
+  ours = protocol.chosen_steps(metrics, "best")
+  for tag, name in names.items():
+    task, metric = tag.split("/")
+    assert ours[task] == steps[name.name]
+    assert metrics[task][metric][str(ours[task])] == best[name.name]
+  # MNLI's two sets have one checkpoint, though each alone has another.
+  assert ours[MATCHED] == ours[MISMATCHED]
+  assert set(protocol.chosen_steps(metrics, "last").values()) == {40}
+
+
+def test_averages_of_whole_benchmarks_are_t5s():
+  scores = {
+    tuple(tag.split("/")): float(value)
+    for tag, value in zip(
+      _glue_tags(), np.random.default_rng(1).uniform(0, 100, 99), strict=False
+    )
+  }
+  frame = pd.DataFrame(
+    {
+      eval_utils.METRIC_NAMES["/".join(key)].name: [value]
+      for key, value in scores.items()
+    }
+  )
+  t5s = eval_utils.compute_avg_glue(frame)
+  ours = protocol.averages(scores)
+  assert ours == {
+    "GLUE, 8 of 8 tasks": pytest.approx(t5s["Average GLUE Score"][0]),
+    "SuperGLUE, 8 of 8 tasks": pytest.approx(t5s["Average SuperGLUE Score"][0]),
+  }
+
+
+def test_averages_of_parts_and_of_other_tasks():
+  scores = {
+    (MATCHED, "accuracy"): 80.0,
+    (MISMATCHED, "accuracy"): 70.0,
+    ("glue_mrpc_v002", "f1"): 90.0,
+    ("glue_mrpc_v002", "accuracy"): 80.0,
+    ("super_glue_rte_v102_task_token", "accuracy"): 60.0,
+    ("my_task", "accuracy"): 10.0,
+    # T5 does not average over WNLI.
+    ("glue_wnli_v002_simple_eval", "accuracy"): 30.0,
+  }
+  assert protocol.averages(scores) == {
+    "GLUE, 2 of 8 tasks": (75 + 85) / 2,
+    "SuperGLUE, 1 of 8 tasks": 60.0,
+    protocol.NO_BENCHMARK: 20.0,
+  }
+
+
+def test_the_best_is_the_earliest_of_equals_by_the_mean_of_the_metrics():
+  metrics = {
+    "my_task": {
+      "f1": {"10": 1.0, "20": 3.0, "30": 2.0},
+      "accuracy": {"10": 1.0, "20": 2.0, "30": 3.0},
+    },
+    "glue_rte_v002_task_token": {"accuracy": {"10": 5.0, "20": 1.0, "30": 5.0}},
+  }
+  best = {"my_task": 20, "glue_rte_v002_task_token": 10}
+  assert protocol.chosen_steps(metrics, "best") == best
+
+
+def test_what_is_no_number_is_not_the_best():
+  values = {"10": float("nan"), "20": 1.0, "30": float("nan")}
+  metrics = {"glue_stsb_v002": {"pearson_corrcoef": values}}
+  assert protocol.chosen_steps(metrics, "best") == {"glue_stsb_v002": 20}
