@@ -1,7 +1,8 @@
 """Test splits whose labels only the benchmark's server knows.
 
 TFDS gives -1 for them. t5 passes that to the metrics, some of which then stop
-the evaluation before the other tasks are decoded.
+the evaluation before the other tasks are decoded; and it decodes no task
+without metrics, such as the diagnostic sets, which are test splits alone.
 """
 
 import functools
@@ -56,3 +57,21 @@ def skipped(metric_fns, task: str) -> list:
     return call
 
   return [wrap(f) for f in metric_fns]
+
+
+def answers_alone(task: str) -> list:
+  """What lets t5 decode a task that has no metrics.
+
+  Args:
+    task: its name, for the message.
+
+  Returns:
+    one function in place of metrics, which returns {}, and says so
+  """
+
+  def no_metric(targets, predictions):
+    del targets, predictions
+    console.say(f"{task}: has no metric, so answers but no scores")
+    return {}
+
+  return [no_metric]

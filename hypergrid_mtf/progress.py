@@ -174,19 +174,19 @@ def show():
           progress.update()  # the last batch is padded beyond the total
         yield output
 
-  def watched(dataset):
+  def watched(dataset, split):
     """The data set: its targets are counted, hidden labels not scored."""
     dataset = transformer_dataset.EvalDataset(*dataset)
+    metric_fns = hidden_labels.skipped(dataset.metric_fns or [], dataset.name)
+    if not metric_fns and split == "test":
+      metric_fns = hidden_labels.answers_alone(dataset.name)
 
     def postprocess(*args, **kwargs):
       nonlocal examples
       examples += bool(kwargs.get("is_target"))
       return dataset.postprocess_fn(*args, **kwargs)
 
-    return dataset._replace(
-      postprocess_fn=postprocess,
-      metric_fns=hidden_labels.skipped(dataset.metric_fns or [], dataset.name),
-    )
+    return dataset._replace(postprocess_fn=postprocess, metric_fns=metric_fns)
 
   @functools.wraps(original_eval_model)
   def eval_model(*args, **kwargs):
@@ -197,7 +197,7 @@ def show():
     eval_dataset_fn = kwargs["eval_dataset_fn"]
     if eval_dataset_fn is not None:
       kwargs["eval_dataset_fn"] = lambda **kw: [
-        watched(d) for d in eval_dataset_fn(**kw)
+        watched(d, kw["dataset_split"]) for d in eval_dataset_fn(**kw)
       ]
     return original_eval_model(**kwargs)
 

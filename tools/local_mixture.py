@@ -12,6 +12,9 @@ import tensorflow_datasets as tfds
 FILE_NAME = "local_mixture.gin"
 MIXTURE = "local_v1"
 
+# The same task in both benchmarks, so together it counts once.
+_RTE = ("glue/rte", "super_glue/rte")
+_WNLI = "glue/wnli"
 # Below this share of the official training rows, a task gets a rate of its own.
 _NEARLY_WHOLE = 0.99
 
@@ -55,7 +58,8 @@ def task_rates(
   A task whose training rows are all there stands by its name, so that
   `define_mixture` gives it T5's published rate. Where only a part of them is
   there, the rate is that part of the published one; it is 0 for a task without
-  training rows, which is evaluated only.
+  training rows, which is evaluated only. RTE of the two benchmarks shares one
+  rate by their rows, as in `glue_super_glue_proportional`.
 
   Args:
     datasets: the answer of `present`.
@@ -67,19 +71,26 @@ def task_rates(
   remarks = []
   for name, splits in datasets.items():
     benchmark, config = name.split("/")
-    if name == _rte_to_leave_out(datasets):
-      remarks.append(
-        f"{name} is left out: rte of the other benchmark is the same task"
-      )
-      continue
     for task in _tasks(benchmark, config, splits):
       published = mixtures.published_rate(task)
       rows = 0 if task.endswith("_eval") else splits.get("train", 0)
       official = local_files.OFFICIAL_ROWS[name].get("train", 0)
-      if not rows:
+      if name == _WNLI and rows:
+        entries.append((task, 0))
+        remarks.append(f"{name} is evaluated alone: T5 is not trained on it")
+      elif not rows:
         entries.append(task if published == 0 else (task, 0))
       elif published is None:
         entries.append((task, rows))
+      elif name in _RTE and all("train" in datasets.get(n, ()) for n in _RTE):
+        both = [datasets[n]["train"] for n in _RTE]
+        there = min(1.0, max(both) / official)
+        entries.append(
+          (task, max(1, round(published * there * rows / sum(both))))
+        )
+        remarks.append(
+          f"{name} shares RTE's rate with the other benchmark's, by their rows"
+        )
       elif rows >= _NEARLY_WHOLE * official:
         entries.append(task)
       else:
@@ -89,17 +100,6 @@ def task_rates(
           "that part of T5's"
         )
   return entries, remarks
-
-
-def _rte_to_leave_out(datasets: dict[str, dict[str, int]]) -> str | None:
-  """GLUE and SuperGLUE both have RTE; GLUE's is kept, if it can be trained."""
-  glue, super_glue = "glue/rte", "super_glue/rte"
-  if glue not in datasets or super_glue not in datasets:
-    return None
-  only_super_glue = (
-    "train" in datasets[super_glue] and "train" not in datasets[glue]
-  )
-  return glue if only_super_glue else super_glue
 
 
 def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:

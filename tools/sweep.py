@@ -53,7 +53,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import console, errors, files, preflight, progress
-from tools import results
+from tools import environment, results
 
 FLAGS = flags.FLAGS
 
@@ -365,6 +365,8 @@ class Runner:
       UserError: if one of the programs failed; its log is named.
     """
     start = time.time()
+    # Of the code that trains: a checkout may move on while it does.
+    versions = environment.describe()["versions"]
     folder = self._places.model(run)
     if not self._resume and os.path.isdir(folder):
       _set_aside(folder)
@@ -386,6 +388,7 @@ class Runner:
     result.update(
       name=run.name,
       flags=flags_text(run),
+      versions=versions,
       wall_seconds=round(time.time() - start, 1),
     )
     files.write(self._places.result(run), json.dumps(result) + "\n")

@@ -110,7 +110,7 @@ def test_t5_task_end_to_end(t5_reads):
 def test_every_task_of_the_gin_file_reads(t5_reads, tfds_dir):
   entries, _ = local_mixture.task_rates(local_mixture.present(str(tfds_dir)))
   names = [e if isinstance(e, str) else e[0] for e in entries]
-  assert len(names) == len(set(names)) == 11 + 1 + 10
+  assert len(names) == len(set(names)) == 12 + 1 + 10
   for name in names:
     task = seqio.get_mixture_or_task(name)
     split = "train" if "train" in task.splits else list(task.splits)[0]
@@ -127,7 +127,7 @@ def test_gin_file_defines_a_mixture(t5_reads, tfds_dir):
   path = tfds_dir / local_mixture.FILE_NAME
   text = path.read_text()
   assert text.startswith("# written by tools.prepare_data: ")
-  assert "super_glue/rte is left out" in text
+  assert "super_glue/rte shares RTE's rate" in text
   with gin.unlock_config():
     gin.parse_config_file(str(path))
   try:
@@ -138,12 +138,13 @@ def test_gin_file_defines_a_mixture(t5_reads, tfds_dir):
     gin.clear_config()
     seqio.MixtureRegistry.remove(local_mixture.MIXTURE)
   assert rates["glue_cola_v002"] == 5
-  assert rates["glue_wnli_v002"] == 4
+  assert rates["glue_wnli_v002"] == 0  # as in T5's own mixture
   assert rates["glue_mnli_matched_v002"] == rates["glue_ax_v002"] == 0
   # As many of T5's 259 as there are of the 554 rows.
   assert rates["super_glue_wsc_v102_simple_train"] == 2
   assert rates["super_glue_wsc_v102_simple_eval"] == 0
-  assert "super_glue_rte_v102" not in rates
+  # RTE counts once in all.
+  assert rates["super_glue_rte_v102"] == rates["glue_rte_v002"] == 2
 
 
 def test_rates_of_whole_and_absent_training_rows():
@@ -163,13 +164,23 @@ def test_rates_of_whole_and_absent_training_rows():
   )
   assert entries == [
     "glue_mrpc_v002",
+    ("glue_rte_v002", 0),
     "glue_qqp_v002",
     "super_glue_record_v102",
     "super_glue_rte_v102",
     ("super_glue_boolq_v102", 0),
     "super_glue_wsc_v102_simple_eval",
   ]
-  assert len(remarks) == 1 and remarks[0].startswith("glue/rte is left out")
+  assert not remarks
+  few = {"glue/rte": {"train": 2490}, "super_glue/rte": {"train": 32}}
+  for rte, rates in ((few, (2458, 32)), (whole, (1245, 1245))):
+    entries, remarks = local_mixture.task_rates(
+      {name: rte[name] for name in few}
+    )
+    assert dict(entries) == dict(
+      zip(("glue_rte_v002", "super_glue_rte_v102"), rates, strict=True)
+    )
+    assert len(remarks) == 2
 
 
 def _copy(source, target, *names):
