@@ -2,35 +2,12 @@
 
 import glob
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-
-# One process for all modes: starting TensorFlow takes longer than the runs.
-SCRIPT = """
-import json, sys
-import gin
-from absl import flags
-from hypergrid_mtf import main
-
-folder, modes = sys.argv[1], json.loads(sys.argv[2])
-sys.argv = sys.argv[:1]
-config = [
-  "--gin_file=models/micro.gin",
-  "--gin_file=hypergrid/L2.gin",
-  "--gin_file=experiments/embedded.gin",
-]
-for arguments in modes:
-  gin.clear_config()
-  for name in ("gin_file", "gin_param"):
-    flags.FLAGS[name].unparse()
-  flags.FLAGS(["main", f"--model_dir={folder}/model", *config, *arguments])
-  main.main(["main"])
-"""
+from tests import command
 
 INPUTS = ["reverse: abcd", "copy: abcd", "rot: fghij"]
 SHORT = "--gin_param=run.batch_size = ('sequences_per_batch', 4)"
@@ -92,21 +69,14 @@ def done(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   (folder / "inputs").write_text("\n".join(INPUTS) + "\n")
   (folder / "targets").write_text("dcba\nabcd\nghija\n")
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-c",
-      SCRIPT,
-      str(folder),
-      json.dumps(list(_modes(folder).values())),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert result.returncode == 0, result.stderr[-3000:]
-  return folder, result.stdout.splitlines()
+  config = [
+    f"--model_dir={folder}/model",
+    "--gin_file=models/micro.gin",
+    "--gin_file=hypergrid/L2.gin",
+    "--gin_file=experiments/embedded.gin",
+  ]
+  said = command.run(*([*config, *more] for more in _modes(folder).values()))
+  return folder, said.splitlines()
 
 
 def test_training_saves_and_resumes(done):

@@ -3,12 +3,11 @@
 The file and the flags are those of the README, section "Your own task".
 """
 
-import os
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
+
+from tests import command
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -25,8 +24,8 @@ def test_the_readmes_task_trains_and_evaluates_with_glue(tmp_path, tfds_dir):
   for name, words in (("train", "abcdefgh"), ("dev", "ijkl")):
     lines = [f"shout: {word}\t{word.upper()}!" for word in words]
     (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-  command = re.search(r"```\n(python -m .*?)```", section, re.DOTALL)[1]
-  words = shlex.split(command.replace("\\\n", " "))
+  line = re.search(r"```\n(python -m .*?)```", section, re.DOTALL)[1]
+  words = shlex.split(line.replace("\\\n", " "))
   assert words[:3] == ["python", "-m", "hypergrid_mtf.main"]
   # Smaller than the README's, and with the data that tests have.
   instead = {
@@ -43,18 +42,8 @@ def test_the_readmes_task_trains_and_evaluates_with_glue(tmp_path, tfds_dir):
     "--gin_param=run.train_steps = 2",
     "--gin_param=run.batch_size = ('sequences_per_batch', 4)",
   ]
-  said = ""
-  for more in ([], ["--gin_file=experiments/local_eval.gin"]):
-    done = subprocess.run(
-      [sys.executable, "-m", "hypergrid_mtf.main", *flags, *more],
-      cwd=ROOT,
-      env={**os.environ, "PYTHONPATH": str(tmp_path)},
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    said += done.stdout
+  evaluation = [*flags, "--gin_file=experiments/local_eval.gin"]
+  said = command.run(flags, evaluation, python_path=tmp_path)
   evaluated = set(re.findall(r"step 2  (\S+)  ", said))
   assert {"glue_cola_v002", "glue_rte_v002", "shout_v1"} <= evaluated
   targets = tmp_path / "run" / "validation_eval" / "shout_v1_targets"

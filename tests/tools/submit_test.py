@@ -4,10 +4,7 @@ import csv
 import io
 import json
 import os
-import pathlib
 import re
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -17,9 +14,9 @@ import tensorflow_datasets as tfds
 
 from hypergrid_mtf import errors
 from t5_tasks import local_files
+from tests import command
 from tools import submit
 
-ROOT = pathlib.Path(__file__).parents[2]
 STEP = 20
 
 
@@ -208,55 +205,32 @@ def test_what_was_not_decoded_is_named_or_filled(decoded):
   } == {0}
 
 
-# Trains for two steps and decodes the test splits, in one process.
-_SCRIPT = """
-import sys
-import gin
-from absl import flags
-from hypergrid_mtf import main
-
-decode = ["--gin_file=experiments/local_eval.gin",
-          "--gin_param=run.dataset_split = 'test'"]
-for more in ([], decode):
-  gin.clear_config()
-  for name in ("gin_file", "gin_param"):
-    flags.FLAGS[name].unparse()
-  flags.FLAGS(sys.argv + more)
-  main.main(["main"])
-"""
-
-
 def test_all_tasks_and_diagnostics_from_a_model(
   numbers, tfds_dir, tmp_path, monkeypatch
 ):
   """From training over decoding to both zips, with nothing to fill."""
-  done = subprocess.run(
-    [
-      sys.executable,
-      "-c",
-      _SCRIPT,
-      f"--model_dir={tmp_path}",
-      "--gin_file=models/nano.gin",
-      "--gin_file=hypergrid/L2.gin",
-      "--gin_file=experiments/local_glue.gin",
-      f"--gin_file={tfds_dir}/local_mixture.gin",
-      f"--t5_tfds_data_dir={tfds_dir}",
-      "--vocabulary=bytes",
-      "--gin_param=run.sequence_length = {'inputs': 24, 'targets': 8}",
-      "--gin_param=run.batch_size = ('sequences_per_batch', 8)",
-      "--gin_param=Bitransformer.decode.max_decode_length = 2",
-      "--gin_param=run.train_steps = 2",
-      "--gin_param=run.save_checkpoints_steps = 2",
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
+  train = [
+    f"--model_dir={tmp_path}",
+    "--gin_file=models/nano.gin",
+    "--gin_file=hypergrid/L2.gin",
+    "--gin_file=experiments/local_glue.gin",
+    f"--gin_file={tfds_dir}/local_mixture.gin",
+    f"--t5_tfds_data_dir={tfds_dir}",
+    "--vocabulary=bytes",
+    "--gin_param=run.sequence_length = {'inputs': 24, 'targets': 8}",
+    "--gin_param=run.batch_size = ('sequences_per_batch', 8)",
+    "--gin_param=run.train_steps = 2",
+    "--gin_param=run.save_checkpoints_steps = 2",
+  ]
+  decode = [
+    "--gin_file=experiments/local_eval.gin",
+    "--gin_param=run.dataset_split = 'test'",
+    "--gin_param=Bitransformer.decode.max_decode_length = 2",
+  ]
+  printed = command.run(train, [*train, *decode])
   said = "answers but no scores"
   for task in ("glue_ax_v002", "glue_mrpc_v002", "super_glue_axb_v102"):
-    assert re.search(rf"^{task}: .*{said}$", done.stdout, re.M)
+    assert re.search(rf"^{task}: .*{said}$", printed, re.M)
   rows = {
     entry.data: {"test": len(numbers[entry.task]) if entry.task else 7}
     for entries in submit.BENCHMARKS.values()
