@@ -7,6 +7,7 @@ question of MultiRC, the copies of one query of ReCoRD), a whole group.
 """
 
 import ast
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,7 @@ import seqio
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf import errors
 
-# Answers of more kinds than this are kept as scores only.
-_MAX_LABELS = 64
+# A character for each kind of answer; more kinds are kept as scores only.
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 _ACCURACY = "accuracy"
 _TOLERANCE = 1e-3  # of a metric of 100
@@ -34,40 +34,40 @@ def pack(
     scores: {metric: value} that t5 computed from them.
 
   Returns:
-    the first of these from which the metrics can be computed again: {"labels":
-    [text, …], "answers": "…", "targets": "…"}, a character an example, and
-    "groups", a number an example, where the task has groups; {"correct":
-    "0110…"}; {"scores": {metric: [a unit's, …]}}; {} where there is no way
+    the first of these from which the metrics come out again: {"labels": [text,
+    …], "answers": "…", "targets": "…"}, a character an example, and "groups", a
+    number an example, where the task has groups; the same with "texts" where a
+    number is a text to the task; {"correct": "0110…"}; {"scores": {metric: [a
+    unit's, …]}}; {} where there is no way
   """
-  parsed = [_parse(a) for a in answers], [_parse(t) for t in targets]
-  values = [[v["value"] if _is_dict(v) else v for v in side] for side in parsed]
-  groups = None
-  if _is_dict(*parsed[0], *parsed[1]):
-    lines = [list(map(str, side)) for side in values]
-    numbers = {}
-    groups = [
-      numbers.setdefault(str(t.get("group", i)), len(numbers))
-      for i, t in enumerate(parsed[1])
-    ]
-  else:
-    lines = [answers, targets]
-  labels = sorted({*lines[0], *lines[1]})
-  # Several right answers to one question are no label.
-  several = any(isinstance(v, list | tuple) for v in values[1])
-  if len(labels) <= _MAX_LABELS and not several:
-    digit = dict(zip(labels, _DIGITS, strict=False))
-    packed = dict(
-      labels=labels,
-      answers="".join(digit[a] for a in lines[0]),
-      targets="".join(digit[t] for t in lines[1]),
-    )
-    return {**packed, "groups": groups} if groups else packed
-  right = [int(a == t) for a, t in zip(*lines, strict=True)]
-  if groups is None and _agree(
-    dict.fromkeys(scores, 100 * np.mean(right)), scores
-  ):
+  read = {
+    key: [[parse(line) for line in lines] for lines in (answers, targets)]
+    for key, parse in _PARSERS.items()
+  }
+  for key, sides in read.items():
+    packed = _in_characters(key, *sides)
+    if packed and _gives(task, packed, scores):
+      return packed
+  right = [int(a == t) for a, t in zip(answers, targets, strict=True)]
+  if _agree(dict.fromkeys(scores, 100 * np.mean(right)), scores):
     return {"correct": "".join(map(str, right))}
-  return _pack_scores(task, parsed, groups, scores)
+  for sides in read.values():
+    packed = _scores_of_units(task, *sides)
+    if packed and _gives(task, packed, scores):
+      return packed
+  return {}
+
+
+def _parse(text: str):
+  """A number, or a {"value": …} of t5's, as such; anything else as text."""
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return text
+  return value if isinstance(value, int | float) or _is_dict(value) else text
+
+
+_PARSERS = {"labels": _parse, "texts": str}
 
 
 def _is_dict(*values) -> bool:
@@ -75,25 +75,68 @@ def _is_dict(*values) -> bool:
 
 
 def _agree(found: dict[str, float], scores: dict[str, float]) -> bool:
+  """Whether all metrics are those of t5; one that is no number may be any."""
   return all(
-    abs(found.get(m, np.nan) - v) < _TOLERANCE for m, v in scores.items()
+    abs(found.get(m, math.inf) - v) < _TOLERANCE or math.isnan(v)
+    for m, v in scores.items()
   )
 
 
-def _pack_scores(task, parsed, groups, scores) -> dict:
-  """The metrics of each unit, if their means are the metrics of all."""
+def _gives(task: str, packed: dict, scores: dict[str, float]) -> bool:
+  """Whether t5's scores come out of what was kept."""
+  if _metric_fns(task) is None:
+    return "texts" not in packed  # not known here: as t5's own tasks
+  try:
+    kept = Answers(task, packed, scores)
+    return _agree(kept.metrics(np.arange(kept.units)), scores)
+  except Exception:  # a metric may do anything with what it does not expect
+    return False
+
+
+def _groups(targets: list) -> list[int]:
+  """The number of each example's group."""
+  numbers = {}
+  return [
+    numbers.setdefault(str(t.get("group", i)), len(numbers))
+    for i, t in enumerate(targets)
+  ]
+
+
+def _in_characters(key: str, answers: list, targets: list) -> dict | None:
+  groups = None
+  if _is_dict(*answers, *targets):
+    groups = _groups(targets)
+    answers, targets = ([v["value"] for v in x] for x in (answers, targets))
+  if any(isinstance(t, list | tuple) for t in targets):
+    return None  # several right answers are no label
+  labels = sorted({str(v) for v in (*answers, *targets)})
+  if len(labels) > len(_DIGITS):
+    return None
+  digit = dict(zip(labels, _DIGITS, strict=False))
+  packed = {
+    key: labels,
+    "answers": "".join(digit[str(a)] for a in answers),
+    "targets": "".join(digit[str(t)] for t in targets),
+  }
+  return {**packed, "groups": groups} if groups else packed
+
+
+def _scores_of_units(task: str, answers: list, targets: list) -> dict | None:
   metric_fns = _metric_fns(task)
   if metric_fns is None:
-    return {}
-  by_unit = {m: [] for m in scores}
-  for unit in _units(groups, len(parsed[0])):
-    answers, targets = ([side[i] for i in unit] for side in parsed)
-    found = _compute(metric_fns, targets, answers)
-    for metric, values in by_unit.items():
-      values.append(found.get(metric, np.nan))
-  if not _agree({m: np.mean(v) for m, v in by_unit.items()}, scores):
-    return {}
-  return {"scores": {m: np.round(v, 4).tolist() for m, v in by_unit.items()}}
+    return None
+  groups = _groups(targets) if _is_dict(*answers, *targets) else None
+  found = {}
+  try:
+    for unit in _units(groups, len(answers)):
+      one = _compute(
+        metric_fns, [targets[i] for i in unit], [answers[i] for i in unit]
+      )
+      for metric, value in one.items():
+        found.setdefault(metric, []).append(round(value, 4))
+  except Exception:  # as in `_gives`
+    return None
+  return {"scores": found}
 
 
 def _units(groups: list[int] | None, count: int) -> list[list[int]]:
@@ -104,15 +147,6 @@ def _units(groups: list[int] | None, count: int) -> list[list[int]]:
   for i, group in enumerate(groups):
     found[group].append(i)
   return found
-
-
-def _parse(text: str):
-  """A number, or a {"value": …} of t5's, as such; anything else as text."""
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
-    return text
-  return value if isinstance(value, int | float) or _is_dict(value) else text
 
 
 def _metric_fns(task: str) -> list[Callable] | None:
@@ -129,18 +163,19 @@ def _compute(metric_fns, targets: list, answers: list) -> dict[str, float]:
 
 
 def unpack(packed: dict) -> tuple[list, list]:
-  """Answers and targets of `pack`, with numbers as numbers.
+  """Answers and targets of `pack`.
 
   Args:
-    packed: with "labels".
+    packed: with "labels" or "texts".
 
   Returns:
-    answers, targets
+    answers, targets; of "labels", numbers as numbers
   """
-  values = [_parse(text) for text in packed["labels"]]
+  key = "labels" if "labels" in packed else "texts"
+  values = [_PARSERS[key](text) for text in packed[key]]
   return tuple(
-    [values[_DIGITS.index(c)] for c in packed[key]]
-    for key in ("answers", "targets")
+    [values[_DIGITS.index(c)] for c in packed[side]]
+    for side in ("answers", "targets")
   )
 
 
@@ -172,8 +207,9 @@ class Answers:
       # Right or wrong is all that was kept: enough for a metric that is it.
       if _agree(dict.fromkeys(scores, right.mean()), scores):
         self._by_unit = dict.fromkeys(scores, right)
-    elif "labels" in packed:
-      self._pair = [np.array(x) for x in unpack(packed)]
+    elif "answers" in packed:
+      # Objects: an array of numbers and texts would be one of texts.
+      self._pair = [np.array(x, object) for x in unpack(packed)]
       self._groups = packed.get("groups")
       self._units = _units(self._groups, len(self._pair[0]))
       self._metric_fns = _metric_fns(task)
@@ -216,6 +252,6 @@ class Answers:
     answers, targets = [], []
     for number, unit in enumerate(chosen):
       for i in self._units[unit]:
-        answers.append(dict(value=self._pair[0][i].item()))
-        targets.append(dict(value=self._pair[1][i].item(), group=number))
+        answers.append(dict(value=self._pair[0][i]))
+        targets.append(dict(value=self._pair[1][i], group=number))
     return answers, targets

@@ -33,6 +33,8 @@ from tools import answers, bootstrap, compare, protocol, results
 FLAGS = flags.FLAGS
 
 MISSING = "—"
+# Of a run that was made without --seed.
+NO_SEED = -1
 # Averages that were published, T5-base. README, "Fidelity", has the sources.
 _PUBLISHED = (
   ("GLUE, 8 of 8 tasks", "one model a task", "single", 85.7),
@@ -78,6 +80,8 @@ def load(path: str) -> tuple[list[dict], list[str]]:
       skipped.append(f"{name} {what}: skipped.")
       continue
     result["path"] = name
+    if result["seed"] is None:
+      result["seed"] = NO_SEED
     found.append(result)
   if not found:
     raise errors.UserError(
@@ -142,7 +146,7 @@ def by_model(
       r["cell"] != baseline,
       r["cell"] == single,
       r["cell"],
-      r["seed"] or 0,
+      r["seed"],
     ),
   ):
     models[result["cell"]][result["seed"]].append(result)
@@ -632,7 +636,9 @@ def define_flags() -> None:
   flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
   flags.DEFINE_string("single", "single", "The cell of one model a task.")
-  flags.DEFINE_integer("draws", 1000, "Of the bootstrap; 0: no differences.")
+  flags.DEFINE_integer(
+    "draws", 1000, "Of the bootstrap; 0: no differences.", lower_bound=0
+  )
   flags.DEFINE_string("update", None, "A document to put the tables into.")
   flags.mark_flag_as_required("results")
 

@@ -123,12 +123,54 @@ def test_record_is_drawn_by_queries():
   assert kept.metrics(chosen) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.fixture
+def own_task():
+  """A task whose answers are texts, also where they look like numbers."""
+
+  def longest(targets, predictions):
+    return {
+      "length": float(
+        np.mean([len(t + p) for t, p in zip(targets, predictions, strict=True)])
+      )
+    }
+
+  seqio.TaskRegistry.add(
+    "answers_test",
+    source=seqio.FunctionDataSource(
+      lambda split, shuffle_files: None, splits=["validation"]
+    ),
+    preprocessors=[],
+    output_features={},
+    metric_fns=[longest],
+  )
+  yield "answers_test"
+  seqio.TaskRegistry.remove("answers_test")
+
+
+@pytest.mark.parametrize("kinds", [5, 200])
+def test_texts_that_look_like_numbers(own_task, kinds):
+  targets = [str(10 ** (i % 3) + i % kinds) for i in range(400)]
+  predictions = [str(i % kinds) for i in range(400)]
+  packed, scores = _kept(own_task, targets, predictions)
+  assert ("texts" if kinds == 5 else "scores") in packed
+  kept = answers.Answers(own_task, packed, scores)
+  assert kept.metrics(np.arange(400)) == pytest.approx(scores, abs=1e-3)
+  expected = _scores(own_task, targets[:3], predictions[:3])
+  assert kept.metrics(np.arange(3)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_classes_of_words_and_numbers():
+  """As of a task without a postprocessor."""
+  targets, predictions = ["1", "yes", "no", "1"], ["1", "1", "no", "yes"]
+  packed, scores = _kept("embedded_copy_v1", targets, predictions)
+  kept = answers.Answers("embedded_copy_v1", packed, scores)
+  assert kept.metrics(np.array([0, 2, 2, 1])) == {"accuracy": 75.0}
+
+
 def test_what_was_not_kept_is_not_drawn():
   scores = {"rouge": 12.0}
-  assert (
-    answers.pack("not_registered", ["a", "b"] * 40, _lines(range(80)), scores)
-    == {}
-  )
+  lines = ["a", "b"] * 40
+  assert answers.pack("not_registered", lines, _lines(range(80)), scores) == {}
   kept = answers.Answers("not_registered", {}, scores)
   assert kept.units == 0 and kept.metrics(np.zeros(0, int)) == scores
 

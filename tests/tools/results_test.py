@@ -9,12 +9,12 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf import errors
 from tools import answers, results
 
-TASK = "glue_cola_v002"
+TASK = "glue_sst2_v002"
 CONFIG = """\
 # Macros:
 # ==============================================================================
 d_model = 64
-MIXTURE_NAME = 'glue_cola_v002'
+MIXTURE_NAME = 'glue_sst2_v002'
 
 # Parameters for run:
 # ==============================================================================
@@ -57,11 +57,11 @@ def _run(folder: pathlib.Path, seed=0) -> str:
   (eval_folder / "config.gin").write_text(
     "run.dataset_split = 'validation'\nBitransformer.decode.beam_size = 1\n"
   )
-  for step, value in ((10, 60.0), (20, 40.0)):
-    _event(eval_folder, step, **{f"eval__{TASK}__matthews_corrcoef": value})
-    (eval_folder / f"{TASK}_{step}_predictions").write_text("1\n0\n1\n")
-  (eval_folder / f"{TASK}_targets").write_text("1\n1\n1\n")
-  (eval_folder / f"{TASK}_inputs").write_text("a\nb\nc\n")
+  for step, value, lines in ((10, 75.0, "1101"), (20, 50.0, "1001")):
+    _event(eval_folder, step, **{f"eval__{TASK}__accuracy": value})
+    (eval_folder / f"{TASK}_{step}_predictions").write_text("\n".join(lines))
+  (eval_folder / f"{TASK}_targets").write_text("1\n1\n1\n1\n")
+  (eval_folder / f"{TASK}_inputs").write_text("a\nb\nc\nd\n")
   return str(folder)
 
 
@@ -76,20 +76,18 @@ def collected(tmp_path_factory):
 
 def test_everything_is_there(collected):
   found = json.loads(json.dumps(collected[0]))
-  assert found["metrics"] == {
-    TASK: {"matthews_corrcoef": {"10": 60.0, "20": 40.0}}
-  }
+  assert found["metrics"] == {TASK: {"accuracy": {"10": 75.0, "20": 50.0}}}
   assert found["steps"] == 20 and found["seed"] == 0 and found["cell"] == "L2"
   assert found["parameters"] == {"total": 56, "beside_embedding": 24}
-  assert found["data"][TASK]["examples"] == 3
+  assert found["data"][TASK]["examples"] == 4
   assert found["protocol"] == {
     "run.dataset_split": "'validation'",
     "Bitransformer.decode.beam_size": "1",
   }
   assert set(found["predictions"][TASK]) == {"10", "20"}
   assert answers.unpack(found["predictions"][TASK]["10"]) == (
-    [1, 0, 1],
-    [1, 1, 1],
+    [1, 1, 0, 1],
+    [1, 1, 1, 1],
   )
   assert {"cpu", "cores", "memory_bytes"} == set(found["hardware"])
   assert {"tensorflow", "t5", "mesh-tensorflow"} <= set(found["versions"])
