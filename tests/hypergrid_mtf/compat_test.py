@@ -79,3 +79,26 @@ def test_a_prepared_data_set_is_found_by_its_name(tmp_path):
   (folder / "dataset_info.json").write_text("{}")
   assert compat.is_prepared("glue/cola:1.0.0", tmp_path)
   assert compat.prepared_dir("glue/cola:1.0.0", tmp_path) == str(folder)
+
+
+def test_inputs_of_estimators_are_not_autotuned(monkeypatch):
+  """Its thread would hold the process at the end, for up to a minute."""
+  import tensorflow.compat.v1 as tf
+  from tensorflow_estimator.python.estimator import util
+
+  given = []
+  with_options = tf.data.Dataset.with_options
+
+  def spy(self, options):
+    given.append(options.autotune.enabled)
+    return with_options(self, options)
+
+  monkeypatch.setattr(tf.data.Dataset, "with_options", spy)
+  with tf.Graph().as_default(), tf.Session() as sess:
+    dataset = tf.data.Dataset.from_tensors({"inputs": [1, 2]})
+    features, labels, hooks = util.parse_input_fn_result(dataset)
+    assert given == [False] and labels is None
+    for hook in hooks:
+      hook.begin()
+      hook.after_create_session(sess, None)
+    assert sess.run(features)["inputs"].tolist() == [1, 2]
