@@ -219,11 +219,10 @@ class Answers:
           f"{task} is no registered task, so its metrics are not known: give "
           "--module_import=MODULE with the module that registers it."
         )
-      right = 100.0 * (self._pair[0] == self._pair[1])
-      if self._groups is None and _agree(
-        {_ACCURACY: right.mean()}, {_ACCURACY: scores.get(_ACCURACY, np.nan)}
-      ):
-        self._by_unit = {_ACCURACY: right}  # much faster than a function
+      if _ACCURACY in scores and self._groups is None:
+        right = 100.0 * (self._pair[0] == self._pair[1])
+        if abs(right.mean() - scores[_ACCURACY]) < _TOLERANCE:
+          self._by_unit = {_ACCURACY: right}  # much faster than a function
     if self._pair is None and self._by_unit:
       self.units = len(next(iter(self._by_unit.values())))
 

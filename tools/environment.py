@@ -20,7 +20,6 @@ def describe() -> dict:
   """
   with open("/proc/cpuinfo") as f:
     cpu = re.search(r"model name\s*: (.*)", f.read())
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return dict(
     date=datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
     hardware=dict(
@@ -28,10 +27,14 @@ def describe() -> dict:
       cores=len(os.sched_getaffinity(0)),
       memory_bytes=meminfo("MemTotal"),
     ),
-    versions=dict(
-      python=platform.python_version(), **versions, hypergrid_mtf=commit()
-    ),
+    versions=versions(),
   )
+
+
+def versions() -> dict[str, str]:
+  """{name: version} of Python and the packages; of this project, the commit."""
+  found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return dict(python=platform.python_version(), **found, hypergrid_mtf=commit())
 
 
 def commit() -> str:

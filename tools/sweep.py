@@ -366,7 +366,7 @@ class Runner:
     """
     start = time.time()
     # Of the code that trains: a checkout may move on while it does.
-    versions = environment.describe()["versions"]
+    versions = environment.versions()
     folder = self._places.model(run)
     if not self._resume and os.path.isdir(folder):
       _set_aside(folder)
