@@ -30,6 +30,7 @@ def mend() -> None:
   _mend_finetune_arguments()
   _mend_tfds_reads_from_disk()
   _mend_closing_of_input()
+  _mend_updates_before_reads()
 
 
 def _too_late(what: str) -> None:
@@ -314,3 +315,75 @@ def _mend_closing_of_input() -> None:
     return original(result)
 
   util.parse_input_fn_result = parse_input_fn_result
+
+
+def _mend_updates_before_reads() -> None:
+  """On a CPU a training step reads variables that it has updated already.
+
+  What: a read of a variable shares its buffer, and nothing in mesh_tensorflow's
+  graph makes an update wait for the backward pass of the layers below, or for
+  another optimizer slot. So gradients mix old and new weights, by the chance of
+  the threads: two runs of one seed differ from their first step, and learn more
+  slowly than they should. Updates on a PlacementMeshImpl (CPU, GPU) now wait
+  for all new values; TPUs keep their graph. The step counter, which learning
+  rate and decay read, waits for its readers.
+  Can go: with a mesh_tensorflow whose `Assign` orders itself after the reads.
+  """
+  import mesh_tensorflow as mtf
+  import tensorflow as tf
+  from mesh_tensorflow import placement_mesh_impl
+  from mesh_tensorflow.transformer import utils
+
+  if hasattr(mtf.Assign.lower, "__wrapped__"):
+    return
+  lower_assign = mtf.Assign.lower
+  make_model_fn = utils.tpu_estimator_model_fn
+
+  def all_new_values(lowering):
+    return [
+      value
+      for assign in lowering.graph.operations
+      if isinstance(assign, mtf.Assign)
+      for x in assign.inputs
+      if x in lowering.tensors  # an Assign that others depend on comes earlier
+      for value in lowering.tensors[x].to_laid_out_tensor().all_slices
+    ]
+
+  @functools.wraps(lower_assign)
+  def lower(self, lowering):
+    mesh_impl = lowering.mesh_impl(self)
+    if not isinstance(mesh_impl, placement_mesh_impl.PlacementMeshImpl):
+      return lower_assign(self, lowering)
+    # One operation in between: n updates of n values would be n * n edges.
+    with tf.control_dependencies([tf.group(*all_new_values(lowering))]):
+      return lower_assign(self, lowering)
+
+  def order_step_counter(graph):
+    step = tf.compat.v1.train.get_global_step(graph)
+    reads, updates = [], []
+    for op in step.handle.consumers():
+      if op.type == "ReadVariableOp":
+        reads.append(op)
+      elif op.type == "AssignAddVariableOp":
+        updates.append(op)
+    for op in updates:
+      op._add_control_inputs(
+        [r for r in reads if op not in r.control_inputs]
+      )
+
+  @functools.wraps(make_model_fn)
+  def tpu_estimator_model_fn(*args, **kwargs):
+    model_fn = make_model_fn(*args, **kwargs)
+
+    # Estimators look at the names of these arguments.
+    def ordered(features, labels, mode, params=None, config=None):
+      spec = model_fn(features, labels, mode, params, config)
+      # A spec for TPUs is of another class.
+      if isinstance(spec, tf.estimator.EstimatorSpec) and spec.mode == "train":
+        order_step_counter(spec.train_op.graph)
+      return spec
+
+    return ordered
+
+  mtf.Assign.lower = lower
+  utils.tpu_estimator_model_fn = tpu_estimator_model_fn

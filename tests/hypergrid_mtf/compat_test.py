@@ -102,3 +102,91 @@ def test_inputs_of_estimators_are_not_autotuned(monkeypatch):
       hook.begin()
       hook.after_create_session(sess, None)
     assert sess.run(features)["inputs"].tolist() == [1, 2]
+
+
+_ALIASES = {"Identity", "Reshape", "ExpandDims", "Squeeze"}
+
+
+def _reads(variable):
+  """Operations that see a variable's buffer, its own update apart."""
+  reads, tensors = set(), list(variable.outputs)
+  while tensors:
+    for op in tensors.pop().consumers():
+      if op.type in _ALIASES:
+        tensors += op.outputs
+      elif op.type not in ("Assign", "IsVariableInitialized"):
+        reads.add(op)
+  return reads
+
+
+def _ancestors(ops):
+  seen, todo = set(), list(ops)
+  while todo:
+    op = todo.pop()
+    if op not in seen:
+      seen.add(op)
+      todo += [x.op for x in op.inputs] + list(op.control_inputs)
+  return seen
+
+
+def _late_reads(slices):
+  """Reads of a training step that nothing puts before the update they read.
+
+  Args:
+    slices: how many processors the batch is split over.
+
+  Returns:
+    [(update, read)], names of operations, and the number of updates
+  """
+  import mesh_tensorflow as mtf
+  import tensorflow.compat.v1 as tf
+  from mesh_tensorflow import optimize, placement_mesh_impl
+
+  # As `main` has them, which disables what TensorFlow 2 does by default.
+  variables = tf.variable_scope("", use_resource=False)
+  with tf.Graph().as_default(), variables:
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "mesh")
+    batch = mtf.Dimension("batch", 4)
+    x = mtf.import_tf_tensor(
+      mesh, tf.ones([4, 8]), mtf.Shape([batch, mtf.Dimension("d0", 8)])
+    )
+    for i in range(3):
+      into = mtf.Dimension(f"d{i + 1}", 8)
+      w = mtf.get_variable(
+        mesh, f"w{i}", mtf.Shape([x.shape.dims[-1], into]), dtype=tf.float32
+      )
+      # [batch, d(i + 1)]
+      x = mtf.relu(mtf.einsum([x, w], mtf.Shape([batch, into])))
+    gradients = mtf.gradients(
+      [mtf.reduce_mean(x)], [v.outputs[0] for v in graph.trainable_variables]
+    )
+    updates = optimize.AdafactorOptimizer(learning_rate=0.1).apply_grads(
+      gradients, graph.trainable_variables
+    )
+    impl = placement_mesh_impl.PlacementMeshImpl(
+      f"all:{slices}", "batch:all", [""] * slices
+    )
+    lowering = mtf.Lowering(graph, {mesh: impl}, autostack=False)
+    step = _ancestors([lowering.lowered_operation(u) for u in updates])
+    updates = [op for op in step if op.type == "Assign"]
+    late = []
+    for update in updates:
+      before = _ancestors([update])
+      reads = _reads(update.inputs[0].op) & step
+      assert reads, update.name
+      late += [(update.name, r.name) for r in reads if r not in before]
+    return late, len(updates)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_step_updates_no_variable_that_it_still_reads(slices, monkeypatch):
+  import mesh_tensorflow as mtf
+
+  import hypergrid_mtf  # noqa: F401  mends
+
+  assert _late_reads(slices) == ([], 6 * slices)  # weights, slots
+  with monkeypatch.context() as patch:
+    patch.setattr(mtf.Assign, "lower", mtf.Assign.lower.__wrapped__)
+    late, _ = _late_reads(slices)
+  assert late, "mesh_tensorflow orders its updates: the mend can go"
