@@ -52,13 +52,14 @@ def train_and_evaluate(model: str, model_dir: str, steps: int) -> None:
   shutil.rmtree(model_dir, ignore_errors=True)
   config = (
     f"--model_dir={model_dir}",
-    "--gin_file=models/micro.gin",
+    "--gin_file=models/nano.gin",
     f"--gin_file=hypergrid/{model}.gin",
     "--gin_file=experiments/embedded.gin",
   )
   _run(
     "hypergrid_mtf.main",
     *config,
+    "--seed=0",
     f"--gin_param=run.train_steps = {steps}",
     f"--gin_param=run.save_checkpoints_steps = {steps}",
   )

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import command
 
@@ -21,11 +23,14 @@ def _modes(folder):
     f"--gin_param=input_filename = '{folder}/inputs'",
     SHORT,
   ]
+  train = [
+    "--seed=1",
+    "--gin_param=run.train_steps = 4",
+    "--gin_param=run.save_checkpoints_steps = 2",
+  ]
   return {
-    "train": [
-      "--gin_param=run.train_steps = 4",
-      "--gin_param=run.save_checkpoints_steps = 2",
-    ],
+    "train": train,
+    "again": [f"--model_dir={folder}/again", *train],
     # Resumes from step 4, on packed rows.
     "resume": [
       "--gin_param=run.train_steps = 6",
@@ -88,6 +93,20 @@ def test_training_saves_and_resumes(done):
   assert {2, 4, 6} <= steps
   assert (folder / "model" / "operative_config.gin").exists()
   assert glob.glob(f"{folder}/model/events.out.tfevents.*")
+
+
+def test_two_runs_of_one_seed_end_at_the_same_weights(done):
+  folder, _ = done
+  one, other = (
+    tf.train.load_checkpoint(f"{folder}/{name}/model.ckpt-4")
+    for name in ("model", "again")
+  )
+  names = one.get_variable_to_shape_map()
+  assert any("_slot_" in n for n in names)  # the optimizer's too
+  for name in names:
+    np.testing.assert_array_equal(
+      one.get_tensor(name), other.get_tensor(name), name
+    )
 
 
 def test_evaluation_prints_one_line_a_task_and_metric(done):
