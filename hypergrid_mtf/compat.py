@@ -367,9 +367,7 @@ def _mend_updates_before_reads() -> None:
       elif op.type == "AssignAddVariableOp":
         updates.append(op)
     for op in updates:
-      op._add_control_inputs(
-        [r for r in reads if op not in r.control_inputs]
-      )
+      op._add_control_inputs([r for r in reads if op not in r.control_inputs])
 
   @functools.wraps(make_model_fn)
   def tpu_estimator_model_fn(*args, **kwargs):
