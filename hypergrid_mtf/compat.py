@@ -31,6 +31,7 @@ def mend() -> None:
   _mend_tfds_reads_from_disk()
   _mend_closing_of_input()
   _mend_updates_before_reads()
+  _mend_step_counter_before_reads()
 
 
 def _too_late(what: str) -> None:
@@ -325,19 +326,16 @@ def _mend_updates_before_reads() -> None:
   another optimizer slot. So gradients mix old and new weights, by the chance of
   the threads: two runs of one seed differ from their first step, and learn more
   slowly than they should. Updates on a PlacementMeshImpl (CPU, GPU) now wait
-  for all new values; TPUs keep their graph. The step counter, which learning
-  rate and decay read, waits for its readers.
+  for all new values; TPUs keep their graph.
   Can go: with a mesh_tensorflow whose `Assign` orders itself after the reads.
   """
   import mesh_tensorflow as mtf
   import tensorflow as tf
   from mesh_tensorflow import placement_mesh_impl
-  from mesh_tensorflow.transformer import utils
 
-  if hasattr(mtf.Assign.lower, "__wrapped__"):
+  original = mtf.Assign.lower
+  if hasattr(original, "__wrapped__"):
     return
-  lower_assign = mtf.Assign.lower
-  make_model_fn = utils.tpu_estimator_model_fn
 
   def all_new_values(lowering):
     return [
@@ -349,29 +347,43 @@ def _mend_updates_before_reads() -> None:
       for value in lowering.tensors[x].to_laid_out_tensor().all_slices
     ]
 
-  @functools.wraps(lower_assign)
+  @functools.wraps(original)
   def lower(self, lowering):
     mesh_impl = lowering.mesh_impl(self)
     if not isinstance(mesh_impl, placement_mesh_impl.PlacementMeshImpl):
-      return lower_assign(self, lowering)
+      return original(self, lowering)
     # One operation in between: n updates of n values would be n * n edges.
     with tf.control_dependencies([tf.group(*all_new_values(lowering))]):
-      return lower_assign(self, lowering)
+      return original(self, lowering)
+
+  mtf.Assign.lower = lower
+
+
+def _mend_step_counter_before_reads() -> None:
+  """On a CPU the step counter may be read after it counted the step.
+
+  What: learning rate and decay of Adafactor read it, and nothing makes the
+  addition wait for them. It does now; TPUs keep their graph.
+  Can go: with a mesh_tensorflow that counts after the updates.
+  """
+  import tensorflow as tf
+  from mesh_tensorflow.transformer import utils
+
+  original = utils.tpu_estimator_model_fn
+  if hasattr(original, "_orders_step_counter"):
+    return
 
   def order_step_counter(graph):
-    step = tf.compat.v1.train.get_global_step(graph)
-    reads, updates = [], []
-    for op in step.handle.consumers():
-      if op.type == "ReadVariableOp":
-        reads.append(op)
-      elif op.type == "AssignAddVariableOp":
-        updates.append(op)
-    for op in updates:
-      op._add_control_inputs([r for r in reads if op not in r.control_inputs])
+    users = tf.compat.v1.train.get_global_step(graph).handle.consumers()
+    reads = [op for op in users if op.type == "ReadVariableOp"]
+    for op in users:
+      if op.type == "AssignAddVariableOp":
+        # Without those that read what it counted.
+        op._add_control_inputs([r for r in reads if op not in r.control_inputs])
 
-  @functools.wraps(make_model_fn)
+  @functools.wraps(original)
   def tpu_estimator_model_fn(*args, **kwargs):
-    model_fn = make_model_fn(*args, **kwargs)
+    model_fn = original(*args, **kwargs)
 
     # Estimators look at the names of these arguments.
     def ordered(features, labels, mode, params=None, config=None):
@@ -383,5 +395,5 @@ def _mend_updates_before_reads() -> None:
 
     return ordered
 
-  mtf.Assign.lower = lower
+  tpu_estimator_model_fn._orders_step_counter = True
   utils.tpu_estimator_model_fn = tpu_estimator_model_fn

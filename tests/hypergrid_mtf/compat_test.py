@@ -119,16 +119,6 @@ def _reads(variable):
   return reads
 
 
-def _ancestors(ops):
-  seen, todo = set(), list(ops)
-  while todo:
-    op = todo.pop()
-    if op not in seen:
-      seen.add(op)
-      todo += [x.op for x in op.inputs] + list(op.control_inputs)
-  return seen
-
-
 def _late_reads(slices):
   """Reads of a training step that nothing puts before the update they read.
 
@@ -138,9 +128,11 @@ def _late_reads(slices):
   Returns:
     [(update, read)], names of operations, and the number of updates
   """
-  import mesh_tensorflow as mtf
   import tensorflow.compat.v1 as tf
-  from mesh_tensorflow import optimize, placement_mesh_impl
+
+  from tests.hypergrid_mtf import mtf_testing  # mends
+
+  mtf, optimize = mtf_testing.mtf, mtf_testing.mtf.optimize
 
   # As `main` has them, which disables what TensorFlow 2 does by default.
   variables = tf.variable_scope("", use_resource=False)
@@ -164,29 +156,31 @@ def _late_reads(slices):
     updates = optimize.AdafactorOptimizer(learning_rate=0.1).apply_grads(
       gradients, graph.trainable_variables
     )
-    impl = placement_mesh_impl.PlacementMeshImpl(
-      f"all:{slices}", "batch:all", [""] * slices
+    lowering = mtf_testing.lower(
+      graph, mesh, f"all:{slices}", "batch:all", [""] * slices
     )
-    lowering = mtf.Lowering(graph, {mesh: impl}, autostack=False)
-    step = _ancestors([lowering.lowered_operation(u) for u in updates])
+    tf_graph = tf.get_default_graph()
+    graph_def = tf_graph.as_graph_def()
+
+    def up_to(*ops):
+      nodes = tf.graph_util.extract_sub_graph(graph_def, [o.name for o in ops])
+      return {tf_graph.get_operation_by_name(n.name) for n in nodes.node}
+
+    step = up_to(*(lowering.lowered_operation(u) for u in updates))
     updates = [op for op in step if op.type == "Assign"]
     late = []
     for update in updates:
-      before = _ancestors([update])
       reads = _reads(update.inputs[0].op) & step
       assert reads, update.name
-      late += [(update.name, r.name) for r in reads if r not in before]
+      late += [(update.name, r.name) for r in reads - up_to(update)]
     return late, len(updates)
 
 
 @pytest.mark.parametrize("slices", [1, 2])
 def test_a_step_updates_no_variable_that_it_still_reads(slices, monkeypatch):
+  assert _late_reads(slices) == ([], 6 * slices)  # weights, slots
   import mesh_tensorflow as mtf
 
-  import hypergrid_mtf  # noqa: F401  mends
-
-  assert _late_reads(slices) == ([], 6 * slices)  # weights, slots
-  with monkeypatch.context() as patch:
-    patch.setattr(mtf.Assign, "lower", mtf.Assign.lower.__wrapped__)
-    late, _ = _late_reads(slices)
+  monkeypatch.setattr(mtf.Assign, "lower", mtf.Assign.lower.__wrapped__)
+  late, _ = _late_reads(slices)
   assert late, "mesh_tensorflow orders its updates: the mend can go"

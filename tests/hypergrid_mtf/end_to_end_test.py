@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 
 from tests import command
 
@@ -107,6 +108,25 @@ def test_two_runs_of_one_seed_end_at_the_same_weights(done):
     np.testing.assert_array_equal(
       one.get_tensor(name), other.get_tensor(name), name
     )
+
+
+def test_a_step_is_counted_after_the_counter_is_read(done):
+  folder, _ = done
+  text = (folder / "model" / "graph.pbtxt").read_text()
+  nodes = text_format.Parse(text, tf.compat.v1.GraphDef()).node
+  (count,) = (
+    n
+    for n in nodes
+    if n.op == "AssignAddVariableOp" and n.input[0] == "global_step"
+  )
+  reads = {
+    f"^{n.name}"
+    for n in nodes
+    if n.op == "ReadVariableOp"
+    and n.input[0] == "global_step"
+    and f"^{count.name}" not in n.input
+  }
+  assert reads and reads <= set(count.input)
 
 
 def test_evaluation_prints_one_line_a_task_and_metric(done):
