@@ -32,6 +32,7 @@ def mend() -> None:
   _mend_closing_of_input()
   _mend_updates_before_reads()
   _mend_step_counter_before_reads()
+  _mend_seeds_of_random_operations()
 
 
 def _too_late(what: str) -> None:
@@ -397,3 +398,37 @@ def _mend_step_counter_before_reads() -> None:
 
   tpu_estimator_model_fn._orders_step_counter = True
   utils.tpu_estimator_model_fn = tpu_estimator_model_fn
+
+
+def _mend_seeds_of_random_operations() -> None:
+  """On a CPU dropout ignores the seed of a run.
+
+  What: `PlacementMeshImpl.random` draws the seed of each operation from
+  Python's own generator, which nobody seeds, and from the hash of a string,
+  which differs from process to process. Where the TensorFlow graph has a seed
+  (Estimators always set one) it now comes from there, as TensorFlow's own does.
+  Can go: with a mesh_tensorflow that asks TensorFlow for these seeds.
+  """
+  import tensorflow as tf
+  from mesh_tensorflow import placement_mesh_impl
+
+  cls = placement_mesh_impl.PlacementMeshImpl
+  original = cls.random
+  if hasattr(original, "__wrapped__"):
+    return
+
+  @functools.wraps(original)
+  def random(self, shape, tf_fn, kwargs):
+    _, op_seed = tf.compat.v1.get_seed(None)
+    if op_seed is None:
+      return original(self, shape, tf_fn, kwargs)
+    slice_shape = self.slice_shape(shape)
+
+    def draw(pnum):
+      # By where the slice begins: slices of the same values must be equal.
+      seed = hash((op_seed, *self.slice_begin(shape, pnum)))
+      return tf_fn(slice_shape, seed=seed, **kwargs)
+
+    return self.slicewise(draw, self.laid_out_pnum())
+
+  cls.random = random

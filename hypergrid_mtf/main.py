@@ -53,8 +53,8 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
   "seed",
   None,
-  "Seed of the initial weights and the order of the examples, not of the "
-  "dropout. Without one, t5 starts every run from the same weights.",
+  "Seed of the initial weights, the order of the examples and (without --tpu) "
+  "the dropout. Without one, t5 starts every run from the same weights.",
 )
 flags.DEFINE_bool(
   "allow_partial_warm_start",

@@ -26,6 +26,7 @@ def _modes(folder):
   ]
   train = [
     "--seed=1",
+    "--gin_param=dropout_rate = 0.1",
     "--gin_param=run.train_steps = 4",
     "--gin_param=run.save_checkpoints_steps = 2",
   ]
