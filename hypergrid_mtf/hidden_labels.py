@@ -31,7 +31,23 @@ def are_hidden(targets) -> bool:
   return len(targets) > 0 and all(map(hidden, targets))
 
 
-def skipped(metric_fns, task: str) -> list:
+def metrics(metric_fns, task: str, split: str) -> list:
+  """What an evaluation should compute of a task.
+
+  Args:
+    metric_fns: called as fn(targets, predictions), of one task; may be none.
+    task: its name, for messages.
+    split: that is evaluated.
+
+  Returns:
+    functions; none where t5 should leave out the task
+  """
+  if not metric_fns and split == "test":
+    return _answers_alone(task)
+  return _skipped(metric_fns, task)
+
+
+def _skipped(metric_fns, task: str) -> list:
   """Metrics that are not computed where the labels are hidden.
 
   Args:
@@ -59,7 +75,7 @@ def skipped(metric_fns, task: str) -> list:
   return [wrap(f) for f in metric_fns]
 
 
-def answers_alone(task: str) -> list:
+def _answers_alone(task: str) -> list:
   """What lets t5 decode a task that has no metrics.
 
   Args:

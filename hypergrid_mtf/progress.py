@@ -1,6 +1,6 @@
 """Progress bars on training and decoding, and one line a task and metric.
 
-t5 and Mesh TensorFlow do the work; this module wraps three of their functions
+t5 and Mesh TensorFlow do the work; this module wraps five of their functions
 while a command of ours runs (`show`), and changes nothing they return.
 """
 
@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 import tqdm
 from mesh_tensorflow.transformer import dataset as transformer_dataset
 from mesh_tensorflow.transformer import utils
+from seqio import evaluation
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
 from hypergrid_mtf import console, hidden_labels
@@ -146,6 +147,7 @@ def show():
   estimator_evaluate = tpu_estimator.TPUEstimator.evaluate
   original_decode = utils.decode
   original_eval_model = utils.eval_model
+  original_valid_tasks = evaluation.get_valid_eval_tasks
 
   @functools.wraps(estimator_train)
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
@@ -177,9 +179,9 @@ def show():
   def watched(dataset, split):
     """The data set: its targets are counted, hidden labels not scored."""
     dataset = transformer_dataset.EvalDataset(*dataset)
-    metric_fns = hidden_labels.skipped(dataset.metric_fns or [], dataset.name)
-    if not metric_fns and split == "test":
-      metric_fns = hidden_labels.answers_alone(dataset.name)
+    metric_fns = hidden_labels.metrics(
+      dataset.metric_fns or [], dataset.name, split
+    )
 
     def postprocess(*args, **kwargs):
       nonlocal examples
@@ -201,7 +203,19 @@ def show():
       ]
     return original_eval_model(**kwargs)
 
+  @functools.wraps(original_valid_tasks)
+  def valid_tasks(tasks, split):
+    """The tasks that `MtfModel.eval` evaluates, hidden labels not scored."""
+    return original_valid_tasks(
+      [
+        t.replace(metric_fns=hidden_labels.metrics(t.metric_fns, t.name, split))
+        for t in tasks
+      ],
+      split,
+    )
+
   with (
+    mock.patch.object(evaluation, "get_valid_eval_tasks", valid_tasks),
     mock.patch.object(tpu_estimator.TPUEstimator, "train", train),
     mock.patch.object(tpu_estimator.TPUEstimator, "evaluate", evaluate),
     mock.patch.object(utils, "decode", decode),
