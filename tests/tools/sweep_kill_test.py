@@ -17,6 +17,7 @@ from tools import tables
 ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = r"""
 train: --gin_file=models/micro.gin --gin_file=experiments/embedded.gin \
+  --gin_param="dropout_rate = 0.1" \
   --gin_param="run.train_steps = 60" \
   --gin_param="run.save_checkpoints_steps = 20"
 eval: --gin_file=experiments/local_eval.gin \
