@@ -167,6 +167,7 @@ def page(
   made: dict[str, pd.DataFrame],
   gates: dict[str, str],
   title: str,
+  notes: list[str],
 ) -> str:
   """The page.
 
@@ -175,6 +176,7 @@ def page(
     made: from `tables.tables`.
     gates: {model: path of its gates}.
     title: of the page.
+    notes: from `tables.notes`.
 
   Returns:
     HTML
@@ -213,7 +215,8 @@ def page(
         "scores": ["Mean ± standard deviation (number of seeds)."],
         "differences": [
           "Paired bootstrap over seeds and examples. A share is given where "
-          "the single-task models are clearly above the baseline."
+          "the single-task models are clearly above the baseline.",
+          *notes,
         ],
       }.get(kind, [])
       section(kind, name, text, frames)
@@ -274,8 +277,10 @@ def main(argv) -> None:
   for sentence in skipped:
     console.say(sentence)
   made = tables.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
-  tables.say_not_drawn(found, made)
-  files.write(FLAGS.output, page(found, made, gates, FLAGS.title))
+  notes = tables.notes(found, made, FLAGS.baseline)
+  for sentence in notes:
+    console.say(sentence)
+  files.write(FLAGS.output, page(found, made, gates, FLAGS.title, notes))
   console.say(f"wrote {FLAGS.output}")
 
 

@@ -60,7 +60,7 @@ def text(gates, tmp_path_factory):
   for i, result in enumerate(found):
     result["path"] = str(i)
   made = tables.tables(found, "vanilla", "single", draws=50)
-  return report.page(found, made, {"L2": gates}, "A <title>")
+  return report.page(found, made, {"L2": gates}, "A <title>", ["A note."])
 
 
 def test_what_is_on_the_page(text):
@@ -71,7 +71,7 @@ def test_what_is_on_the_page(text):
   # vanilla 0.4 and 0.6, L2 0.8 twice, at the last checkpoint.
   assert "50.00 ± 14.14 (2)" in page.cells
   assert "80.00 ± 0.00 (2)" in page.cells
-  assert "A &lt;title&gt;" in text
+  assert "A &lt;title&gt;" in text and "A note." in text
 
 
 def test_nothing_comes_from_the_network(text):

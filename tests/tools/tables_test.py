@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import errors
-from tools import bootstrap, results, tables
+from tools import bootstrap, protocol, results, tables
 
 ROOT = pathlib.Path(__file__).parents[2]
 COPY, SORT = "embedded_copy_v1", "embedded_sort_v1"
@@ -210,6 +210,35 @@ def test_seeds_that_are_not_finished_are_left_out(folder):
   models = tables.by_model(tables.load(folder(found))[0])
   records = tables.differences(models, "last", "vanilla", "single", 50)
   assert {r["cell"]: r["seeds"] for r in records} == {"L2": 1, "single": 1}
+
+
+def test_what_a_reader_should_know_is_said(folder):
+  found = made_up_results()
+  layers = "encoder/make_layer_stack.layers"
+  for result in found:
+    result["config"].update({layers: "[@DenseReluDense]", "d_ff": "256"})
+    if result["cell"] == "L2":
+      result["config"] = {
+        "d_model": "64",
+        "d_ff": "512",
+        layers: "[@HyperGrid]",
+        "encoder/HyperGrid.variant": "'L2'",
+      }
+    if result["cell"] == "single":
+      result["config"]["MIXTURE_NAME"] = "'one'"
+      result["predictions"][SORT] = {}
+  found, _ = tables.load(folder(found))
+  made = tables.tables(found, "vanilla", "single", draws=10)
+  size, *drawn = tables.notes(found, made, "vanilla")
+  assert size == (
+    "L2 differs from vanilla in more than gates and tasks: d_ff is 512, not "
+    "256."
+  )
+  assert [s.split(":")[0] for s in drawn] == [
+    f"differences_{c}" for c in protocol.CHECKPOINTS
+  ]
+  assert all(SORT in s and COPY not in s for s in drawn)
+  assert tables.notes(found, made, "absent") == drawn
 
 
 def test_a_document_gets_its_tables(folder):
