@@ -157,13 +157,13 @@ def check_split(mixture_or_task, split: str) -> None:
 
   Args:
     mixture_or_task: a seqio Mixture or Task whose data is on disk.
-    split: run.dataset_split or --eval_split.
+    split: run.dataset_split, --eval_split or --split of a tool.
   """
   found = {s for t in seqio.get_subtasks(mixture_or_task) for s in t.splits}
   if split not in found:
     raise errors.UserError(
       f"no task of {mixture_or_task.name} has a split {split!r} "
-      "(run.dataset_split, or --eval_split): there are "
+      "(run.dataset_split, --eval_split, --split): there are "
       f"{', '.join(sorted(found))}."
     )
 

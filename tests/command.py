@@ -45,3 +45,22 @@ def run(*command_lines: list[str], python_path="") -> str:
   )
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout
+
+
+def tool(name: str, *arguments) -> subprocess.CompletedProcess:
+  """One of tools/ as a user calls it.
+
+  Args:
+    name: of its module.
+    *arguments: its flags.
+
+  Returns:
+    `returncode`, `stdout` and `stderr` (text)
+  """
+  return subprocess.run(
+    [sys.executable, "-m", f"tools.{name}", *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )

@@ -77,7 +77,10 @@ def _examples(task, length: int, count: int, split: str) -> np.ndarray:
 
 
 def task_gates(
-  model_dir: str, examples: int = 32, split: str = "validation"
+  model_dir: str,
+  examples: int = 32,
+  split: str = "validation",
+  data_dir: str | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
   """Mean gate of each task in each gated layer.
 
@@ -85,15 +88,19 @@ def task_gates(
     model_dir: of a trained HyperGrid model.
     examples: how many examples of each task.
     split: the split to read; tasks without it are left out.
+    data_dir: the TFDS data folder; None for the default of TFDS.
 
   Returns:
     {task: {"encoder/block_000": [grid_rows, grid_cols], …}}; a variant that
     gates one side alone gives one row or one column.
 
   Raises:
-    UserError: for a model without HyperGrid layers or without a checkpoint.
+    UserError: for a model without HyperGrid layers or without a checkpoint, or
+      where the data or the split is not there.
   """
   mixture = load_config(model_dir)
+  preflight.check_data(mixture, data_dir)
+  preflight.check_split(mixture, split)
   checkpoint = preflight.latest_checkpoint(model_dir)
   if checkpoint is None:
     raise errors.UserError(f"--model_dir={model_dir} holds no checkpoint.")
@@ -310,7 +317,9 @@ def main(argv) -> None:
   preflight.check_output(FLAGS.output)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  gates = task_gates(FLAGS.model_dir, FLAGS.examples, FLAGS.split)
+  gates = task_gates(
+    FLAGS.model_dir, FLAGS.examples, FLAGS.split, FLAGS.t5_tfds_data_dir
+  )
   numbers = write(gates, FLAGS.model_dir, FLAGS.output)
   console.say(
     f"wrote {FLAGS.output} and {numbers}, and to TensorBoard "

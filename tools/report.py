@@ -165,7 +165,7 @@ def _protocol_table(found) -> pd.DataFrame:
 def page(
   found: list[dict],
   made: dict[str, pd.DataFrame],
-  gates: dict[str, str],
+  gates: list[tuple[str, str]],
   title: str,
   notes: list[str],
 ) -> str:
@@ -174,7 +174,7 @@ def page(
   Args:
     found: results.
     made: from `tables.tables`.
-    gates: {model: path of its gates}.
+    gates: of all models, from `gate_pictures`.
     title: of the page.
     notes: from `tables.notes`.
 
@@ -234,10 +234,7 @@ def page(
     layout="grid",
   )
   if gates:
-    figures = [
-      p for name, path in gates.items() for p in gate_pictures(name, path)
-    ]
-    section("gates", "Gates", figures=figures)
+    section("gates", "Gates", figures=gates)
   section(
     "protocol", "Protocol and machine", frames=[("", _protocol_table(found))]
   )
@@ -272,6 +269,7 @@ def main(argv) -> None:
     raise errors.UserError(
       f"--gates={','.join(FLAGS.gates)}: give NAME=FILE.npz, each name once."
     )
+  pictures = [p for g in gates.items() for p in gate_pictures(*g)]
   request.import_modules(FLAGS.module_import)
   found, skipped = tables.load(FLAGS.results)
   for sentence in skipped:
@@ -280,7 +278,7 @@ def main(argv) -> None:
   notes = tables.notes(found, made, FLAGS.baseline)
   for sentence in notes:
     console.say(sentence)
-  files.write(FLAGS.output, page(found, made, gates, FLAGS.title, notes))
+  files.write(FLAGS.output, page(found, made, pictures, FLAGS.title, notes))
   console.say(f"wrote {FLAGS.output}")
 
 

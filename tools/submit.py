@@ -365,6 +365,11 @@ def main(argv) -> None:
       )
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
+  for entry in [e for name in FLAGS.benchmarks for e in BENCHMARKS[name]]:
+    if entry.task and _predictions(folder, entry.task, FLAGS.step):
+      preflight.check_data(
+        seqio.TaskRegistry.get(entry.task), FLAGS.t5_tfds_data_dir
+      )
   report = {}
   for name in FLAGS.benchmarks:
     content, records = submission(name, folder, FLAGS.step, FLAGS.fill)

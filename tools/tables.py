@@ -565,7 +565,6 @@ def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
   Raises:
     UserError: if there is no place, or one for a table that was not made.
   """
-  path = re.escape(results_path.rstrip("/"))
 
   def table(match):
     name = match[2]
@@ -576,14 +575,18 @@ def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
       )
     return f"{match[1]}\n\n{to_markdown(made[name])}\n\n<!-- end -->"
 
-  new, count = re.subn(
-    rf"(<!-- {path}/?: (\w+) -->).*?<!-- end -->", table, text, flags=re.S
-  )
-  if not count:
+  return _places(text, results_path).sub(table, text)
+
+
+def _places(text: str, results_path: str) -> re.Pattern:
+  """Matches a place of these results, of which the document has some."""
+  path = re.escape(results_path.rstrip("/"))
+  place = re.compile(rf"(<!-- {path}/?: (\w+) -->).*?<!-- end -->", re.S)
+  if not place.search(text):
     raise errors.UserError(
       f"the document has no place <!-- {results_path}: scores_last -->."
     )
-  return new
+  return place
 
 
 def other_differences(models, baseline: str) -> list[str]:
@@ -648,6 +651,13 @@ def notes(
   return sentences
 
 
+def _read(document: str) -> str:
+  if not os.path.isfile(document):
+    raise errors.UserError(f"--update={document} is no file.")
+  with open(document) as f:
+    return f.read()
+
+
 def main(argv) -> None:
   """Prints and writes the tables.
 
@@ -658,8 +668,8 @@ def main(argv) -> None:
   preflight.check_output(
     os.path.join(FLAGS.output_dir, "scores.md"), "--output_dir"
   )
-  if FLAGS.update and not os.path.isfile(FLAGS.update):
-    raise errors.UserError(f"--update={FLAGS.update} is no file.")
+  if FLAGS.update:
+    _places(_read(FLAGS.update), FLAGS.results)
   request.import_modules(FLAGS.module_import)
   found, skipped = load(FLAGS.results)
   for sentence in skipped:
@@ -674,9 +684,8 @@ def main(argv) -> None:
     write(frame, os.path.join(FLAGS.output_dir, name))
   console.say(f"\nwrote {len(made)} tables to {FLAGS.output_dir}")
   if FLAGS.update:
-    with open(FLAGS.update) as f:
-      text = f.read()
-    files.write(FLAGS.update, update(text, FLAGS.results, made))
+    text = update(_read(FLAGS.update), FLAGS.results, made)
+    files.write(FLAGS.update, text)
     console.say(f"updated {FLAGS.update}")
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import mesh_tensorflow as mtf
 import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests import command
 from tools import collectives
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -297,19 +296,14 @@ def test_every_combination_has_a_name_of_its_own():
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path):
   output = tmp_path / "sent.json"
-  command = [sys.executable, "-m", "tools.collectives", "--size=micro"]
-  command += ["--mesh_shape=model:2", "--batch=2", "--inputs=8", "--targets=4"]
-  command += ["--gin_param=num_layers = 1", "--variants=L2"]
-  good = subprocess.run(
-    [*command, f"--output={output}"], capture_output=True, text=True
-  )
+  flags = "--size=micro --mesh_shape=model:2 --batch=2 --inputs=8 --targets=4"
+  flags = [*flags.split(), "--gin_param=num_layers = 1", "--variants=L2"]
+  good = command.tool("collectives", *flags, f"--output={output}")
   assert good.returncode == 0, good.stderr
   assert good.stdout.splitlines()[2].split()[0] == "L2"
   written = json.loads(output.read_text())
   assert list(written["models"]) == ["vanilla", "L2"]
   assert written["step"]["mesh_shape"] == "model:2"
-  bad = subprocess.run(
-    [*command, "--grids=3x3"], capture_output=True, text=True
-  )
+  bad = command.tool("collectives", *flags, "--grids=3x3")
   assert bad.returncode == 2
   assert len(bad.stderr.splitlines()) == 1 and "grid_rows = 3" in bad.stderr

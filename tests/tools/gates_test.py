@@ -109,6 +109,16 @@ def test_a_vanilla_model_has_no_gates(tmp_path):
     gates.task_gates(_trained(tmp_path, "vanilla"))
 
 
+def test_data_that_is_not_there_is_named(tmp_path):
+  folder = _trained(tmp_path, "L2")
+  with pytest.raises(errors.UserError, match="no task .* has a split 'dev'"):
+    gates.task_gates(folder, split="dev")
+  config = tmp_path / "operative_config.gin"
+  config.write_text(config.read_text().replace("embedded_v1", "glue_rte_v002"))
+  with pytest.raises(errors.UserError, match="does not hold: glue/rte"):
+    gates.task_gates(folder, data_dir=str(tmp_path))
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="operative_config"):
     gates.task_gates(str(tmp_path))

@@ -3,8 +3,6 @@
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import gin
 import pytest
@@ -14,6 +12,7 @@ import t5_tasks  # noqa: F401  (mends the stack, registers the tasks)
 from hypergrid_mtf import compat
 from hypergrid_mtf.errors import UserError
 from t5_tasks import local_files, mixtures
+from tests import command
 from tests.t5_tasks import benchmark_files as files
 from tools import local_mixture, prepare_data
 
@@ -297,18 +296,10 @@ def test_real_files(shared_data, tmp_path, capsys):
 def test_command_line(tmp_path):
   bad = tmp_path / "glue" / "CoLA" / "train.tsv"
   files.write_table(bad, [("gj04", 1, "", "A b."), ("gj04", 7, "", "C d.")])
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "tools.prepare_data",
-      f"--glue_dir={tmp_path / 'glue'}",
-      f"--tfds_dir={tmp_path / 'tfds'}",
-    ],
-    cwd=pathlib.Path(__file__).resolve().parents[2],
-    capture_output=True,
-    text=True,
-    check=False,
+  result = command.tool(
+    "prepare_data",
+    f"--glue_dir={tmp_path / 'glue'}",
+    f"--tfds_dir={tmp_path / 'tfds'}",
   )
   assert result.returncode == 2
   assert result.stderr == (

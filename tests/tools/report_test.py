@@ -60,7 +60,9 @@ def text(gates, tmp_path_factory):
   for i, result in enumerate(found):
     result["path"] = str(i)
   made = tables.tables(found, "vanilla", "single", draws=50)
-  return report.page(found, made, {"L2": gates}, "A <title>", ["A note."])
+  return report.page(
+    found, made, report.gate_pictures("L2", gates), "A <title>", ["A note."]
+  )
 
 
 def test_what_is_on_the_page(text):

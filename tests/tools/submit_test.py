@@ -250,6 +250,19 @@ def test_all_tasks_and_diagnostics_from_a_model(
         assert len(lines) == rows[entry.data]["test"] + header
 
 
+def test_data_that_is_not_there_is_named(tmp_path):
+  (tmp_path / "test_eval").mkdir()
+  (tmp_path / "test_eval/glue_rte_v002_1_predictions").write_text("1\n")
+  done = command.tool(
+    "submit",
+    f"--model_dir={tmp_path}",
+    f"--t5_tfds_data_dir={tmp_path}",
+    "--fill",
+  )
+  assert done.returncode == 2, done.stderr
+  assert "does not hold: glue/rte" in done.stderr
+
+
 def test_the_official_sizes():
   rows = {e.file: e.rows for es in submit.BENCHMARKS.values() for e in es}
   assert rows["CoLA.tsv"] == 1063 and rows["AX.tsv"] == 1104

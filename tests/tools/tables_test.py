@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import errors
+from tests import command
 from tools import bootstrap, protocol, results, tables
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -254,6 +255,18 @@ def test_a_document_gets_its_tables(folder):
     tables.update(places, "w", made)
   with pytest.raises(errors.UserError, match="differences_last"):
     tables.update("<!-- w: differences_last --><!-- end -->", "w", made)
+
+
+def test_what_is_wrong_is_said_before_the_bootstrap(folder, tmp_path):
+  results_path = f"--results={folder(made_up_results())}"
+  document = tmp_path / "x.md"
+  document.write_text("no place")
+  for done, said in (
+    (command.tool("tables", f"--update={document}", results_path), "no place"),
+    (command.tool("report", "--gates=L2=x.npz", results_path), "L2=x.npz"),
+  ):
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert "bootstrap" not in done.stderr
 
 
 def test_the_readme_has_the_tables_of_the_results():

@@ -1,8 +1,6 @@
 """The vocabulary tool: T5's conventions, whole files, clear errors."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import seqio
@@ -10,6 +8,7 @@ import tensorflow as tf
 
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures, vocabularies
+from tests import command
 from tools import train_vocabulary
 
 LABELS = (
@@ -161,15 +160,8 @@ def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_the_command(tmp_path):
-  def run(*arguments):
-    return subprocess.run(
-      [sys.executable, "-m", "tools.train_vocabulary", *arguments],
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-
-  done = run(
+  done = command.tool(
+    "train_vocabulary",
     "--mixture=mine",
     "--size=150",
     f"--output={tmp_path}",
@@ -181,6 +173,8 @@ def test_the_command(tmp_path):
   assert done.stderr == ""
   assert "150 pieces (250 ids" in done.stdout
   assert f"--vocabulary={tmp_path}/sentencepiece.model" in done.stdout
-  wrong = run("--mixture=min", f"--output={tmp_path}")
+  wrong = command.tool(
+    "train_vocabulary", "--mixture=min", f"--output={tmp_path}"
+  )
   assert wrong.returncode == 2
   assert wrong.stderr.startswith("error: No task or mixture named 'min'")
