@@ -375,7 +375,10 @@ def _mend_step_counter_before_reads() -> None:
     return
 
   def order_step_counter(graph):
-    users = tf.compat.v1.train.get_global_step(graph).handle.consumers()
+    counter = tf.compat.v1.train.get_global_step(graph)
+    if not hasattr(counter, "handle"):
+      return  # somebody else's: an Estimator's is a resource
+    users = counter.handle.consumers()
     reads = [op for op in users if op.type == "ReadVariableOp"]
     for op in users:
       if op.type == "AssignAddVariableOp":

@@ -151,7 +151,8 @@ class Model:
     self._graph = tf.Graph()
     with self._graph.as_default():
       tf.set_random_seed(1)
-      tf.train.create_global_step()
+      # As in training: one of tf.train would be no resource variable here.
+      self._estimator._create_global_step(self._graph)
       mode = _MODES[job.case.name]
       spec = self._estimator.model_fn(
         _feature_variables(job.case), None, mode, self._estimator.config

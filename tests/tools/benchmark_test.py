@@ -149,7 +149,7 @@ def test_a_packed_training_step_moves_the_weights():
 
 def test_a_run_from_flags_to_files(parse, tmp_path, capsys):
   parse(
-    *("--cases=eval", "--batch=2", "--inputs=8", "--targets=4", "--grids=4x4"),
+    *("--cases=train", "--batch=2", "--inputs=8", "--targets=4", "--grids=4x4"),
     *("--quick", "--runs=2", "--warmup=1", "--profile"),
     *(f"--gin_param={p}" for p in SMALLEST),
     f"--output_dir={tmp_path}",
