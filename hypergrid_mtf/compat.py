@@ -375,10 +375,9 @@ def _mend_step_counter_before_reads() -> None:
     return
 
   def order_step_counter(graph):
-    counter = tf.compat.v1.train.get_global_step(graph)
-    if not hasattr(counter, "handle"):
-      return  # somebody else's: an Estimator's is a resource
-    users = counter.handle.consumers()
+    # An Estimator's is a resource; a reference variable has no such users.
+    counter = tf.compat.v1.train.get_global_step(graph).op.outputs[0]
+    users = counter.consumers()
     reads = [op for op in users if op.type == "ReadVariableOp"]
     for op in users:
       if op.type == "AssignAddVariableOp":

@@ -1,7 +1,8 @@
 """Progress bars on training and decoding, and one line a task and metric.
 
 t5 and Mesh TensorFlow do the work; this module wraps five of their functions
-while a command of ours runs (`show`), and changes nothing they return.
+while a command of ours runs (`show`), and changes nothing they return, the
+metrics of hidden labels apart.
 """
 
 import contextlib

@@ -599,7 +599,6 @@ def other_differences(models, baseline: str) -> list[str]:
   Returns:
     a sentence for each such model: its difference is not that of the gates
   """
-
   configs = {
     cell: [r["config"] for runs in by_seed.values() for r in runs]
     for cell, by_seed in models.items()
