@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 import re
 
 import gin
@@ -38,6 +39,25 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
       variable_dtype=utils.get_variable_dtype(),
     )
     return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
+
+
+def latest_checkpoint(model_dir: str) -> str | None:
+  """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
+
+  TensorFlow takes a `checkpoint` file that it cannot follow for none at all,
+  and training would begin anew over what was saved.
+  """
+  index = os.path.join(model_dir, "checkpoint")
+  try:
+    latest = tf.train.latest_checkpoint(model_dir)
+  except (ValueError, tf.errors.OpError):
+    latest = None
+  if latest is None and tf.io.gfile.exists(index):
+    raise errors.UserError(
+      f"{index} is damaged or names a checkpoint that is gone: let its first "
+      "line name one that is there, or remove it to begin anew."
+    )
+  return latest
 
 
 def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:

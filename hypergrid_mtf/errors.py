@@ -6,7 +6,8 @@ class UserError(ValueError):
 
   The message is one sentence: what is wrong, the value, where it came from, and
   what would be right. Command lines print it and exit with status 2
-  (`hypergrid_mtf.console.run`); library callers can catch it as a ValueError.
+  (`hypergrid_mtf.launch.console.run`); library callers can catch it as a
+  ValueError.
   """
 
 

@@ -285,3 +285,17 @@ def _activate(x: mtf.Tensor, activation) -> mtf.Tensor:
   if isinstance(activation, str):
     activation = getattr(mtf, activation)
   return activation(x)
+
+
+def hypergrid_layers(model) -> list:
+  """The HyperGrid layers of a model, as (layer, d_model dimension) pairs."""
+  if hasattr(model, "student"):
+    model = model.student
+  names = ("encoder", "decoder")
+  stacks = [getattr(model, n) for n in names if hasattr(model, n)] or [model]
+  return [
+    (layer, stack.model_dim)
+    for stack in stacks
+    for layer in getattr(stack.layer_stack, "layers", [])
+    if isinstance(layer, HyperGrid)
+  ]

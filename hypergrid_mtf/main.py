@@ -25,11 +25,14 @@ from absl import logging as absl_logging
 from t5.models import mesh_transformer_main
 from tensorflow.python.tpu import tpu_config
 
-from hypergrid_mtf import (
-  checkpoints,
+from hypergrid_mtf import checkpoints, errors, layers
+from hypergrid_mtf.launch import (
+  checkpoint_checks,
   console,
-  errors,
+  data_checks,
   files,
+  gin_files,
+  input_files,
   preflight,
   progress,
   request,
@@ -37,11 +40,6 @@ from hypergrid_mtf import (
 
 # This file is where the parts meet, so it alone knows the tasks by name.
 _TASKS = "t5_tasks"
-_GIN_FILES = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-  "operative_configs",
-)
-_search_paths = set()
 
 flags.DEFINE_string(
   "vocabulary",
@@ -79,46 +77,9 @@ for _name in (
   flags.declare_key_flag(_name)
 
 
-def add_gin_search_paths() -> None:
-  """Lets gin find the files of this project and of t5 by their short names."""
-  for folder in (
-    _GIN_FILES,
-    os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin"),
-  ):
-    if folder not in _search_paths:
-      gin.add_config_file_search_path(folder)
-      _search_paths.add(folder)
-
-
-def parse_gin(original, *args, **kwargs) -> None:
-  """A parsing of gin files, with its errors in one sentence.
-
-  Args:
-    original: t5's or gin's own function.
-    *args: of it.
-    **kwargs: of it.
-
-  Raises:
-    UserError: naming what is wrong.
-  """
-  try:
-    original(*args, **kwargs)
-  except OSError as e:
-    raise errors.UserError(
-      f"a gin file was not found: {str(e).splitlines()[0]} (--gin_file is "
-      "looked up in the current folder, in --gin_location_prefix, in "
-      "operative_configs and in t5's own gin folder)."
-    ) from None
-  except (ValueError, SyntaxError, TypeError, ImportError) as e:
-    message = " ".join(str(e).split())
-    raise errors.UserError(
-      f"a gin file or --gin_param is wrong: {message}"
-    ) from None
-
-
 def _bind_local_mesh() -> None:
   """One CPU as the mesh where no TPU is given and no mesh was asked for."""
-  if FLAGS.tpu or request.gin_value("tpu_mesh_shape.tpu_topology"):
+  if FLAGS.tpu or gin_files.value("tpu_mesh_shape.tpu_topology"):
     return
   try:
     reference = gin.query_parameter("run.mesh_shape")
@@ -156,22 +117,20 @@ def _check(asked: request.Request) -> None:
   mixture = tasks.get_mixture_or_task(asked.mixture)
   vocabularies.check_vocabulary(mixture)
   preflight.check_sizes()
-  preflight.check_input_files(asked.input_files)
+  input_files.check_files(asked.input_files)
   if asked.trains or asked.split:
-    preflight.check_data(mixture, FLAGS.t5_tfds_data_dir)
+    data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir)
   if asked.split:
-    preflight.check_split(mixture, asked.split)
+    data_checks.check_split(mixture, asked.split)
   model = preflight.build_model(mixture)
   preflight.check_packing(model, asked)
-  warm = preflight.check_checkpoints(
+  warm = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
   )
   if warm:
     _report_warm_start(warm)
   _say_what_is_unusual(asked)
-  local = any(
-    layer.gates_differ for layer, _ in preflight.hypergrid_layers(model)
-  )
+  local = any(layer.gates_differ for layer, _ in layers.hypergrid_layers(model))
   if asked.trains and local:
     collisions = task_tokens.describe_collisions(mixture)
     if collisions:
@@ -180,7 +139,7 @@ def _check(asked: request.Request) -> None:
 
 def _say_what_is_unusual(asked: request.Request) -> None:
   """Lines about a run that is not wrong, but may not be what was meant."""
-  latest = preflight.latest_checkpoint(FLAGS.model_dir)
+  latest = checkpoints.latest_checkpoint(FLAGS.model_dir)
   if not latest:
     if asked.waits:
       console.say(f"waiting for the first checkpoint in {FLAGS.model_dir}")
@@ -200,7 +159,7 @@ def _say_what_is_unusual(asked: request.Request) -> None:
 
 def _report_warm_start(warm: checkpoints.WarmStart) -> None:
   """Says what is loaded, and keeps the rest out of mesh_tensorflow's way."""
-  path = request.gin_value("run.init_checkpoint")
+  path = gin_files.value("run.init_checkpoint")
   step = checkpoints.step_of(path)
   console.say(f"warm start from {path}, at step {step}\n{warm.to_text()}")
   report = dict(checkpoint=path, step=step, **warm.to_json())
@@ -209,7 +168,7 @@ def _report_warm_start(warm: checkpoints.WarmStart) -> None:
     json.dumps(report, indent=1) + "\n",
   )
   if warm.reshaped:
-    wanted = request.gin_value("should_load_variable.filter_fn")
+    wanted = gin_files.value("should_load_variable.filter_fn")
     gin.bind_parameter(
       "should_load_variable.filter_fn",
       lambda name: name.split("_slot_")[0] not in warm.reshaped
@@ -246,7 +205,7 @@ def _results(asked: request.Request) -> str:
 def _bind_api_schedule() -> None:
   """`MtfModel` calls its schedule without the number of steps it needs."""
   schedule = "learning_rate_schedule_noam.total_train_steps"
-  if request.gin_value(schedule) is None:
+  if gin_files.value(schedule) is None:
     gin.bind_parameter(schedule, FLAGS.train_steps)
 
 
@@ -262,19 +221,19 @@ def main(argv) -> None:
   tf.disable_v2_behavior()
   tf.logging.set_verbosity(tf.logging.INFO)
   absl_logging.set_verbosity(absl_logging.INFO)
-  preflight.check_model_dir(FLAGS.model_dir)
+  files.check_model_dir(FLAGS.model_dir)
   log = console.log_to(FLAGS.model_dir)
   importlib.import_module(_TASKS)
   for path in FLAGS.gin_file or []:
     if os.path.isdir(path):
       raise errors.UserError(f"--gin_file={path} is a folder: name a file.")
-  request.import_modules(FLAGS.module_import)
-  add_gin_search_paths()
+  gin_files.import_modules(FLAGS.module_import)
+  gin_files.add_search_paths()
   asked = None
   original_parse = utils.parse_gin_defaults_and_flags
 
   def parse(*args, **kwargs):
-    parse_gin(original_parse, *args, **kwargs)
+    gin_files.parse(original_parse, *args, **kwargs)
     nonlocal asked
     asked = _request()
     if FLAGS.seed is not None:

@@ -22,7 +22,7 @@ def shared_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def downloads(tmp_path_factory) -> pathlib.Path:
   """Made-up files of every task, in `glue` and `super_glue`."""
-  from tests.t5_tasks import benchmark_files
+  from tests.tools.data import benchmark_files
 
   root = tmp_path_factory.mktemp("downloads")
   benchmark_files.write_glue(root / "glue")

@@ -3,13 +3,13 @@ r"""Measures HyperGrid against vanilla T5: time and memory of a step.
   python -m tools.benchmark --size=base --cases=train,decode \
     --output_dir=runs/benchmark
 
-Every model lives in a process of its own (`tools.benchmark_worker`) and takes
-real steps of t5: training (gradients and Adafactor), training on packed rows,
-evaluation, greedy decoding. Vanilla T5 and HyperGrid step strictly in turn, in
-an order that rotates, so that whatever else slows the machine slows both; the
-ratio is the median over rounds of the two times of one round. Written after
-each group of models: benchmark.json and benchmark.md; at the end, pictures of
-the ratio over grids and over input lengths.
+Every model lives in a process of its own (`tools.cost.benchmark_worker`) and
+takes real steps of t5: training (gradients and Adafactor), training on packed
+rows, evaluation, greedy decoding. Vanilla T5 and HyperGrid step strictly in
+turn, in an order that rotates, so that whatever else slows the machine slows
+both; the ratio is the median over rounds of the two times of one round. Written
+after each group of models: benchmark.json and benchmark.md; at the end,
+pictures of the ratio over grids and over input lengths.
 """
 
 import itertools
@@ -20,17 +20,12 @@ import re
 from absl import flags
 from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
-from hypergrid_mtf import (
-  console,
-  errors,
-  files,
-  preflight,
-  progress,
-  projection,
-)
-from tools import benchmark_cases as cases
-from tools import benchmark_group, benchmark_worker, environment
-from tools import benchmark_report as report
+from hypergrid_mtf import errors, projection
+from hypergrid_mtf.launch import console, files, progress
+from tools.cost import benchmark_cases as cases
+from tools.cost import benchmark_group, benchmark_worker
+from tools.cost import benchmark_report as report
+from tools.dev import environment
 
 FLAGS = flags.FLAGS
 
@@ -226,9 +221,7 @@ def main(argv) -> int:
   """
   del argv
   output_dir = FLAGS.output_dir
-  preflight.check_output(
-    os.path.join(output_dir, "benchmark.json"), "--output_dir"
-  )
+  files.check_output(os.path.join(output_dir, "benchmark.json"), "--output_dir")
   console.log_to(output_dir)
   written = []
   if FLAGS.measured:

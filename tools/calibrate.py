@@ -19,7 +19,8 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import console, contraction, files, preflight, progress
+from hypergrid_mtf import contraction
+from hypergrid_mtf.launch import console, files, progress
 
 FLAGS = flags.FLAGS
 
@@ -183,7 +184,7 @@ def main(argv) -> None:
   del argv
   tf.disable_v2_behavior()
   if FLAGS.output:
-    preflight.check_output(FLAGS.output)
+    files.check_output(FLAGS.output)
   records = measurements(SHAPES, FLAGS.runs)
   console.say(table(records).to_markdown(index=False, disable_numparse=True))
   fitted = fit(records)

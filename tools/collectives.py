@@ -30,8 +30,8 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import console, errors, files, preflight, request
-from hypergrid_mtf import main as hypergrid_main
+from hypergrid_mtf import errors, layers
+from hypergrid_mtf.launch import console, files, gin_files
 from tools import golden
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
@@ -324,7 +324,7 @@ def gatings(
 @contextlib.contextmanager
 def _configuration(step: Step, gating: Gating):
   """The gin configuration of a run, bound for a while."""
-  hypergrid_main.add_gin_search_paths()
+  gin_files.add_search_paths()
   defaults = os.path.join(
     os.path.dirname(utils.__file__), "gin", "defaults.gin"
   )
@@ -363,7 +363,7 @@ def _model(step: Step, gating: Gating):
         layout_rules=mtf.convert_to_layout_rules(step.layout),
         mesh_shape=step.mesh(),
       )
-      for layer, model_dim in preflight.hypergrid_layers(model):
+      for layer, model_dim in layers.hypergrid_layers(model):
         layer.check(model_dim)
     except (TypeError, ValueError) as e:
       raise errors.UserError(f"{gating.name()}: {errors.sentence(e)}") from None
@@ -444,7 +444,7 @@ def _build_step(model, graph, mesh, step: Step) -> int:
       [loss_fn(features)["loss"]],
       [v.outputs[0] for v in graph.trainable_variables],
     )
-  optimizer = request.gin_value("run.optimizer")(learning_rate=0.001)
+  optimizer = gin_files.value("run.optimizer")(learning_rate=0.001)
   optimizer.apply_grads(gradients, graph.trainable_variables)
   return microbatches
 
@@ -620,7 +620,7 @@ def main(argv) -> None:
     FLAGS.gated_kernel,
   )
   if FLAGS.output:
-    preflight.check_output(FLAGS.output)
+    files.check_output(FLAGS.output)
   for gating in models:
     check(step, gating)  # all of them before the minutes that one takes
   results = {}

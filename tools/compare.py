@@ -16,8 +16,9 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.evaluation import eval_utils
 
-from hypergrid_mtf import console, errors, files, preflight
-from tools import protocol
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, files
+from tools.experiments import protocol
 
 FLAGS = flags.FLAGS
 
@@ -181,7 +182,7 @@ def main(argv) -> None:
       "NAME=MODEL_DIR, separated by commas, each name once."
     )
   if FLAGS.output:
-    preflight.check_output(FLAGS.output)
+    files.check_output(FLAGS.output)
   frame = table(runs, FLAGS.split)
   console.say(to_text(frame).to_string(index=False))
   if FLAGS.output:

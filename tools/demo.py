@@ -16,7 +16,8 @@ import time
 
 from absl import flags
 
-from hypergrid_mtf import console, errors, files
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, files
 from tools import compare
 
 FLAGS = flags.FLAGS

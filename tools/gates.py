@@ -28,12 +28,17 @@ from mesh_tensorflow.transformer import utils  # noqa: E402
 from t5.models import mesh_transformer_main  # noqa: E402, F401  (its flags)
 
 import t5_tasks  # noqa: E402
-from hypergrid_mtf import (  # noqa: E402
+from hypergrid_mtf import (
+  checkpoints,
+  errors,  # noqa: E402
+  layers,
+)
+from hypergrid_mtf.launch import (  # noqa: E402
   console,
-  errors,
+  data_checks,
   files,
+  gin_files,
   preflight,
-  request,
 )
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
@@ -59,7 +64,7 @@ def load_config(model_dir: str):
     gin.parse_config_file(path, skip_unknown=True)
   t5_tasks.vocabularies.use_vocabulary()
   t5_tasks.mixtures.define_mixture()
-  name = request.gin_value("mesh_train_dataset_fn.mixture_or_task_name")
+  name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
   return t5_tasks.mixtures.get_mixture_or_task(name)
 
 
@@ -99,17 +104,17 @@ def task_gates(
       where the data or the split is not there.
   """
   mixture = load_config(model_dir)
-  preflight.check_data(mixture, data_dir)
-  preflight.check_split(mixture, split)
-  checkpoint = preflight.latest_checkpoint(model_dir)
+  data_checks.check_data(mixture, data_dir)
+  data_checks.check_split(mixture, split)
+  checkpoint = checkpoints.latest_checkpoint(model_dir)
   if checkpoint is None:
     raise errors.UserError(f"--model_dir={model_dir} holds no checkpoint.")
-  length = request.gin_value("run.sequence_length")["inputs"]
+  length = gin_files.value("run.sequence_length")["inputs"]
   model = preflight.build_model(mixture)
   named = [
     (f"{stack}/{layer.name.split('/')[0]}", layer)
     for stack in ("encoder", "decoder")
-    for layer, _ in preflight.hypergrid_layers(getattr(model, stack))
+    for layer, _ in layers.hypergrid_layers(getattr(model, stack))
   ]
   if not named:
     raise errors.UserError(
@@ -266,7 +271,7 @@ def to_tensorboard(pictures: dict[str, bytes], model_dir: str) -> None:
     model_dir: of the run; they go to `<model_dir>/gates`.
   """
   step = utils.get_step_from_checkpoint_path(
-    preflight.latest_checkpoint(model_dir)
+    checkpoints.latest_checkpoint(model_dir)
   )
   with tf.Graph().as_default():
     writer = tf.summary.FileWriter(os.path.join(model_dir, "gates"))
@@ -314,7 +319,7 @@ def main(argv) -> None:
   """
   del argv
   tf.disable_v2_behavior()
-  preflight.check_output(FLAGS.output)
+  files.check_output(FLAGS.output)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates(

@@ -16,8 +16,8 @@ import gin
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, console, errors, files
-from hypergrid_mtf import main as hypergrid_main
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import console, files
 
 FLAGS = flags.FLAGS
 
@@ -52,11 +52,11 @@ def configured_model(gin_files, bindings=(), vocab_size: int = VOCAB_SIZE):
   Yields:
     a transformer.Bitransformer; plain Python, no graph
   """
-  hypergrid_main.add_gin_search_paths()
+  gin_files.add_search_paths()
   defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
   with gin.unlock_config():
     gin.clear_config()
-    hypergrid_main.parse_gin(
+    gin_files.parse(
       gin.parse_config_files_and_bindings,
       [defaults, *gin_files],
       list(bindings),

@@ -26,10 +26,10 @@ from collections.abc import Iterable, Iterator
 
 from absl import flags, logging
 
-from hypergrid_mtf import compat, console
+from hypergrid_mtf import compat
 from hypergrid_mtf.errors import UserError
-from t5_tasks import local_files
-from tools import local_mixture
+from hypergrid_mtf.launch import console
+from tools.data import local_files, local_mixture
 
 # isort: split
 # After our own package, which puts TensorFlow's banner into the log.

@@ -24,12 +24,11 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
-from hypergrid_mtf import (  # noqa: E402
+from hypergrid_mtf import errors  # noqa: E402
+from hypergrid_mtf.launch import (  # noqa: E402
   console,
-  errors,
   files,
-  preflight,
-  request,
+  gin_files,
 )
 from tools import gates as gates_tool  # noqa: E402
 from tools import tables  # noqa: E402
@@ -263,14 +262,14 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  preflight.check_output(FLAGS.output)
+  files.check_output(FLAGS.output)
   gates = dict(g.split("=", 1) for g in FLAGS.gates if "=" in g)
   if len(gates) != len(FLAGS.gates):
     raise errors.UserError(
       f"--gates={','.join(FLAGS.gates)}: give NAME=FILE.npz, each name once."
     )
   pictures = [p for g in gates.items() for p in gate_pictures(*g)]
-  request.import_modules(FLAGS.module_import)
+  gin_files.import_modules(FLAGS.module_import)
   found, skipped = tables.load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)

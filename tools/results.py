@@ -18,8 +18,11 @@ from absl import flags
 from t5.evaluation import eval_utils
 from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
-from hypergrid_mtf import console, errors, files, preflight
-from tools import answers, compare, environment, protocol
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, files
+from tools import compare
+from tools.dev import environment
+from tools.experiments import answers, protocol
 
 FLAGS = flags.FLAGS
 
@@ -234,7 +237,7 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  preflight.check_output(FLAGS.output)
+  files.check_output(FLAGS.output)
   result = collect(FLAGS.model_dir, FLAGS.cell, FLAGS.run_seed, FLAGS.split)
   files.write(FLAGS.output, json.dumps(result) + "\n")
   console.say(f"wrote {FLAGS.output}")

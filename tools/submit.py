@@ -29,8 +29,9 @@ import tensorflow_datasets as tfds
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
-from hypergrid_mtf import console, errors, files, preflight
-from t5_tasks import local_files
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, data_checks, files
+from tools.data import local_files
 
 FLAGS = flags.FLAGS
 
@@ -348,7 +349,7 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  preflight.check_output(
+  files.check_output(
     os.path.join(FLAGS.output_dir, "submission.json"), "--output_dir"
   )
   folder = os.path.join(FLAGS.model_dir, "test_eval")
@@ -367,7 +368,7 @@ def main(argv) -> None:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   for entry in [e for name in FLAGS.benchmarks for e in BENCHMARKS[name]]:
     if entry.task and _predictions(folder, entry.task, FLAGS.step):
-      preflight.check_data(
+      data_checks.check_data(
         seqio.TaskRegistry.get(entry.task), FLAGS.t5_tfds_data_dir
       )
   report = {}

@@ -52,8 +52,10 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import console, errors, files, preflight, progress
-from tools import environment, results
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, files, progress
+from tools import results
+from tools.dev import environment
 
 FLAGS = flags.FLAGS
 
@@ -484,7 +486,7 @@ def main(argv) -> int:
       "separated by commas."
     )
   path = find(FLAGS.sweep)
-  preflight.check_output(
+  files.check_output(
     os.path.join(FLAGS.output_dir, "results", "x.json"), "--output_dir"
   )
   with open(path) as f:

@@ -27,8 +27,10 @@ import pandas as pd
 from absl import flags
 
 import t5_tasks  # noqa: F401  (registers the tasks)
-from hypergrid_mtf import console, errors, files, preflight, request
-from tools import answers, bootstrap, compare, protocol, results
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, files, gin_files
+from tools import compare, results
+from tools.experiments import answers, bootstrap, protocol
 
 FLAGS = flags.FLAGS
 
@@ -664,12 +666,12 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  preflight.check_output(
+  files.check_output(
     os.path.join(FLAGS.output_dir, "scores.md"), "--output_dir"
   )
   if FLAGS.update:
     _places(_read(FLAGS.update), FLAGS.results)
-  request.import_modules(FLAGS.module_import)
+  gin_files.import_modules(FLAGS.module_import)
   found, skipped = load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)

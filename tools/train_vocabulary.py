@@ -29,8 +29,8 @@ import tensorflow.compat.v2 as tf
 import tensorflow_datasets as tfds
 from absl import flags
 
-from hypergrid_mtf import console
 from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.launch import console
 from t5_tasks import mixtures, vocabularies
 
 MODEL_TYPES = ("unigram", "bpe")

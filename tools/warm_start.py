@@ -23,15 +23,9 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import (
-  checkpoints,
-  console,
-  errors,
-  files,
-  preflight,
-  projection,
-)
+from hypergrid_mtf import checkpoints, errors, projection
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
+from hypergrid_mtf.launch import console, files
 from tools import golden
 
 FLAGS = flags.FLAGS
@@ -226,7 +220,7 @@ def main(argv) -> int:
   del argv
   path = FLAGS.checkpoint
   if FLAGS.output:
-    preflight.check_output(FLAGS.output)
+    files.check_output(FLAGS.output)
   if FLAGS.logits and path.endswith(".json"):
     raise errors.UserError(
       f"--logits needs values, and --checkpoint={path} has shapes only."

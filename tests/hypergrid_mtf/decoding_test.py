@@ -23,7 +23,7 @@ from mesh_tensorflow.transformer import utils
 
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf import projection
-from t5_tasks import local_files
+from tools.data import local_files
 
 from . import mtf_testing
 

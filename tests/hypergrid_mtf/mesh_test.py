@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow import optimize
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import preflight
+from hypergrid_mtf import layers
 
 from . import mtf_testing
 
@@ -165,7 +165,7 @@ def _run(case: _Case) -> _Result:
     train = tf.group([lowering.lowered_operation(u) for u in updates])
     copy_back = lowering.copy_slices_to_masters()
     masters = {v.name: v.get_master() for v in variables}
-    gates = [layer.last_gate for layer, _ in preflight.hypergrid_layers(model)]
+    gates = [layer.last_gate for layer, _ in layers.hypergrid_layers(model)]
     dtypes = (
       {g.dtype for g in gates},
       {v.dtype.base_dtype for v in masters.values()},

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer, utils
 
-from hypergrid_mtf import main
+from hypergrid_mtf.launch import gin_files
 
 FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
@@ -133,7 +133,7 @@ def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
   Returns:
     a transformer.Bitransformer
   """
-  main.add_gin_search_paths()
+  gin_files.add_search_paths()
   defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
   with gin.unlock_config():
     gin.clear_config()

@@ -8,8 +8,9 @@ import pytest
 from absl import flags
 
 from hypergrid_mtf import errors
-from tools import benchmark, benchmark_group, benchmark_report, benchmark_worker
-from tools import benchmark_cases as cases
+from tools import benchmark
+from tools.cost import benchmark_cases as cases
+from tools.cost import benchmark_group, benchmark_report, benchmark_worker
 
 SMALLEST = ("num_layers = 1", "d_model = 16", "d_ff = 32")
 L2 = cases.Setting("L2", 4, 4)

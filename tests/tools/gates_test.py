@@ -9,13 +9,14 @@ import seqio
 import tensorflow.compat.v1 as tf
 
 import t5_tasks
-from hypergrid_mtf import checkpoints, errors, main, preflight
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import gin_files, preflight
 from tools import gates
 
 
 def _trained(folder, variant):
   """A model_dir with a configuration and a checkpoint of random weights."""
-  main.add_gin_search_paths()
+  gin_files.add_search_paths()
   with gin.unlock_config():
     gin.clear_config()
     gin.parse_config_files_and_bindings(

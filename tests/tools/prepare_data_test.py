@@ -11,10 +11,11 @@ import seqio
 import t5_tasks  # noqa: F401  (mends the stack, registers the tasks)
 from hypergrid_mtf import compat
 from hypergrid_mtf.errors import UserError
-from t5_tasks import local_files, mixtures
+from t5_tasks import mixtures
 from tests import command
-from tests.t5_tasks import benchmark_files as files
-from tools import local_mixture, prepare_data
+from tests.tools.data import benchmark_files as files
+from tools import prepare_data
+from tools.data import local_files, local_mixture
 
 # isort: split
 import tensorflow_datasets as tfds

@@ -7,7 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from tools import answers, results
+from tools import results
+from tools.experiments import answers
 
 TASK = "glue_sst2_v002"
 CONFIG = """\

@@ -13,9 +13,9 @@ import tensorflow.compat.v1 as tf
 import tensorflow_datasets as tfds
 
 from hypergrid_mtf import errors
-from t5_tasks import local_files
 from tests import command
 from tools import submit
+from tools.data import local_files
 
 STEP = 20
 

@@ -9,7 +9,8 @@ import pytest
 
 from hypergrid_mtf import errors
 from tests import command
-from tools import bootstrap, protocol, results, tables
+from tools import results, tables
+from tools.experiments import bootstrap, protocol
 
 ROOT = pathlib.Path(__file__).parents[2]
 COPY, SORT = "embedded_copy_v1", "embedded_sort_v1"

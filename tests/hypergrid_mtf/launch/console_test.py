@@ -1,11 +1,12 @@
 """What a command prints, and where everything else goes."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _command(tmp_path, body):

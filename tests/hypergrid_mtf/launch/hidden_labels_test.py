@@ -5,7 +5,7 @@ import pytest
 import seqio
 from t5.evaluation import metrics
 
-from hypergrid_mtf import hidden_labels, progress
+from hypergrid_mtf.launch import hidden_labels, progress
 
 
 @pytest.mark.parametrize(

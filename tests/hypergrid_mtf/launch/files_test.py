@@ -5,7 +5,7 @@ import os
 import pytest
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import files
+from hypergrid_mtf.launch import files
 
 
 def test_text_and_bytes_in_a_new_folder(tmp_path):

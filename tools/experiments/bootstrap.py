@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from hypergrid_mtf import progress
-from tools import protocol
-from tools.answers import Answers
+from hypergrid_mtf.launch import progress
+from tools.experiments import protocol
+from tools.experiments.answers import Answers
 
 LEVEL = 0.95
 

@@ -7,7 +7,7 @@ import pytest
 import seqio
 
 from hypergrid_mtf import errors
-from tools import answers
+from tools.experiments import answers
 
 MULTIRC = "super_glue_multirc_v102"
 RECORD = "super_glue_record_v102"

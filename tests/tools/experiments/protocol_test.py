@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from t5.evaluation import eval_utils
 
-from tools import protocol
+from tools.experiments import protocol
 
 MATCHED, MISMATCHED = "glue_mnli_matched_v002", "glue_mnli_mismatched_v002"
 

@@ -5,14 +5,13 @@ t5 is driven by gin (`utils.run`) or, with --use_model_api, by flags
 from both.
 """
 
-import copy
 import dataclasses
-import importlib
 import os
 
 import gin
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.launch import gin_files
 
 # run.mode -> what it needs: a trained model, data of a split, input files.
 MODES = (
@@ -57,48 +56,6 @@ class Request:
   step: int | None = None
 
 
-def import_modules(names: list[str] | None) -> None:
-  """Imports what --module_import names, such as tasks of one's own.
-
-  Args:
-    names: of modules.
-
-  Raises:
-    UserError: if there is no such module.
-  """
-  for name in names or []:
-    try:
-      importlib.import_module(name)
-    except ModuleNotFoundError as e:
-      raise errors.UserError(f"--module_import={name}: {e}") from None
-
-
-def gin_value(parameter: str, default=None):
-  """The value gin will pass, with macros resolved.
-
-  Args:
-    parameter: e.g. "run.mode".
-    default: for a parameter that is not bound.
-
-  Returns:
-    the value
-
-  Raises:
-    UserError: for a macro that is not defined.
-  """
-  try:
-    value = gin.query_parameter(parameter)
-  except ValueError:
-    return default
-  try:
-    # Copying a reference evaluates it, which is how gin itself passes it on.
-    return copy.deepcopy(value)
-  except (ValueError, TypeError) as e:
-    raise errors.UserError(
-      f"the gin binding {parameter} = {value} cannot be evaluated: {e}"
-    ) from None
-
-
 def from_gin(flags) -> Request:
   """Reads the request from gin bindings, as `utils.run` will.
 
@@ -113,7 +70,7 @@ def from_gin(flags) -> Request:
       f"--mode={flags.mode} belongs to --use_model_api: add that flag, or give "
       f"--gin_param=\"run.mode = '…'\" instead."
     )
-  mode = gin_value("run.mode", "train")
+  mode = gin_files.value("run.mode", "train")
   if mode not in MODES:
     raise errors.UserError(
       f"run.mode = {mode!r} is unknown: choose one of "
@@ -121,8 +78,8 @@ def from_gin(flags) -> Request:
     )
   evaluates = mode in ("eval", "score_eval", "perplexity_eval")
   from_data = evaluates or mode == "score_from_dataset"
-  split = gin_value("run.dataset_split", "train") if from_data else None
-  step = gin_value("run.eval_checkpoint_step")
+  split = gin_files.value("run.dataset_split", "train") if from_data else None
+  step = gin_files.value("run.eval_checkpoint_step")
   files = {
     "infer": [("decode_from_file.input_filename",) * 2],
     "score_from_strings": [
@@ -131,30 +88,30 @@ def from_gin(flags) -> Request:
     ],
   }.get(mode, [])
   if mode.startswith("export"):
-    if not gin_value("run.export_path"):
+    if not gin_files.value("run.export_path"):
       gin.bind_parameter(
         "run.export_path", os.path.join(flags.model_dir, "export")
       )
-    results = gin_value("run.export_path")
-    step = gin_value("run.export_checkpoint_step")
+    results = gin_files.value("run.export_path")
+    step = gin_files.value("run.export_checkpoint_step")
   elif mode == "infer":
-    results = gin_value("decode_from_file.output_filename", "")
+    results = gin_files.value("decode_from_file.output_filename", "")
   elif mode.startswith("score_from"):
-    results = gin_value("save_scores.scores_filename", "")
+    results = gin_files.value("save_scores.scores_filename", "")
   elif evaluates:
-    results = gin_value("run.eval_summary_dir") or os.path.join(
+    results = gin_files.value("run.eval_summary_dir") or os.path.join(
       flags.model_dir, f"{split}_eval"
     )
   else:
     results = flags.model_dir
-  train_steps = gin_value("run.train_steps")
+  train_steps = gin_files.value("run.train_steps")
   return Request(
     mode=mode,
     mixture=_gin_mixture(mode),
     trains=mode == "train",
     waits=evaluates and step is None,
     split=split,
-    input_files=tuple((where, gin_value(name)) for where, name in files),
+    input_files=tuple((where, gin_files.value(name)) for where, name in files),
     results=results,
     train_steps=train_steps if isinstance(train_steps, int) else None,
     step=step if isinstance(step, int) and step >= 0 else None,
@@ -169,7 +126,7 @@ def _gin_mixture(mode: str) -> str | None:
     f"{function}.mixture_or_task_name",
     "mesh_transformer.get_vocabulary.mixture_or_task_name",
   ):
-    name = gin_value(parameter)
+    name = gin_files.value(parameter)
     if name:
       return name
   return None

@@ -25,9 +25,9 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator import run_config
 
-from hypergrid_mtf import errors, preflight
-from hypergrid_mtf import main as hypergrid_main
-from tools import benchmark_cases as cases
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import gin_files, preflight
+from tools.cost import benchmark_cases as cases
 
 _MODES = {
   "train": tf.estimator.ModeKeys.TRAIN,
@@ -80,7 +80,7 @@ def bind(job: Job) -> None:
   Raises:
     UserError: for a binding that gin refuses.
   """
-  hypergrid_main.add_gin_search_paths()
+  gin_files.add_search_paths()
   defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
   files = [
     defaults,

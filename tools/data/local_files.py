@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from t5_tasks import local_glue, local_super_glue, local_text
+from tools.data import local_glue, local_super_glue, local_text
 
 BENCHMARKS = ("glue", "super_glue")
 VERSIONS = {"glue": local_glue.VERSION, "super_glue": local_super_glue.VERSION}

@@ -9,11 +9,14 @@ import sys
 import time
 
 from hypergrid_mtf import errors
-from tools import benchmark_cases as cases
-from tools import benchmark_report as report
-from tools import benchmark_worker, environment
+from tools.cost import benchmark_cases as cases
+from tools.cost import benchmark_report as report
+from tools.cost import benchmark_worker
+from tools.dev import environment
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = os.path.dirname(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
 _SETTLE_SECONDS = 0.05  # the threads of a worker spin on for a moment
 
 
@@ -52,7 +55,7 @@ class Worker:
         [
           sys.executable,
           "-c",
-          "from tools import benchmark_worker; "
+          "from tools.cost import benchmark_worker; "
           f"benchmark_worker.serve({os.getpid()})",
         ],
         stdin=subprocess.PIPE,

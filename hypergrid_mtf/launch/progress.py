@@ -17,7 +17,7 @@ from mesh_tensorflow.transformer import utils
 from seqio import evaluation
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
-from hypergrid_mtf import console, hidden_labels
+from hypergrid_mtf.launch import console, hidden_labels
 
 
 def bar(total: int | None, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:

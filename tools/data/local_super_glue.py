@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5_tasks import local_text
+from tools.data import local_text
 
 VERSION = "1.0.2"
 

@@ -3,7 +3,8 @@
 import os
 
 from hypergrid_mtf.errors import UserError
-from t5_tasks import local_files, mixtures
+from t5_tasks import mixtures
+from tools.data import local_files
 
 # isort: split
 # After our own package, which puts TensorFlow's banner into the log.

@@ -7,7 +7,7 @@ without metrics, such as the diagnostic sets, which are test splits alone.
 
 import functools
 
-from hypergrid_mtf import console
+from hypergrid_mtf.launch import console
 
 
 def are_hidden(targets) -> bool:

@@ -10,8 +10,8 @@ from tensorflow_datasets.text import super_glue as tfds_super_glue
 
 from hypergrid_mtf import compat
 from hypergrid_mtf.errors import UserError
-from t5_tasks import local_files, local_glue, local_super_glue, local_text
-from tests.t5_tasks import benchmark_files as files
+from tests.tools.data import benchmark_files as files
+from tools.data import local_files, local_glue, local_super_glue, local_text
 
 _CONFIGS = [
   *(("glue", config) for config in local_glue.CONFIGS),

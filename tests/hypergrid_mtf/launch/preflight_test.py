@@ -4,9 +4,9 @@ import types
 
 import pytest
 
-from hypergrid_mtf import errors, preflight
-
-from . import mtf_testing
+from hypergrid_mtf import checkpoints, errors, layers
+from hypergrid_mtf.launch import checkpoint_checks
+from tests.hypergrid_mtf import mtf_testing
 
 
 @pytest.mark.parametrize(
@@ -26,26 +26,26 @@ def test_another_gate_than_the_trained_one_is_refused(
   config = tmp_path / "operative_config.gin"
   config.write_text(f"# Parameters\n{trained}\n")
   with pytest.raises(errors.UserError, match="was trained with"):
-    preflight._check_same_function(model, str(tmp_path))
+    checkpoint_checks._check_same_function(model, str(tmp_path))
   config.write_text(f"{binding}\n")
-  preflight._check_same_function(model, str(tmp_path))
+  checkpoint_checks._check_same_function(model, str(tmp_path))
   vanilla = mtf_testing.small_model("vanilla")
-  preflight._check_same_function(vanilla, str(tmp_path))
+  checkpoint_checks._check_same_function(vanilla, str(tmp_path))
 
 
 @pytest.mark.parametrize(
   "text", ["", "model_checkpoint_pa", 'model_checkpoint_path: "model.ckpt-7"']
 )
 def test_a_damaged_checkpoint_file_is_said(tmp_path, text):
-  assert preflight.latest_checkpoint(str(tmp_path)) is None
+  assert checkpoints.latest_checkpoint(str(tmp_path)) is None
   (tmp_path / "checkpoint").write_text(text)
   with pytest.raises(errors.UserError, match="damaged"):
-    preflight.latest_checkpoint(str(tmp_path))
+    checkpoints.latest_checkpoint(str(tmp_path))
 
 
 def test_the_layers_of_both_stacks_are_found():
   model = mtf_testing.small_model("L2")
-  assert len(preflight.hypergrid_layers(model)) == 4
+  assert len(layers.hypergrid_layers(model)) == 4
   student = types.SimpleNamespace(student=model)
-  assert len(preflight.hypergrid_layers(student)) == 4
-  assert not preflight.hypergrid_layers(mtf_testing.small_model("vanilla"))
+  assert len(layers.hypergrid_layers(student)) == 4
+  assert not layers.hypergrid_layers(mtf_testing.small_model("vanilla"))

@@ -7,7 +7,9 @@ import platform
 import re
 import subprocess
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = os.path.dirname(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
 _PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "seqio", "numpy")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from t5_tasks import local_text
+from tools.data import local_text
 
 VERSION = "1.0.0"
 

@@ -1,0 +1,1 @@
+"""Readers of local benchmark files, and the mixture of what is there."""

@@ -1,0 +1,1 @@
+"""What results, tables and comparisons are made of."""
