@@ -32,6 +32,7 @@ from hypergrid_mtf.launch import (  # noqa: E402
 )
 from tools import gates as gates_tool  # noqa: E402
 from tools import tables  # noqa: E402
+from tools.experiments import load, notes, render  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -141,7 +142,7 @@ def gate_pictures(name: str, path: str) -> list[tuple[str, str]]:
 
 
 def _models_text(found) -> str:
-  models = tables.by_model(found)
+  models = load.by_model(found)
   return ", ".join(
     f"{cell} ({len(by_seed)} seed{'s' if len(by_seed) > 1 else ''})"
     for cell, by_seed in models.items()
@@ -166,16 +167,16 @@ def page(
   made: dict[str, pd.DataFrame],
   gates: list[tuple[str, str]],
   title: str,
-  notes: list[str],
+  sentences: list[str],
 ) -> str:
   """The page.
 
   Args:
     found: results.
-    made: from `tables.tables`.
+    made: from `render.tables`.
     gates: of all models, from `gate_pictures`.
     title: of the page.
-    notes: from `tables.notes`.
+    sentences: from `notes.notes`.
 
   Returns:
     HTML
@@ -215,7 +216,7 @@ def page(
         "differences": [
           "Paired bootstrap over seeds and examples. A share is given where "
           "the single-task models are clearly above the baseline.",
-          *notes,
+          *sentences,
         ],
       }.get(kind, [])
       section(kind, name, text, frames)
@@ -249,8 +250,8 @@ def page(
     date=datetime.date.today().isoformat(),
     contents=[(s["id"], s["name"]) for s in sections],
     sections=sections,
-    names=(*tables.NAMES, *_protocol_table(found).columns),
-    missing=tables.MISSING,
+    names=(*render.NAMES, *_protocol_table(found).columns),
+    missing=render.MISSING,
     zip=zip,
   )
 
@@ -270,14 +271,14 @@ def main(argv) -> None:
     )
   pictures = [p for g in gates.items() for p in gate_pictures(*g)]
   gin_files.import_modules(FLAGS.module_import)
-  found, skipped = tables.load(FLAGS.results)
+  found, skipped = load.load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
-  made = tables.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
-  notes = tables.notes(found, made, FLAGS.baseline)
-  for sentence in notes:
+  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
+  sentences = notes.notes(found, made, FLAGS.baseline)
+  for sentence in sentences:
     console.say(sentence)
-  files.write(FLAGS.output, page(found, made, pictures, FLAGS.title, notes))
+  files.write(FLAGS.output, page(found, made, pictures, FLAGS.title, sentences))
   console.say(f"wrote {FLAGS.output}")
 
 

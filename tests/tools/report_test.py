@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import errors
-from tools import report, tables
+from tests.tools.experiments import made_up
+from tools import report
+from tools.experiments import render
 
-from . import tables_test
-
-TASKS = (tables_test.COPY, tables_test.SORT)
+TASKS = (made_up.COPY, made_up.SORT)
 
 
 class _Page(html.parser.HTMLParser):
@@ -56,10 +56,10 @@ def gates(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(gates, tmp_path_factory):
-  found = tables_test.made_up_results()
+  found = made_up.results()
   for i, result in enumerate(found):
     result["path"] = str(i)
-  made = tables.tables(found, "vanilla", "single", draws=50)
+  made = render.tables(found, "vanilla", "single", draws=50)
   return report.page(
     found, made, report.gate_pictures("L2", gates), "A <title>", ["A note."]
   )

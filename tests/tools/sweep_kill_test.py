@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tools import tables
+from tools.experiments import load, render
 
 ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = r"""
@@ -54,15 +54,15 @@ def _kill(child):
 
 
 def _texts(results):
-  found, skipped = tables.load(str(results))
+  found, skipped = load.load(str(results))
   assert not skipped
-  made = tables.tables(found, "vanilla", "single", draws=50)
+  made = render.tables(found, "vanilla", "single", draws=50)
   return {k: v.to_csv() for k, v in made.items() if k != "cost"}
 
 
 def _numbers(results):
   keys = ("metrics", "predictions", "data", "config_hash", "protocol")
-  found, _ = tables.load(str(results))
+  found, _ = load.load(str(results))
   return {r["name"]: {k: r[k] for k in keys} for r in found}
 
 
