@@ -221,7 +221,7 @@ def main(argv) -> int:
   """
   del argv
   output_dir = FLAGS.output_dir
-  files.check_output(os.path.join(output_dir, "benchmark.json"), "--output_dir")
+  files.check_output_dir(output_dir)
   console.log_to(output_dir)
   written = []
   if FLAGS.measured:

@@ -32,9 +32,7 @@ def main(argv) -> None:
     argv: unused.
   """
   del argv
-  files.check_output(
-    os.path.join(FLAGS.output_dir, "scores.md"), "--output_dir"
-  )
+  files.check_output_dir(FLAGS.output_dir)
   if FLAGS.update:
     document.places(document.read(FLAGS.update), FLAGS.results)
   gin_files.import_modules(FLAGS.module_import)

@@ -1,7 +1,10 @@
 """Writing files whole or not at all, and whether a folder can be written."""
 
+import contextlib
 import os
 import tempfile
+import uuid
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
@@ -14,14 +17,39 @@ def write(path: str, content: str | bytes) -> None:
   Args:
     path: local or in the cloud; its folder is made.
     content: what it will hold.
+
+  Raises:
+    UserError: if the file system refuses.
   """
-  tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-  part = f"{path}.part"
-  with tf.io.gfile.GFile(
-    part, "wb" if isinstance(content, bytes) else "w"
-  ) as f:
-    f.write(content)
-  tf.io.gfile.rename(part, path, overwrite=True)
+  try:
+    tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+    with _beside(path) as part:
+      mode = "wb" if isinstance(content, bytes) else "w"
+      with tf.io.gfile.GFile(part, mode) as f:
+        f.write(content)
+      tf.io.gfile.rename(part, path, overwrite=True)
+  except tf.errors.OpError as e:
+    raise errors.UserError(
+      f"{path} cannot be written ({_reason(e)}): give another place."
+    ) from None
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[str]:
+  """A temporary name of this call alone; nothing is left there at the end."""
+  part = f"{path}.{uuid.uuid4().hex}.part"
+  try:
+    yield part
+  finally:
+    # What failed before is what the user should hear about.
+    with contextlib.suppress(tf.errors.OpError):
+      if tf.io.gfile.exists(part):
+        tf.io.gfile.remove(part)
+
+
+def _reason(error: tf.errors.OpError) -> str:
+  """What a file system says, without the path that it says it of."""
+  return error.message.splitlines()[0].split("; ")[-1]
 
 
 def check_model_dir(model_dir: str) -> None:
@@ -34,8 +62,7 @@ def check_model_dir(model_dir: str) -> None:
     raise errors.UserError(
       "--model_dir= is empty: give the folder where the run is kept."
     )
-  if "://" not in model_dir:
-    _check_folder(model_dir, f"--model_dir={model_dir}")
+  _check_folder(model_dir, f"--model_dir={model_dir}")
 
 
 def check_output(path: str, flag: str = "--output") -> None:
@@ -44,11 +71,35 @@ def check_output(path: str, flag: str = "--output") -> None:
   Args:
     path: of the file that a program will write.
     flag: where the path came from.
+
+  Raises:
+    UserError: if it is empty, a folder, or in a folder that cannot be written.
   """
-  _check_folder(os.path.dirname(os.path.abspath(path)), f"{flag}={path}")
+  if not path or os.path.isdir(path):
+    raise errors.UserError(
+      f"{flag}={path} is {'a folder' if path else 'empty'}: name a file."
+    )
+  _check_folder(os.path.dirname(path) or ".", f"{flag}={path}")
+
+
+def check_output_dir(folder: str, flag: str = "--output_dir") -> None:
+  """Makes a folder for output files and checks that it can be written.
+
+  Args:
+    folder: where a program will write.
+    flag: where it came from.
+
+  Raises:
+    UserError: if it is empty or cannot be written.
+  """
+  if not folder:
+    raise errors.UserError(f"{flag}= is empty: give a folder.")
+  _check_folder(folder, f"{flag}={folder}")
 
 
 def _check_folder(folder: str, given: str) -> None:
+  if "://" in folder:
+    return  # a probe in the cloud costs, and retries for minutes without one
   try:
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):

@@ -5,6 +5,7 @@ models that stepped in turn, with the wall times of each model in order of
 rounds, the first model being vanilla T5.
 """
 
+import io
 import json
 import os
 import statistics
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from hypergrid_mtf import errors  # noqa: E402
+from hypergrid_mtf.launch import files  # noqa: E402
 
 _GB = 1e9
 _LEFT = ("case", "inputs", "model")
@@ -250,10 +252,10 @@ def _draw(
   )
   ax.grid(axis="y", alpha=0.3)
   figure.legend(loc="outside right upper", fontsize=8)
-  part = f"{path}.part"
-  figure.savefig(part, dpi=130, format="png")
+  buffer = io.BytesIO()
+  figure.savefig(buffer, dpi=130, format="png")
   plt.close(figure)
-  os.replace(part, path)
+  files.write(path, buffer.getvalue())
 
 
 def _text(name: str, value) -> str:
