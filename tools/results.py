@@ -5,11 +5,18 @@ r"""One JSON for a run: what it was, and everything its evaluation measured.
 `tools.sweep` writes one for each of its runs; `tools.tables` and `tools.report`
 read nothing else. Read are the files that training and evaluation wrote:
 `operative_config.gin`, the event files, and t5's predictions and targets.
+
+The file is standard JSON, which has no nan. A metric that has no value, such as
+the correlation of a model that gives one answer to every example, is the text
+"nan" ("inf" and "-inf" likewise): it was evaluated, and is not a number. Files
+of before have the word NaN, which Python's reader also takes; `number` reads
+both.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 
@@ -93,6 +100,23 @@ def config_of(path: str) -> dict[str, str]:
         value += f" ({digest})"
     config[name] = value
   return config
+
+
+def as_json(value: float) -> float | str:
+  """A metric as standard JSON has it: "nan", "inf" or "-inf" are texts."""
+  return value if math.isfinite(value) else str(value)
+
+
+def number(value: float | str) -> float:
+  """A metric of a result's JSON, also one that is "nan" or an old file's NaN.
+
+  Args:
+    value: from `metrics`, as json.load gives it.
+
+  Returns:
+    the number; nan where the evaluation gave none
+  """
+  return float(value)
 
 
 def config_hash(config: dict[str, str]) -> str:
@@ -224,10 +248,21 @@ def collect(
     ),
     training_seconds=round(training_seconds(model_dir), 1),
     parameters=dict(total=total, beside_embedding=embedding_free),
-    metrics=metrics,
+    metrics={
+      task: {
+        metric: {step: as_json(v) for step, v in values.items()}
+        for metric, values in by_metric.items()
+      }
+      for task, by_metric in metrics.items()
+    },
     predictions=predictions,
     **environment.describe(),
   )
+
+
+def to_text(result: dict) -> str:
+  """The file of a result: one line of standard JSON."""
+  return json.dumps(result, allow_nan=False) + "\n"
 
 
 def main(argv) -> None:
@@ -239,7 +274,7 @@ def main(argv) -> None:
   del argv
   files.check_output(FLAGS.output)
   result = collect(FLAGS.model_dir, FLAGS.cell, FLAGS.run_seed, FLAGS.split)
-  files.write(FLAGS.output, json.dumps(result) + "\n")
+  files.write(FLAGS.output, to_text(result))
   console.say(f"wrote {FLAGS.output}")
 
 

@@ -393,7 +393,7 @@ class Runner:
       versions=versions,
       wall_seconds=round(time.time() - start, 1),
     )
-    files.write(self._places.result(run), json.dumps(result) + "\n")
+    files.write(self._places.result(run), results.to_text(result))
 
   def _program(self, run: Run, arguments, cores: list[int]) -> None:
     if self._stopped.is_set():

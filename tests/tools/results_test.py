@@ -1,6 +1,7 @@
 """Results collected from the files that a run leaves."""
 
 import json
+import math
 import pathlib
 
 import pytest
@@ -103,6 +104,27 @@ def test_the_configuration_is_free_of_places_and_seeds(collected):
   assert vocabulary.startswith("vocabulary.model (")
   changed = {**first["config"], "d_model": "128"}
   assert results.config_hash(changed) != first["config_hash"]
+
+
+def test_what_is_not_a_number_is_standard_json(tmp_path):
+  folder = _run(tmp_path / "run")
+  _event(
+    f"{folder}/validation_eval",
+    20,
+    eval__glue_stsb_v002__pearson_corrcoef=math.nan,
+  )
+  text = results.to_text(results.collect(folder, "L2", 0))
+
+  def refuse(word):
+    raise AssertionError(f"{word} is not JSON")
+
+  metrics = json.loads(text, parse_constant=refuse)["metrics"]
+  values = metrics["glue_stsb_v002"]["pearson_corrcoef"]
+  assert values == {"20": "nan"} and math.isnan(results.number(values["20"]))
+  assert results.number(metrics[TASK]["accuracy"]["20"]) == 50.0
+  # A file of before.
+  assert math.isnan(results.number(json.loads("NaN")))
+  assert results.as_json(-math.inf) == "-inf"
 
 
 def test_what_is_no_run_is_said(tmp_path):

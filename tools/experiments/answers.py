@@ -7,6 +7,7 @@ question of MultiRC, the copies of one query of ReCoRD), a whole group.
 """
 
 import ast
+import itertools
 import math
 from collections.abc import Callable
 
@@ -44,13 +45,19 @@ def pack(
     key: [[parse(line) for line in lines] for lines in (answers, targets)]
     for key, parse in _PARSERS.items()
   }
+  # The units are groups or lines by what the task is, whatever its scores are:
+  # a model of ReCoRD that scores 0 is drawn as one that does not.
+  grouped = _is_dict(*(v for side in read["labels"] for v in side))
+  if grouped:
+    del read["texts"]
   for key, sides in read.items():
     packed = _in_characters(key, *sides)
     if packed and _gives(task, packed, scores):
       return packed
-  right = [int(a == t) for a, t in zip(answers, targets, strict=True)]
-  if _agree(dict.fromkeys(scores, 100 * np.mean(right)), scores):
-    return {"correct": "".join(map(str, right))}
+  if not grouped:
+    right = [int(a == t) for a, t in zip(answers, targets, strict=True)]
+    if _is_mean(100 * np.mean(right), scores):
+      return {"correct": "".join(map(str, right))}
   for sides in read.values():
     packed = _scores_of_units(task, *sides)
     if packed and _gives(task, packed, scores):
@@ -80,6 +87,11 @@ def _agree(found: dict[str, float], scores: dict[str, float]) -> bool:
     abs(found.get(m, math.inf) - v) < _TOLERANCE or math.isnan(v)
     for m, v in scores.items()
   )
+
+
+def _is_mean(mean: float, scores: dict[str, float]) -> bool:
+  """Whether every metric is the mean of right and wrong; nan is none."""
+  return all(abs(mean - v) < _TOLERANCE for v in scores.values())
 
 
 def _gives(task: str, packed: dict, scores: dict[str, float]) -> bool:
@@ -136,7 +148,9 @@ def _scores_of_units(task: str, answers: list, targets: list) -> dict | None:
         found.setdefault(metric, []).append(round(value, 4))
   except Exception:  # as in `_gives`
     return None
-  return {"scores": found}
+  # A metric that one unit does not have is not a mean over units.
+  numbers = all(map(math.isfinite, itertools.chain(*found.values())))
+  return {"scores": found} if numbers else None
 
 
 def _units(groups: list[int] | None, count: int) -> list[list[int]]:
@@ -205,7 +219,7 @@ class Answers:
     elif "correct" in packed:
       right = np.array([100.0 * (c == "1") for c in packed["correct"]])
       # Right or wrong is all that was kept: enough for a metric that is it.
-      if _agree(dict.fromkeys(scores, right.mean()), scores):
+      if _is_mean(right.mean(), scores):
         self._by_unit = dict.fromkeys(scores, right)
     elif "answers" in packed:
       # Objects: an array of numbers and texts would be one of texts.

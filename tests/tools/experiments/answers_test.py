@@ -1,6 +1,7 @@
 """Answers kept and drawn, against the metrics that t5 computes from them."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -121,6 +122,39 @@ def test_record_is_drawn_by_queries():
     [predictions[i] for i in first],
   )
   assert kept.metrics(chosen) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("task", [RECORD, MULTIRC])
+@pytest.mark.parametrize("right", [False, True])
+def test_the_units_are_those_of_the_task_whatever_the_score(task, right):
+  """A model without one right answer is drawn as the others are."""
+  targets, predictions = [], []
+  for query in range(30):
+    for _ in range(1 + query % 3):
+      value = [f"Name {query}"] if task == RECORD else 1
+      answer = f"Name {query}" if task == RECORD else 1
+      wrong = "nothing" if task == RECORD else 0
+      targets.append(dict(value=value, group=query))
+      predictions.append(dict(value=answer if right else wrong))
+  packed, scores = _kept(task, targets, predictions)
+  assert set(scores.values()) == {100.0 if right else 0.0}
+  assert "correct" not in packed and "texts" not in packed
+  kept = answers.Answers(task, packed, scores)
+  assert kept.units == 30
+  assert kept.metrics(np.array([29, 0, 0])) == scores
+
+
+def test_a_score_that_is_not_a_number_is_not_right_or_wrong(own_task):
+  texts = [f"t{i}" for i in range(100)]
+  packed = answers.pack(own_task, texts, texts, {"length": math.nan})
+  assert "correct" not in packed
+  task = "glue_stsb_v002"
+  targets = np.linspace(0, 5, 100).round(3).tolist()  # more than 64 kinds
+  packed, scores = _kept(task, targets, [2.0] * 100)
+  assert math.isnan(scores["pearson_corrcoef"]) and packed == {}
+  # An old file that says so is drawn as the score that it has.
+  old = answers.Answers(task, {"correct": "0" * 100}, scores)
+  assert old.units == 0
 
 
 @pytest.fixture
