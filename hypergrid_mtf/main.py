@@ -106,7 +106,7 @@ def _check(asked: request.Request) -> None:
     path = FLAGS.vocabulary
     path = os.path.abspath(path) if os.path.exists(path) else path
     gin.bind_parameter(f"{_TASKS}.vocabularies.use_vocabulary.name", path)
-  vocabularies.use_vocabulary()
+  vocabulary = vocabularies.use_vocabulary()
   tasks.define_mixture()
   if not asked.mixture:
     raise errors.UserError(
@@ -115,6 +115,7 @@ def _check(asked: request.Request) -> None:
       "--gin_param=\"MIXTURE_NAME = 'embedded_v1'\"."
     )
   mixture = tasks.get_mixture_or_task(asked.mixture)
+  vocabularies.check_used(vocabulary, mixture)
   vocabularies.check_vocabulary(mixture)
   preflight.check_sizes()
   input_files.check_files(asked.input_files)

@@ -5,10 +5,13 @@ object. `use_vocabulary` puts another in its place: bytes, or a SentencePiece
 model of one's own (`python -m tools.train_vocabulary`).
 """
 
+import collections
 import dataclasses
 import functools
 import os
+import re
 import threading
+from collections.abc import Iterable
 
 import gin
 import seqio
@@ -20,6 +23,7 @@ from t5_tasks import mixtures
 
 MODEL_FILE = "sentencepiece.model"
 _CLOUD_SECONDS = 20.0
+_SHOWN = 10  # characters that a message names
 _HOW_TO_GET_ONE = (
   "train one with `python -m tools.train_vocabulary`, or give "
   "--vocabulary=bytes"
@@ -143,6 +147,135 @@ def check_vocabulary(
           f"{mixture_or_task.name!r} have different vocabularies "
           f"({describe(first)}; {describe(vocabulary)}): a mixture needs one, "
           "pass --vocabulary=PATH or --vocabulary=bytes."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+  """What a vocabulary does not keep of some texts.
+
+  Attributes:
+    texts: how many texts were looked at.
+    unknown: how many of them hold a character that the vocabulary lacks.
+    characters: how often each of these characters occurs.
+    blanks: how many texts hold doubled blanks, tabs or line ends where the
+      vocabulary keeps one blank.
+  """
+
+  texts: int
+  unknown: int
+  characters: collections.Counter[str]
+  blanks: int
+
+  def __bool__(self) -> bool:
+    return bool(self.unknown or self.blanks)
+
+  def describe(self, what: str) -> str:
+    """One line for a reader, without a full stop.
+
+    Args:
+      what: the texts, "sampled training texts".
+    """
+    parts = []
+    if self.unknown:
+      most = [repr(c) for c, _ in self.characters.most_common(_SHOWN)]
+      more = ", ..." if len(self.characters) > _SHOWN else ""
+      parts.append(
+        f"{self.unknown:,} of {self.texts:,} {what} hold characters that the "
+        f"vocabulary lacks ({', '.join(most)}{more}): the model sees each as "
+        "unknown and cannot write it"
+      )
+    if self.blanks:
+      parts.append(
+        f"{self.blanks:,} of {self.texts:,} {what} hold doubled blanks, tabs "
+        "or line ends, of which one blank is left"
+      )
+    return "; ".join(parts)
+
+
+def lost_characters(vocabulary: seqio.Vocabulary, texts: Iterable[str]) -> Lost:
+  """Finds what is lost when texts are encoded.
+
+  SentencePiece without byte fallback, as T5 uses it, gives characters that it
+  has not seen one id for all, and makes every run of white space one blank.
+
+  Args:
+    vocabulary: any; only a SentencePiece vocabulary can lose something.
+    texts: some texts.
+
+  Returns:
+    How many texts lose something, and the characters.
+  """
+  count, unknown, blanks = 0, 0, 0
+  characters: collections.Counter[str] = collections.Counter()
+  tokenizer = None
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    tokenizer = vocabulary.tokenizer
+    keeps_blanks = tokenizer.encode("a  b") != tokenizer.encode("a b")
+  for text in texts:
+    count += 1
+    if tokenizer is None:
+      continue
+    found = [
+      character
+      for piece in tokenizer.encode(text, out_type="immutable_proto").pieces
+      if piece.id == tokenizer.unk_id()
+      for character in piece.surface
+      if not character.isspace()
+    ]
+    characters.update(found)
+    unknown += bool(found)
+    # At the ends nothing is said: GLUE's own texts end in blanks.
+    blanks += not keeps_blanks and bool(re.search(r"[^\S ]|  ", text.strip()))
+  return Lost(count, unknown, characters, blanks)
+
+
+def keeping_their_own(
+  mixture_or_task: seqio.Task | seqio.Mixture,
+) -> list[str]:
+  """The tasks whose vocabulary `use_vocabulary` does not replace.
+
+  Args:
+    mixture_or_task: registered.
+
+  Returns:
+    Names of tasks that were registered with a vocabulary of their own.
+  """
+  return [
+    task.name
+    for task in seqio.get_subtasks(mixture_or_task)
+    if not any(
+      _is_replaceable(feature.vocabulary)
+      for feature in task.output_features.values()
+    )
+  ]
+
+
+def check_used(
+  vocabulary: seqio.Vocabulary | None,
+  mixture_or_task: seqio.Task | seqio.Mixture,
+) -> None:
+  """Checks that the vocabulary that was asked for is the one of the tasks.
+
+  Args:
+    vocabulary: the answer of `use_vocabulary`.
+    mixture_or_task: what the run reads.
+
+  Raises:
+    UserError: a task keeps another vocabulary of its own.
+  """
+  if vocabulary is None:
+    return
+  own = set(keeping_their_own(mixture_or_task))
+  for task in seqio.get_subtasks(mixture_or_task):
+    for feature in task.output_features.values():
+      if task.name in own and feature.vocabulary != vocabulary:
+        raise UserError(
+          "The vocabulary that was asked for (--vocabulary or "
+          f"use_vocabulary.name; {describe(vocabulary)}) cannot be used: the "
+          f"task {task.name!r} of {mixture_or_task.name!r} has one of its own "
+          f"({describe(feature.vocabulary)}); leave it out, or choose tasks "
+          "with T5's default vocabulary."
         )
 
 

@@ -168,3 +168,51 @@ def test_check_refuses_two_vocabularies_in_one_mixture():
       vocabularies.check_vocabulary("two")
   finally:
     seqio.MixtureRegistry.remove("two")
+
+
+def test_a_vocabulary_that_the_tasks_do_not_take_is_refused():
+  embedded = seqio.get_mixture_or_task("embedded_v1")
+  assert len(vocabularies.keeping_their_own(embedded)) == 8
+  cola = seqio.get_mixture_or_task("glue_cola_v002")
+  assert not vocabularies.keeping_their_own(cola)
+  vocabularies.check_used(None, embedded)
+  # What they have anyway is no other.
+  vocabularies.check_used(vocabularies.use_vocabulary("bytes"), embedded)
+  for name in (MODEL, "t5"):
+    vocabulary = vocabularies.use_vocabulary(name)
+    vocabularies.check_used(vocabulary, cola)
+    with pytest.raises(
+      UserError, match="'embedded_copy_v1'.*'embedded_v1'.*bytes with 100"
+    ):
+      vocabularies.check_used(vocabulary, embedded)
+  vocabulary = vocabularies.use_vocabulary("bytes", extra_ids=30)
+  with pytest.raises(UserError, match="bytes with 30 extra ids"):
+    vocabularies.check_used(vocabulary, embedded)
+
+
+def test_lost_characters_are_those_that_come_back_as_another():
+  texts = (
+    "the cat",  # kept
+    "th\u00e9 \u4e2d c\u4e2dt",
+    "two  seats \u4e2d",
+    "a\tcat",
+    "seats at the end  ",
+    "a line\nend",
+  )
+  vocabulary = vocabularies.get_vocabulary(MODEL)
+  lost = vocabularies.lost_characters(vocabulary, texts)
+  assert (lost.texts, lost.unknown, lost.blanks) == (6, 2, 3)
+  assert lost.characters["\u4e2d"] == 3
+  # By the vocabulary's own decoding: what is named does not come back, and the
+  # text that is kept does.
+  assert vocabulary.decode(vocabulary.encode(texts[0])) == texts[0]
+  for character in lost.characters:
+    assert character not in vocabulary.decode(vocabulary.encode(texts[1]))
+  said = lost.describe("inputs")
+  assert said.startswith("2 of 6 inputs hold characters that the vocabulary")
+  assert "'\u4e2d'" in said and "3 of 6 inputs hold doubled blanks" in said
+  for kept in (
+    vocabularies.lost_characters(vocabulary, texts[:1]),
+    vocabularies.lost_characters(seqio.ByteVocabulary(100), texts),
+  ):
+    assert not kept and kept.describe("inputs") == ""
