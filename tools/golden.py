@@ -17,7 +17,7 @@ from absl import flags
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.launch import console, files, gin_files
 
 FLAGS = flags.FLAGS
 
@@ -41,11 +41,11 @@ VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 
 @contextlib.contextmanager
-def configured_model(gin_files, bindings=(), vocab_size: int = VOCAB_SIZE):
+def configured_model(paths, bindings=(), vocab_size: int = VOCAB_SIZE):
   """The model that some gin files describe; gin is empty after.
 
   Args:
-    gin_files: as given to --gin_file.
+    paths: of gin files, as given to --gin_file.
     bindings: as given to --gin_param.
     vocab_size: of inputs and targets.
 
@@ -58,8 +58,9 @@ def configured_model(gin_files, bindings=(), vocab_size: int = VOCAB_SIZE):
     gin.clear_config()
     gin_files.parse(
       gin.parse_config_files_and_bindings,
-      [defaults, *gin_files],
+      [defaults, *paths],
       list(bindings),
+      finalize_config=False,  # what a run requires, a model does not
     )
   try:
     yield utils.build_model(
@@ -72,16 +73,16 @@ def configured_model(gin_files, bindings=(), vocab_size: int = VOCAB_SIZE):
       gin.clear_config()
 
 
-def shapes_of(*gin_files: str) -> dict[str, list[int]]:
+def shapes_of(*paths: str) -> dict[str, list[int]]:
   """Variables of the model that some gin files describe.
 
   Args:
-    *gin_files: as given to --gin_file.
+    *paths: of gin files, as given to --gin_file.
 
   Returns:
     {name: shape}, sorted by name
   """
-  with configured_model(gin_files) as model:
+  with configured_model(paths) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
