@@ -36,6 +36,7 @@ from hypergrid_mtf.launch import (
   preflight,
   progress,
   request,
+  required,
 )
 
 # This file is where the parts meet, so it alone knows the tasks by name.
@@ -237,6 +238,7 @@ def main(argv) -> None:
     gin_files.parse(original_parse, *args, **kwargs)
     nonlocal asked
     asked = _request()
+    required.check(asked, FLAGS)
     if FLAGS.seed is not None:
       gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
     if FLAGS.use_model_api and asked.trains:

@@ -3,28 +3,60 @@
 import copy
 import importlib
 import os
+from collections.abc import Iterable
 
 import gin
+import tensorflow.compat.v1 as tf
 from t5.models import mesh_transformer_main
 
 from hypergrid_mtf import errors
 
-_GIN_FILES = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-  "operative_configs",
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def folder() -> str:
+  """Where this project's gin files are.
+
+  Returns:
+    operative_configs, which a clone has beside the package, and an installed
+    package in itself
+  """
+  inside = os.path.join(_PACKAGE, "operative_configs")
+  if os.path.isdir(inside):
+    return inside
+  return os.path.join(os.path.dirname(_PACKAGE), "operative_configs")
+
+
+_SEARCHED = (
+  folder(),
+  os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin"),
 )
-_search_paths = set()
+_added = set()
 
 
 def add_search_paths() -> None:
   """Lets gin find the files of this project and of t5 by their short names."""
-  for folder in (
-    _GIN_FILES,
-    os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin"),
-  ):
-    if folder not in _search_paths:
-      gin.add_config_file_search_path(folder)
-      _search_paths.add(folder)
+  for path in _SEARCHED:
+    if path not in _added:
+      gin.add_config_file_search_path(path)
+      _added.add(path)
+
+
+def find(name: str, prefixes: Iterable[str] = ()) -> str | None:
+  """A gin file where gin will find it.
+
+  Args:
+    name: as given to --gin_file, or included.
+    prefixes: from --gin_location_prefix.
+
+  Returns:
+    its path; None if there is none
+  """
+  for place in ("", *prefixes, *_SEARCHED):
+    path = os.path.join(place, name)
+    if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+      return path
+  return None
 
 
 def parse(original, *args, **kwargs) -> None:

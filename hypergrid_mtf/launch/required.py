@@ -1,0 +1,82 @@
+"""What an experiment file requires of the run that includes it.
+
+A file says so by gin's own mark, `run.init_checkpoint = %gin.REQUIRED`, and
+whatever is given after it fulfils it. gin knows neither the file nor the mode:
+here the sentence names the file, and a checkpoint to start from is required of
+a training that begins, and of nothing else.
+"""
+
+import os
+import re
+
+import gin
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import gin_files, request
+
+_START = "run.init_checkpoint"
+_MARK = r"%gin\.REQUIRED"
+
+
+def check(asked: request.Request, flags) -> None:
+  """Checks that what the gin files require was given.
+
+  Call it before gin is finalized: a checkpoint to start from that this run has
+  no use for is bound to None.
+
+  Args:
+    asked: the run.
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: naming the file, what it requires, and what to give.
+  """
+  names = re.findall(rf"^([\w./]+) = {_MARK}$", gin.config_str(), re.M)
+  if _START in names and not _begins(asked, flags.model_dir):
+    gin.bind_parameter(_START, None)
+    names.remove(_START)
+  if not names:
+    return
+  name = names[0]
+  where = _file_of(name, flags) or "this configuration"
+  if name != _START:
+    raise errors.UserError(
+      f'{where} requires {name}: give --gin_param="{name} = …".'
+    )
+  if flags.use_model_api:
+    raise errors.UserError(
+      f"{where} requires {name}, a pretrained T5 to start from, and "
+      "--use_model_api --mode=train takes none: leave --use_model_api out, or "
+      f'give --gin_param="{name} = None" to train from random weights.'
+    )
+  raise errors.UserError(
+    f"{where} requires {name}, the pretrained T5 that training starts from: "
+    f"give --gin_param=\"{name} = '…/model.ckpt-STEP'\" with a run.train_steps "
+    "above that STEP, or None in place of the path to train from random "
+    "weights."
+  )
+
+
+def _begins(asked: request.Request, model_dir: str) -> bool:
+  """Whether this is a training that loads no checkpoint yet."""
+  if not asked.trains or asked.mode == "finetune":  # has a flag for it
+    return False
+  return checkpoints.latest_checkpoint(model_dir) is None
+
+
+def _file_of(name: str, flags) -> str | None:
+  """The gin file, among those given and what they include, that requires it."""
+  binding = re.compile(rf"^{re.escape(name)}\s*=\s*{_MARK}", re.M)
+  waiting = list(flags.gin_file or ())
+  while waiting:
+    given = waiting.pop()  # the last one first
+    path = gin_files.find(given, flags.gin_location_prefix)
+    if path is None:
+      continue
+    with tf.io.gfile.GFile(path) as f:
+      text = f.read()
+    if binding.search(text):
+      return os.path.normpath(given) if "://" not in given else given
+    waiting += re.findall(r"^include\s+['\"](.+?)['\"]", text, re.M)
+  return None

@@ -1,0 +1,122 @@
+"""What experiment files require is asked of the runs that need it alone."""
+
+import types
+
+import gin
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags
+from mesh_tensorflow.transformer import utils
+from t5.models import mesh_transformer  # noqa: F401  (known to gin)
+
+from hypergrid_mtf import errors, main
+from hypergrid_mtf.launch import gin_files, request, required
+
+GLUE = "experiments/glue.gin"
+START = "run.init_checkpoint"
+_MODES = ("eval", "score_eval", "perplexity_eval", "infer", "export_infer")
+
+
+@pytest.fixture
+def check(tmp_path):
+  """Parses gin files and bindings as main does; what init_checkpoint is."""
+
+  def call(*files, params=(), api_mode=None, model_dir=tmp_path / "none"):
+    given = types.SimpleNamespace(
+      gin_file=list(files),
+      gin_location_prefix=[str(tmp_path)],
+      model_dir=str(model_dir),
+      use_model_api=api_mode is not None,
+    )
+    gin.clear_config()
+    gin_files.add_search_paths()
+    gin.add_config_file_search_path(str(tmp_path))
+    gin.parse_config_files_and_bindings(
+      files, list(params), finalize_config=False
+    )
+    mode = api_mode or gin_files.value("run.mode", "train")
+    asked = request.Request(
+      mode=mode,
+      mixture="m",
+      trains=mode in ("train", "finetune"),
+      waits=False,
+      split=None,
+      input_files=(),
+      results="",
+    )
+    required.check(asked, given)
+    gin.finalize()  # would raise what gin says of it
+    return gin_files.value("run.init_checkpoint", "not bound")
+
+  yield call
+  gin.clear_config()
+
+
+def _sentence(check, *args, **kwargs):
+  with pytest.raises(errors.UserError) as e:
+    check(*args, **kwargs)
+  return str(e.value)
+
+
+@pytest.mark.parametrize("name", ["glue", "super_glue", "glue_super_glue"])
+def test_a_training_needs_a_checkpoint_or_none_on_purpose(check, name):
+  file = f"experiments/{name}.gin"
+  says = _sentence(check, file)
+  assert says.startswith(f"{file} requires run.init_checkpoint, "), says
+  assert "/model.ckpt-STEP'" in says and "or None" in says
+  for value, found in (("'gs://b/model.ckpt-5'", "gs://b/model.ckpt-5"),) + (
+    ("None", None),
+  ):
+    assert check(file, params=[f"run.init_checkpoint = {value}"]) == found
+
+
+def test_what_loads_checkpoints_of_its_own_is_not_asked(check, tmp_path):
+  for mode in _MODES:
+    assert check(GLUE, params=[f"run.mode = '{mode}'"]) is None
+  assert check(GLUE, api_mode="eval") is None
+  assert check(GLUE, api_mode="finetune") is None
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.get_variable("global_step", initializer=5)
+    session.run(tf.global_variables_initializer())
+    tf.train.Saver().save(session, str(tmp_path / "begun" / "model.ckpt-5"))
+  assert check(GLUE, model_dir=tmp_path / "begun") is None
+  assert check("experiments/local_glue.gin") == "not bound"
+
+
+def test_the_model_api_that_takes_none_says_so(check):
+  says = _sentence(check, GLUE, api_mode="train")
+  assert "--use_model_api --mode=train takes none" in says
+  assert check(GLUE, params=[f"{START} = None"], api_mode="train") is None
+
+
+def test_any_binding_of_any_file_can_be_required(check, tmp_path):
+  (tmp_path / "deep.gin").write_text("run.train_steps = %gin.REQUIRED\n")
+  (tmp_path / "own.gin").write_text("include 'deep.gin'\nPATH = 'x'\n")
+  for params in ([], ["run.mode = 'eval'"]):
+    says = _sentence(
+      check, "experiments/embedded.gin", "own.gin", params=params
+    )
+    assert says.startswith(
+      "deep.gin requires run.train_steps: give --gin_param"
+    )
+  check("own.gin", params=["run.train_steps = 5"])
+
+
+def test_the_command_says_it_before_data_are_looked_for(tmp_path):
+  flags.FLAGS.unparse_flags()
+  for name in flags.FLAGS:
+    flags.FLAGS[name].unparse()
+  flags.FLAGS(
+    ["main", f"--model_dir={tmp_path}", "--gin_file=models/nano.gin"]
+    + ["--gin_file=hypergrid/L2.gin", f"--gin_file={GLUE}"]
+  )
+  gin.clear_config()
+  parse = utils.parse_gin_defaults_and_flags
+  try:
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(tf, "disable_v2_behavior", lambda: None)
+      with pytest.raises(errors.UserError, match=f"^{GLUE} requires run.init"):
+        main.main(["main"])
+  finally:
+    gin.clear_config()
+  assert utils.parse_gin_defaults_and_flags is parse
