@@ -30,6 +30,7 @@ from hypergrid_mtf.launch import (
   checkpoint_checks,
   console,
   data_checks,
+  eval_config,
   files,
   gin_files,
   input_files,
@@ -245,9 +246,8 @@ def main(argv) -> None:
       _bind_api_schedule()
     _bind_local_mesh()
     _check(asked)
-    if asked.mode.endswith("eval") and not FLAGS.use_model_api:
-      # Beside the scores, how they were made: t5 keeps it of training alone.
-      files.write(os.path.join(asked.results, "config.gin"), gin.config_str())
+    if asked.mode.endswith("eval"):
+      eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
 
   # t5's main imports the tasks, so the data folder must be known before.

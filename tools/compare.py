@@ -8,17 +8,16 @@ metrics of a task first (MNLI's two sets are one task), then the tasks of a
 benchmark; a benchmark that is not whole says how much of it there is.
 """
 
-import os
+import math
 import re
 
 import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
-from t5.evaluation import eval_utils
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files
-from tools.experiments import protocol
+from tools.experiments import evaluation, protocol
 
 FLAGS = flags.FLAGS
 
@@ -26,58 +25,6 @@ PARAMETERS = ("parameters", "total")
 EMBEDDING_FREE = ("parameters", "beside the embedding")
 STEP = ("step", "")
 AVERAGE = "average"
-
-
-def eval_folder(model_dir: str, split: str) -> str:
-  """Where t5 wrote the evaluation of a split.
-
-  Args:
-    model_dir: of a run.
-    split: the split it was evaluated on.
-
-  Returns:
-    the folder
-
-  Raises:
-    UserError: if there is no evaluation.
-  """
-  folder = os.path.join(model_dir, f"{split}_eval")
-  if not tf.io.gfile.exists(folder):
-    raise errors.UserError(
-      f"{model_dir} holds no evaluation of the {split} split ({folder} does "
-      "not exist): run hypergrid_mtf.main on it with "
-      "--gin_file=experiments/local_eval.gin first."
-    )
-  return folder
-
-
-def eval_scores(model_dir: str, split: str = "validation"):
-  """Metrics of the last evaluated step.
-
-  Args:
-    model_dir: of a run that was evaluated.
-    split: the split it was evaluated on.
-
-  Returns:
-    (step, {(task, metric): value})
-
-  Raises:
-    UserError: if there is no evaluation.
-  """
-  folder = eval_folder(model_dir, split)
-  events = eval_utils.get_eval_metric_values(
-    eval_utils.parse_events_files(folder)
-  )
-  if not events:
-    raise errors.UserError(f"{folder} holds no metrics of an evaluation.")
-  step = max(step for values in events.values() for step, _ in values)
-  scores = {}
-  for tag, values in events.items():
-    task, metric = tag.rsplit("/", 1)
-    for at, value in values:
-      if at == step:
-        scores[task, metric] = value
-  return step, scores
 
 
 def count_parameters(model_dir: str) -> tuple[int, int]:
@@ -112,36 +59,80 @@ def table(runs: dict[str, str], split: str = "validation") -> pd.DataFrame:
     split: the split evaluated on.
 
   Returns:
-    a DataFrame; a metric that a run lacks is NaN, and so is its average.
+    a DataFrame of objects; a metric that a run lacks is None, and so is its
+    average; one that is nan is nan, and so is its average.
 
   Raises:
-    UserError: if the runs were evaluated at different steps.
+    UserError: if the runs were evaluated at different steps or in different
+      ways.
   """
-  columns, steps = {}, {}
+  columns, steps, protocols = {}, {}, {}
   for name, model_dir in runs.items():
-    steps[name], scores = eval_scores(model_dir, split)
-    columns[name] = scores
+    found = evaluation.read(evaluation.folder_of(model_dir, split))
+    steps[name] = found.steps()[-1]
+    columns[name] = found.at(steps[name])
+    protocols[name] = found.protocol(split, steps[name])
+    for sentence in found.notes():
+      console.say(sentence)
   if len(set(steps.values())) > 1:
     at = ", ".join(f"{name} at {step}" for name, step in steps.items())
     raise errors.UserError(
       f"the runs were evaluated at different steps, so they do not compare: "
       f"{at}."
     )
-  frame = pd.DataFrame(columns).sort_index()
-  whole = {n: s for n, s in columns.items() if len(s) == len(frame)}
-  for label in protocol.averages(dict.fromkeys(frame.index, 0.0)):
-    frame.loc[(AVERAGE, label), :] = pd.Series(
-      {
-        n: protocol.averages(whole[n])[label] if n in whole else float("nan")
-        for n in runs
-      }
-    )
+  _check_protocols(protocols)
+  keys = sorted({key for scores in columns.values() for key in scores})
+  index = pd.MultiIndex.from_tuples(keys, names=["task", "metric"])
+  # Objects: None was not measured, and nan was measured and is not a number.
+  frame = pd.DataFrame(
+    {n: [scores.get(key) for key in keys] for n, scores in columns.items()},
+    index,
+    dtype=object,
+  )
+
+  def add(row, values):
+    frame.loc[row, :] = pd.Series(values, dtype=object)
+
+  whole = {n: s for n, s in columns.items() if len(s) == len(keys)}
+  for label in protocol.averages(dict.fromkeys(keys, 0.0)):
+    averages = {n: protocol.averages(s)[label] for n, s in whole.items()}
+    add((AVERAGE, label), {n: averages.get(n) for n in runs})
   sizes = {name: count_parameters(d) for name, d in runs.items()}
-  frame.loc[PARAMETERS, :] = pd.Series({n: s[0] for n, s in sizes.items()})
-  frame.loc[EMBEDDING_FREE, :] = pd.Series({n: s[1] for n, s in sizes.items()})
-  frame.loc[STEP, :] = pd.Series(steps)
-  frame.index.names = ["task", "metric"]
+  add(PARAMETERS, {n: s[0] for n, s in sizes.items()})
+  add(EMBEDDING_FREE, {n: s[1] for n, s in sizes.items()})
+  add(STEP, steps)
   return frame
+
+
+def _check_protocols(protocols: dict[str, dict[str, str]]) -> None:
+  first, *others = protocols
+  for name in others:
+    one, other = protocols[first], protocols[name]
+    if one != other:
+      key = evaluation.difference(one, other)
+      shown = [p.get(key, "not bound") for p in (one, other)]
+      raise errors.UserError(
+        f"{first} and {name} were evaluated in different ways, so they do not "
+        f"compare: {key} is {shown[0]} and {shown[1]}."
+      )
+
+
+def not_numbers(frame: pd.DataFrame) -> list[str]:
+  """A sentence for each score that was measured and is nan.
+
+  Args:
+    frame: from `table`.
+
+  Returns:
+    sentences that name the run
+  """
+  return [
+    f"{run}: {metric} of {task} is nan, and so is the average: a model that "
+    "gives one answer to every example, for instance, has no correlation."
+    for run in frame.columns
+    for (task, metric), value in frame[run].items()
+    if task != AVERAGE and value is not None and math.isnan(value)
+  ]
 
 
 def to_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +142,7 @@ def to_text(frame: pd.DataFrame) -> pd.DataFrame:
   for row in frame.index:
     for column in frame.columns:
       value = frame.at[row, column]
-      if pd.isna(value):
+      if value is None:
         text.at[row, column] = "-"
       else:
         text.at[row, column] = f"{value:,.{0 if row in whole else 2}f}"
@@ -185,6 +176,8 @@ def main(argv) -> None:
     files.check_output(FLAGS.output)
   frame = table(runs, FLAGS.split)
   console.say(to_text(frame).to_string(index=False))
+  for sentence in not_numbers(frame):
+    console.say(sentence)
   if FLAGS.output:
     files.write(FLAGS.output, to_markdown(frame) + "\n")
     console.say(f"wrote {FLAGS.output}")

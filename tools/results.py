@@ -18,18 +18,16 @@ import hashlib
 import json
 import math
 import os
-import re
 
 import tensorflow.compat.v1 as tf
 from absl import flags
-from t5.evaluation import eval_utils
 from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files
 from tools import compare
 from tools.dev import environment
-from tools.experiments import answers, protocol
+from tools.experiments import answers, evaluation, lines, protocol
 
 FLAGS = flags.FLAGS
 
@@ -40,41 +38,6 @@ _NOT_CONFIG = (
   "run.eval_summary_dir",
   "mesh_train_dataset_fn.seed",
 )
-_PROTOCOL = (
-  "run.dataset_split",
-  "Bitransformer.decode.beam_size",
-  "Bitransformer.decode.alpha",
-  "Bitransformer.decode.temperature",
-  "Bitransformer.decode.max_decode_length",
-  "mesh_eval_dataset_fn.num_eval_examples",
-)
-
-
-def bindings(path: str) -> dict[str, str]:
-  """The bindings of a gin file that gin wrote.
-
-  Args:
-    path: of an operative_config.gin.
-
-  Returns:
-    {"scope/name.parameter" or macro: its value as text}, imports left out
-  """
-  with tf.io.gfile.GFile(path) as f:
-    text = f.read()
-  found = {}
-  name = None
-  for line in text.splitlines():
-    match = re.match(r"([\w./]+) = ?(.*)$", line)
-    if match:
-      name, value = match.groups()
-      found[name] = value.removesuffix("\\").strip()
-    elif name and line[:1].isspace() and line.strip():
-      found[name] = (
-        f"{found[name]} {line.removesuffix(chr(92)).strip()}".strip()
-      )
-    else:
-      name = None
-  return found
 
 
 def config_of(path: str) -> dict[str, str]:
@@ -84,11 +47,11 @@ def config_of(path: str) -> dict[str, str]:
     path: of the operative_config.gin of its training.
 
   Returns:
-    as `bindings`; a file that is named by its path (a vocabulary) is its name
-    and the hash of its bytes.
+    as `evaluation.bindings`; a file that is named by its path (a vocabulary) is
+    its name and the hash of its bytes.
   """
   config = {}
-  for name, value in bindings(path).items():
+  for name, value in evaluation.bindings(path).items():
     if name.split("/")[-1] in _NOT_CONFIG:
       continue
     text = value.strip("'\"")
@@ -125,40 +88,8 @@ def config_hash(config: dict[str, str]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _lines(path: str) -> list[str]:
-  with tf.io.gfile.GFile(path) as f:
-    return f.read().splitlines()
-
-
-def _digest(lines: list[str]) -> str:
-  return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-
-
-def metrics_of(folder: str) -> dict[str, dict[str, dict[str, float]]]:
-  """Every metric at every checkpoint.
-
-  Args:
-    folder: of an evaluation.
-
-  Returns:
-    {task: {metric: {step as text: value}}}; of a step that was evaluated more
-    than once, the last value.
-
-  Raises:
-    UserError: if there are none.
-  """
-  events = eval_utils.get_eval_metric_values(
-    eval_utils.parse_events_files(folder)
-  )
-  found = {}
-  for tag, values in sorted(events.items()):
-    task, metric = tag.rsplit("/", 1)
-    steps = found.setdefault(task, {}).setdefault(metric, {})
-    for step, value in sorted(values, key=lambda event: event.step):
-      steps[str(step)] = float(value)
-  if not found:
-    raise errors.UserError(f"{folder} holds no metrics of an evaluation.")
-  return found
+def _digest(texts: list[str]) -> str:
+  return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
@@ -167,31 +98,67 @@ def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
   Returns:
     {task: {examples, hash}}, {task: {step: from `answers.pack`}}
   """
+  names = set(tf.io.gfile.listdir(folder))
+
+  # t5's model API alone writes outputs, and a newline in a text as it is.
+  from_api = any(name.endswith("_outputs") for name in names)
+
+  def read(name, count=None):
+    path = os.path.join(folder, name)
+    return lines.read_lines(path, count if from_api else None)
+
+  def fits(name, found, of, wanted):
+    if len(found) == len(wanted):
+      return True
+    differ = (
+      f"{os.path.join(folder, name)} holds {len(found):,} lines, and {of} "
+      f"beside it {len(wanted):,}"
+    )
+    if not from_api:
+      raise errors.UserError(
+        f"{differ}: they are of different evaluations, so evaluate all steps "
+        "again (--gin_param=\"eval_checkpoint_step = 'all'\")."
+      )
+    console.say(
+      f"{differ}: texts of several lines, as the model API writes them, cannot "
+      "be told apart, so scores are kept and no answers."
+    )
+    return False
+
   data, predictions = {}, {}
   steps = [protocol.chosen_steps(metrics, c) for c in protocol.CHECKPOINTS]
   for task in metrics:
-    targets_path = os.path.join(folder, f"{task}_targets")
-    if not tf.io.gfile.exists(targets_path):
+    inputs_name, targets_name = f"{task}_inputs", f"{task}_targets"
+    if targets_name not in names:
       continue
-    targets = _lines(targets_path)
-    inputs = _lines(os.path.join(folder, f"{task}_inputs"))
+    # A task without texts before tokenization has no inputs.
+    inputs = read(inputs_name) if inputs_name in names else []
+    targets = read(targets_name, len(inputs))
+    if inputs and not fits(targets_name, targets, inputs_name, inputs):
+      continue
     data[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
     for step in sorted({chosen[task] for chosen in steps}):
-      path = os.path.join(folder, f"{task}_{step}_predictions")
-      if tf.io.gfile.exists(path):
-        found = _lines(path)
-        if len(found) == len(targets):
-          scores = {m: v[str(step)] for m, v in metrics[task].items()}
-          predictions.setdefault(task, {})[str(step)] = answers.pack(
-            task, found, targets, scores
-          )
+      name = f"{task}_{step}_predictions"
+      if name not in names:
+        continue
+      found = read(name, len(targets))
+      if fits(name, found, targets_name, targets):
+        scores = {
+          m: v[str(step)] for m, v in metrics[task].items() if str(step) in v
+        }
+        predictions.setdefault(task, {})[str(step)] = answers.pack(
+          task, found, targets, scores
+        )
   return data, predictions
 
 
 def training_seconds(model_dir: str) -> float:
   """Wall time of training, from its event files; pauses do not count."""
   total = 0.0
-  for path in tf.io.gfile.glob(os.path.join(model_dir, "events.out.*")):
+  for name in tf.io.gfile.listdir(model_dir):
+    if not name.startswith("events.out."):
+      continue
+    path = os.path.join(model_dir, name)
     times = []
     # A file that was being written when its run was killed ends in a ruin.
     with contextlib.suppress(tf.errors.DataLossError):
@@ -225,16 +192,15 @@ def collect(
       f"{model_dir} holds no operative_config.gin: give the folder of a run "
       "that was trained with hypergrid_mtf.main."
     )
-  folder = compare.eval_folder(model_dir, split)
-  metrics = metrics_of(folder)
+  folder = evaluation.folder_of(model_dir, split)
+  found = evaluation.read(folder)
+  asked_for = found.protocol(split)
+  for sentence in found.notes():
+    console.say(sentence)
+  metrics = found.metrics()
   data, predictions = _predictions(folder, metrics)
   config = config_of(config_path)
   total, embedding_free = compare.count_parameters(model_dir)
-  asked_for = {"run.dataset_split": split}
-  eval_config = os.path.join(folder, "config.gin")
-  if tf.io.gfile.exists(eval_config):
-    asked = bindings(eval_config)
-    asked_for.update({k: asked[k] for k in _PROTOCOL if k in asked})
   return dict(
     schema=SCHEMA,
     cell=cell,
@@ -243,9 +209,7 @@ def collect(
     config_hash=config_hash(config),
     protocol=asked_for,
     data=data,
-    steps=max(
-      int(s) for by in metrics.values() for v in by.values() for s in v
-    ),
+    steps=found.steps()[-1],
     training_seconds=round(training_seconds(model_dir), 1),
     parameters=dict(total=total, beside_embedding=embedding_free),
     metrics={
@@ -273,6 +237,11 @@ def main(argv) -> None:
   """
   del argv
   files.check_output(FLAGS.output)
+  if not FLAGS.cell.strip() or "/" in FLAGS.cell:
+    raise errors.UserError(
+      f"--cell={FLAGS.cell} is not the name of a column of a table: give a "
+      "word without /, the same for all seeds (and tasks) of a model."
+    )
   result = collect(FLAGS.model_dir, FLAGS.cell, FLAGS.run_seed, FLAGS.split)
   files.write(FLAGS.output, to_text(result))
   console.say(f"wrote {FLAGS.output}")

@@ -1,11 +1,13 @@
 """The table of runs, from the event files and checkpoints of made-up runs."""
 
 import math
+import time
 
 import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests.tools.experiments import event_files
 from tools import compare
 
 
@@ -55,9 +57,45 @@ def test_a_missing_metric_is_no_zero(tmp_path):
   one = _run(tmp_path / "one", SCORES)
   two = _run(tmp_path / "two", {("a", "accuracy"): 50.0})
   frame = compare.table({"one": one, "two": two})
-  assert math.isnan(frame.at[("b", "f1"), "two"])
-  assert math.isnan(frame.at[("average", "of the tasks"), "two"])
+  assert frame.at[("b", "f1"), "two"] is None
+  assert frame.at[("average", "of the tasks"), "two"] is None
   assert "| - |" in " ".join(compare.to_markdown(frame).split())
+  assert compare.not_numbers(frame) == []
+
+
+def test_a_nan_is_shown_and_its_run_named(tmp_path):
+  """It was measured: a model of one answer has no correlation."""
+  one = _run(tmp_path / "one", SCORES)
+  two = _run(tmp_path / "two", {**SCORES, ("b", "f1"): math.nan})
+  frame = compare.table({"one": one, "two": two})
+  assert frame.at[("average", "of the tasks"), "one"] == pytest.approx(80)
+  text = " ".join(compare.to_markdown(frame).split())
+  assert "| b | f1 | 80.00 | nan |" in text
+  assert "| average | of the tasks | 80.00 | nan |" in text
+  (sentence,) = compare.not_numbers(frame)
+  assert sentence.startswith("two: f1 of b is nan")
+
+
+def test_a_step_that_was_evaluated_twice_has_its_later_score(tmp_path):
+  one = _run(tmp_path / "one", SCORES)
+  later = time.time() + 60
+  for name, created, value in (("a", later, 71.5), ("z", later - 30, 33.0)):
+    event_files.write(
+      f"{one}/validation_eval",
+      created,
+      (1.0, 10, {"a/accuracy": value}),
+      name=name,
+    )
+  assert compare.table({"one": one}).at[("a", "accuracy"), "one"] == 71.5
+
+
+def test_different_ways_of_evaluation_do_not_compare(tmp_path):
+  runs = {name: _run(tmp_path / name, SCORES) for name in ("one", "two")}
+  for beam_size, folder in enumerate(runs.values(), 3):
+    with open(f"{folder}/validation_eval/config.1000.0.gin", "w") as f:
+      f.write(f"Bitransformer.decode.beam_size = {beam_size}\n")
+  with pytest.raises(errors.UserError, match="beam_size is 3 and 4"):
+    compare.table(runs)
 
 
 def test_different_steps_do_not_compare(tmp_path):

@@ -6,8 +6,11 @@ import pathlib
 
 import pytest
 import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
+from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
+from tests.tools.experiments import event_files
 from tools import results
 from tools.experiments import answers
 
@@ -29,19 +32,6 @@ use_vocabulary.name = '{folder}/vocabulary.model'
 """
 
 
-def _event(folder, step, **values):
-  with tf.Graph().as_default():
-    writer = tf.summary.FileWriter(str(folder), filename_suffix=f".{step}")
-    summary = tf.Summary(
-      value=[
-        tf.Summary.Value(tag=tag.replace("__", "/"), simple_value=value)
-        for tag, value in values.items()
-      ]
-    )
-    writer.add_summary(summary, step)
-    writer.close()
-
-
 def _run(folder: pathlib.Path, seed=0) -> str:
   """A model_dir of a run that was evaluated at steps 10 and 20."""
   folder.mkdir()
@@ -60,7 +50,8 @@ def _run(folder: pathlib.Path, seed=0) -> str:
     "run.dataset_split = 'validation'\nBitransformer.decode.beam_size = 1\n"
   )
   for step, value, lines in ((10, 75.0, "1101"), (20, 50.0, "1001")):
-    _event(eval_folder, step, **{f"eval__{TASK}__accuracy": value})
+    scores = {f"{TASK}/accuracy": value}
+    event_files.write(eval_folder, 1000.0 + step, (1.0, step, scores))
     (eval_folder / f"{TASK}_{step}_predictions").write_text("\n".join(lines))
   (eval_folder / f"{TASK}_targets").write_text("1\n1\n1\n1\n")
   (eval_folder / f"{TASK}_inputs").write_text("a\nb\nc\nd\n")
@@ -108,11 +99,8 @@ def test_the_configuration_is_free_of_places_and_seeds(collected):
 
 def test_what_is_not_a_number_is_standard_json(tmp_path):
   folder = _run(tmp_path / "run")
-  _event(
-    f"{folder}/validation_eval",
-    20,
-    eval__glue_stsb_v002__pearson_corrcoef=math.nan,
-  )
+  scores = {"glue_stsb_v002/pearson_corrcoef": math.nan}
+  event_files.write(f"{folder}/validation_eval", 2000.0, (1.0, 20, scores))
   text = results.to_text(results.collect(folder, "L2", 0))
 
   def refuse(word):
@@ -132,5 +120,65 @@ def test_what_is_no_run_is_said(tmp_path):
     results.collect(str(tmp_path), "L2", 0)
   folder = tmp_path / "run"
   _run(folder)
-  with pytest.raises(errors.UserError, match="no evaluation of the test split"):
+  with pytest.raises(errors.UserError, match="of the split 'test'"):
     results.collect(str(folder), "L2", 0, "test")
+
+
+def test_answers_with_odd_line_ends_are_counted_and_kept(tmp_path):
+  """Only a newline ends a line of t5's files."""
+  folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
+  odd = ["a\u2028b", "c\x85", "\fd", "e\r"]
+  for name in ("targets", "10_predictions", "20_predictions"):
+    utils.write_lines_to_file(odd, str(folder / f"{TASK}_{name}"))
+  scores = {f"{TASK}/accuracy": 100.0}
+  event_files.write(folder, 2000.0, (1.0, 10, scores), (1.0, 20, scores))
+  found = results.collect(str(tmp_path / "run"), "L2", 0)
+  assert found["data"][TASK]["examples"] == 4
+  assert answers.unpack(found["predictions"][TASK]["20"]) == (odd, odd)
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "sentence"),
+  [
+    ("20_predictions", "1\n1\n", "20_predictions holds 2 lines, and .* 4"),
+    ("targets", "1\n" * 3, "targets holds 3 lines, and .*_inputs beside it 4"),
+    ("targets", "", "targets holds 0 lines, and .*_inputs beside it 4"),
+  ],
+)
+def test_a_count_that_does_not_fit_is_said(tmp_path, name, text, sentence):
+  folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
+  (folder / f"{TASK}_{name}").write_text(text)
+  with pytest.raises(errors.UserError, match=sentence):
+    results.collect(str(tmp_path / "run"), "L2", 0)
+
+
+def test_texts_of_several_lines_keep_their_scores(tmp_path, capsys):
+  """t5's model API writes a newline in a text as it is."""
+  folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
+  (folder / f"{TASK}_20_outputs").write_text("1\n1\n1\nto\nbe")
+  (folder / f"{TASK}_20_predictions").write_text("1\n1\n1\nto\nbe")
+  found = results.collect(str(tmp_path / "run"), "L2", 0)
+  assert found["metrics"][TASK]["accuracy"]["20"] == 50.0
+  assert set(found["predictions"][TASK]) == {"10"}
+  assert "20_predictions holds 5 lines, and" in capsys.readouterr().out
+
+
+def test_steps_of_different_protocols_are_no_result(tmp_path):
+  folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
+  (folder / "config.1015.5.gin").write_text(
+    "run.dataset_split = 'validation'\nBitransformer.decode.beam_size = 4\n"
+  )
+  with pytest.raises(errors.UserError, match="beam_size is 1 .* and 4 for"):
+    results.collect(str(tmp_path / "run"), "L2", 0)
+
+
+@pytest.mark.parametrize("cell", ["", " ", "single/rte"])
+def test_a_cell_that_is_no_column_is_refused(tmp_path, cell):
+  if "cell" not in results.FLAGS:
+    results.define_flags()
+  results.FLAGS(["results", f"--model_dir={tmp_path}", f"--cell={cell}"])
+  with (
+    flagsaver.flagsaver(output=str(tmp_path / "x.json")),
+    pytest.raises(errors.UserError, match=f"--cell={cell} is not"),
+  ):
+    results.main([])

@@ -16,8 +16,8 @@ def read_lines(path: str, count: int | None = None) -> list[str]:
 
   Args:
     path: local or in the cloud.
-    count: how many there should be, where it is known: it tells an empty last
-      line of the model API's from the end of one of Mesh TensorFlow's.
+    count: how many there should be, where the model API may have written them:
+      it alone tells an empty last line from the end of the last line.
 
   Returns:
     the lines, without their newlines; of another number than `count` where the
