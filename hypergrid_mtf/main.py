@@ -6,7 +6,7 @@ Same flags, same gin files, all modes. Example:
     --gin_file=hypergrid/L2.gin --gin_file=experiments/embedded.gin
 
 What it adds: operative_configs/ is on the gin search path, `t5_tasks` is
-imported, --vocabulary; on a machine without --tpu the mesh is one CPU; checks
+imported, --vocabulary; without --tpu the mesh is all GPUs or one CPU; checks
 before the graph, progress while it runs, and everything the libraries say in
 `<model_dir>/hypergrid_mtf.log`.
 """
@@ -34,10 +34,12 @@ from hypergrid_mtf.launch import (
   files,
   gin_files,
   input_files,
+  mesh_checks,
   preflight,
   progress,
   request,
   required,
+  run_mesh,
 )
 
 # This file is where the parts meet, so it alone knows the tasks by name.
@@ -79,19 +81,6 @@ for _name in (
   flags.declare_key_flag(_name)
 
 
-def _bind_local_mesh() -> None:
-  """One CPU as the mesh where no TPU is given and no mesh was asked for."""
-  if FLAGS.tpu or gin_files.value("tpu_mesh_shape.tpu_topology"):
-    return
-  try:
-    reference = gin.query_parameter("run.mesh_shape")
-  except ValueError:
-    reference = None
-  if reference is None or "tpu_mesh_shape" in str(reference):
-    gin.bind_parameter("run.mesh_shape", "model:1,batch:1")
-    gin.bind_parameter("run.mesh_devices", ["cpu:0"])
-
-
 def _request() -> request.Request:
   if FLAGS.use_model_api:
     return request.from_flags(FLAGS)
@@ -120,12 +109,14 @@ def _check(asked: request.Request) -> None:
   vocabularies.check_used(vocabulary, mixture)
   vocabularies.check_vocabulary(mixture)
   preflight.check_sizes()
+  mesh = run_mesh.of_run(FLAGS)
   input_files.check_files(asked.input_files)
   if asked.trains or asked.split:
     data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir)
   if asked.split:
     data_checks.check_split(mixture, asked.split)
   model = preflight.build_model(mixture)
+  mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
   warm = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
@@ -244,7 +235,8 @@ def main(argv) -> None:
       gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
     if FLAGS.use_model_api and asked.trains:
       _bind_api_schedule()
-    _bind_local_mesh()
+    if not FLAGS.tpu:
+      run_mesh.bind_local(FLAGS.use_model_api)
     _check(asked)
     if asked.mode.endswith("eval"):
       eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)

@@ -1,0 +1,70 @@
+"""The devices of this machine, and those that a mesh is asked to use."""
+
+import os
+import re
+
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import errors
+
+# What tf.device takes: "gpu:0", "/device:GPU:0", "/job:localhost/task:0/cpu:0".
+_DEVICE = re.compile(
+  r"(/job:(?P<job>[^/]+))?(/replica:\d+)?(/task:\d+)?"
+  r"(/?(device:)?(?P<kind>[a-z_]+)(:(?P<number>\d+))?)?",
+  re.IGNORECASE,
+)
+
+
+def present() -> list[str]:
+  """This machine's devices, as "cpu:0", without starting any of them."""
+  return [
+    d.name.removeprefix("/physical_device:").lower()
+    for d in tf.config.list_physical_devices()
+  ]
+
+
+def local() -> list[str]:
+  """The devices of a run that asks for none: all GPUs, or else the CPU."""
+  return [d for d in present() if d.startswith("gpu:")] or ["cpu:0"]
+
+
+def check(names, where: str) -> list[str]:
+  """Checks that devices are there: TensorFlow would take the CPU instead.
+
+  Args:
+    names: of the devices, or None. "" leaves the choice to TensorFlow.
+    where: the gin binding that names them.
+
+  Returns:
+    the names, a list
+
+  Raises:
+    UserError: for what is not a list of devices, or a device that is not here.
+  """
+  if names is None:
+    return []
+  if not isinstance(names, list | tuple) or not all(
+    isinstance(name, str) and _DEVICE.fullmatch(name) for name in names
+  ):
+    raise errors.UserError(
+      f"{where} = {names!r} is not a list of devices: give one for each part "
+      "of the mesh, such as ['gpu:0', 'gpu:1']."
+    )
+  here = present()
+  for name in names:
+    device = _DEVICE.fullmatch(name)
+    if device["job"] not in (None, "localhost"):
+      if "TF_CONFIG" in os.environ:
+        continue  # a device of a cluster, of which this machine knows nothing
+      raise errors.UserError(
+        f"{where} names {name}, and TF_CONFIG, which would say where the job "
+        f"{device['job']} runs, is not set: name devices of this machine: "
+        f"{', '.join(here)}."
+      )
+    kind = (device["kind"] or here[0].split(":")[0]).lower()
+    if f"{kind}:{device['number'] or 0}" not in here:
+      raise errors.UserError(
+        f"{where} names {name}, which this machine does not have: it has "
+        f"{', '.join(here)}."
+      )
+  return list(names)

@@ -1,0 +1,301 @@
+"""Whether a run's mesh, layout, devices, batch and model fit together.
+
+Mesh TensorFlow finds out while it lowers the graph, or never: an axis that no
+rule of the layout names makes its devices do the same work, and a device that
+is not there is replaced.
+"""
+
+import difflib
+
+import mesh_tensorflow as mtf
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, gin_files, meshes, request, run_mesh
+
+_OUTER = "tpu_estimator_model_fn.outer_batch_size"
+_MICROBATCH = "serialize_num_microbatches.tokens_per_microbatch_per_replica"
+
+
+def check_axes(mesh: meshes.Mesh) -> None:
+  """Checks that each axis has work to share, and each dimension one axis.
+
+  Args:
+    mesh: of the run.
+
+  Raises:
+    UserError: naming the axis or the dimension.
+  """
+  for axis in mesh.axes:
+    if axis.name not in (name for _, name in mesh.layout):
+      known = sorted({name for _, name in mesh.layout})
+      raise errors.UserError(
+        f"{mesh.shape_given}: no rule of {mesh.layout_given} names the axis "
+        f"{axis.name}, so its {axis.size} devices would all do the same work"
+        f"{_near(axis.name, known)}: the rules name "
+        f"{', '.join(known) or 'no axis'}."
+      )
+  for name in sorted({name for name, _ in mesh.layout}):
+    axes = [a.name for a in mesh.shape.dims if (name, a.name) in mesh.layout]
+    if len(axes) > 1:
+      raise errors.UserError(
+        f"{mesh.layout_given} splits {name} over two axes of the mesh, "
+        f"{' and '.join(axes)}: keep one of these rules."
+      )
+  if not mesh.axes:
+    return
+  axes = [axis.name for axis in mesh.shape.dims]
+  for name, axis in _own_rules(mesh):
+    if axis not in axes:
+      console.say(
+        f"{mesh.layout_given}: the rule {name}:{axis} has no effect, because "
+        f"the mesh has no axis {axis}{_near(axis, axes)}"
+      )
+
+
+def _own_rules(mesh) -> list[tuple[str, str]]:
+  """The rules that the user and not t5 made."""
+  return sorted(mesh.layout - meshes.parse_layout(meshes.T5_LAYOUT, ""))
+
+
+def _near(name: str, known) -> str:
+  near = difflib.get_close_matches(name, known, n=1)
+  return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _batch(mesh, flags) -> tuple[int | None, str]:
+  """The sequences of a step, and what the user gave.
+
+  None where the batch itself is wrong, which other checks say.
+  """
+  if flags.use_model_api:
+    return flags.batch_size, f"--batch_size={flags.batch_size}"
+  bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
+  given = f"run.batch_size = {bound!r}"
+  if isinstance(bound, int):
+    return bound, given
+  try:
+    batch = utils.compute_batch_size(
+      _lengths(flags), mesh.shape, mesh.rules, bound
+    )
+  except (ValueError, TypeError, AttributeError):
+    return None, given
+  return batch, f"{given}, {batch} sequences,"
+
+
+def _lengths(flags) -> dict[str, int] | None:
+  if flags.use_model_api:
+    return {
+      "inputs": flags.input_sequence_length,
+      "targets": flags.target_sequence_length,
+    }
+  lengths = gin_files.value("run.sequence_length")
+  if isinstance(lengths, int):
+    return {"inputs": lengths, "targets": lengths}
+  return lengths
+
+
+def check_batch(
+  mesh: meshes.Mesh, batch: int, given: str, outer: int = 1
+) -> None:
+  """Checks that the mesh divides the batch.
+
+  Args:
+    mesh: of the run.
+    batch: sequences of a step, on the whole mesh.
+    given: what the user gave, for the message.
+    outer: into how many outer batches t5 splits it before the mesh does.
+
+  Raises:
+    UserError: naming the batch, the axis and what would be right.
+  """
+  axes = [mesh.axis_of("outer_batch"), mesh.axis_of("batch")]
+  if outer % (axes[0].size if axes[0] else 1):
+    raise errors.UserError(
+      f"{_OUTER} = {outer} does not divide among the "
+      f" {axes[0].size} devices of the axis {axes[0].name} "
+      f"({mesh.shape_given}): give a multiple of {axes[0].size}."
+    )
+  multiple = outer * mesh.ways("batch")
+  if batch % multiple:
+    by = [f"{outer} outer batches"] if outer > 1 else []
+    if axes[1]:
+      by.append(
+        f"the {axes[1].size} devices of the axis {axes[1].name} "
+        f"({mesh.shape_given})"
+      )
+    raise errors.UserError(
+      f"{given} does not divide among {' and '.join(by)}: give a "
+      f"multiple of {multiple}."
+    )
+
+
+def check_microbatches() -> None:
+  """Checks utils.serialize_num_microbatches' one number.
+
+  Raises:
+    UserError: for anything but a number of tokens, or None.
+  """
+  tokens = gin_files.value(_MICROBATCH)
+  if tokens is not None and not (
+    isinstance(tokens, int | float) and tokens >= 0
+  ):
+    raise errors.UserError(
+      f"{_MICROBATCH} = {tokens!r} is not a number of tokens: give a positive "
+      "integer, or None for one microbatch a step."
+    )
+
+
+def check_ensemble(model, inputs: int | None, where: str) -> None:
+  """Checks that the data of an ensemble are for as many models as there are.
+
+  Args:
+    model: from `preflight.build_model`.
+    inputs: how many, or None if all see the same data.
+    where: the gin binding of `inputs`.
+
+  Raises:
+    UserError: for another number of them.
+  """
+  parts = [
+    getattr(model, n) for n in ("encoder", "decoder") if hasattr(model, n)
+  ] or [model]
+  sizes = [getattr(p, "ensemble_dim", None) for p in parts]
+  sizes = [d.size if d else None for d in sizes]
+  if len(set(sizes)) > 1:
+    raise errors.UserError(
+      f"Unitransformer.ensemble is {sizes[0]} in the encoder and {sizes[1]} in "
+      "the decoder: give both the same number."
+    )
+  if inputs and inputs != sizes[0]:
+    raise errors.UserError(
+      f"{where} = {inputs!r}, and Unitransformer.ensemble is {sizes[0]}: give "
+      f"both the same number, or leave {where} out, so that all models of the "
+      "ensemble see the same examples."
+    )
+
+
+def check_model(
+  mesh: meshes.Mesh, model, batch: int, lengths: dict, outer: int = 1
+) -> None:
+  """Checks every tensor of a model's forward pass against the mesh.
+
+  Builds the pass as a graph of Mesh TensorFlow, which is symbolic: nothing of
+  it is lowered to TensorFlow but the names of variables. The model is one that
+  knows of no mesh: attention that knows of an axis without work splits the
+  batch once more for it, by a dimension of any name.
+
+  Args:
+    mesh: of the run.
+    model: from `preflight.build_model`.
+    batch: sequences of a step.
+    lengths: {feature: tokens}.
+    outer: outer batches of a step.
+
+  Raises:
+    UserError: for a dimension that an axis does not divide, two dimensions of
+      one tensor on one axis, or an axis that splits no tensor.
+  """
+  with tf.Graph().as_default():
+    graph = mtf.Graph()
+    built = mtf.Mesh(graph, "checked")
+    tokens = {}
+    for name in ("inputs", "targets"):
+      dims = [
+        mtf.Dimension("outer_batch", outer),
+        mtf.Dimension("batch", batch // outer),
+        mtf.Dimension("length", lengths.get(name, max(lengths.values()))),
+      ]
+      tokens[name] = mtf.zeros(built, mtf.Shape(dims), tf.int32)
+    model.call_simple(
+      **tokens,
+      compute_loss=True,
+      mode=tf.estimator.ModeKeys.TRAIN,
+      variable_dtype=utils.get_variable_dtype(),
+    )
+  used, dimensions = set(), set()
+  variables = [o for o in graph.operations if isinstance(o, mtf.Variable)]
+  for operation in variables + graph.operations:  # those with names come first
+    for tensor in operation.outputs:
+      dimensions.update(d.name for d in tensor.shape.dims)
+      used |= _check_tensor(mesh, operation, tensor.shape.dims)
+  for axis in mesh.axes:
+    if axis.name not in used:
+      rules = sorted(f"{d}:{a}" for d, a in mesh.layout if a == axis.name)
+      raise errors.UserError(
+        f"{mesh.shape_given}: the axis {axis.name} splits nothing of this "
+        f"model, so its {axis.size} devices would all do the same work: no "
+        f"tensor has the dimension of the rule {' or '.join(rules)}."
+      )
+  for name, axis in _own_rules(mesh):
+    if axis in used and name not in dimensions:
+      console.say(
+        f"{mesh.layout_given}: the rule {name}:{axis} has no effect, because "
+        f"no tensor of this model has the dimension {name}"
+        f"{_near(name, sorted(dimensions))}"
+      )
+
+
+def _check_tensor(mesh, operation, dims) -> set[str]:
+  """Returns the axes that split a tensor."""
+  used = {}
+  for dim in dims:
+    axis = mesh.axis_of(dim.name)
+    if axis is None:
+      continue
+    if axis.name in used:
+      what = (
+        operation.name if isinstance(operation, mtf.Variable) else "a tensor"
+      )
+      shape = ", ".join(f"{d.name}={d.size}" for d in dims)
+      raise errors.UserError(
+        f"{mesh.layout_given} splits both {used[axis.name]} and {dim.name} of "
+        f"{what} [{shape}] over the axis {axis.name}: leave one of these rules "
+        "out."
+      )
+    used[axis.name] = dim.name
+    if dim.size % axis.size:
+      raise errors.UserError(
+        f"{dim.name} = {dim.size} does not divide among the {axis.size} "
+        f"devices of the axis {axis.name} ({mesh.shape_given}): choose a "
+        f"divisor of {dim.size}, or leave {dim.name}:{axis.name} out of the "
+        "rules."
+      )
+  return set(used)
+
+
+def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
+  """All checks of a run's mesh.
+
+  Args:
+    asked: the run.
+    mesh: from `run_mesh.of_run`.
+    model: from `preflight.build_model`.
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: naming what does not fit.
+  """
+  check_axes(mesh)
+  check_microbatches()
+  if asked.trains:
+    where = f"{run_mesh.binds_to(flags.use_model_api)}.ensemble_inputs"
+    check_ensemble(model, gin_files.value(where), where)
+  if flags.use_model_api and asked.mode.startswith("export"):
+    return  # MtfModel exports from one device
+  batch, given = _batch(mesh, flags)
+  outer = 1
+  if asked.trains or asked.mode == "perplexity_eval":
+    outer = gin_files.value(_OUTER, 1) or 1
+    if not isinstance(outer, int) or outer < 1:
+      raise errors.UserError(
+        f"{_OUTER} = {outer!r} is not a number of batches: give 1 or more."
+      )
+  if batch:
+    check_batch(mesh, batch, given, outer)
+  if mesh.axes:
+    lengths = {k: n for k, n in (_lengths(flags) or {}).items() if n}
+    default = {"inputs": 16, "targets": 16}  # evaluation finds its own
+    batch = batch or outer * mesh.ways("batch")
+    check_model(mesh, model, batch, lengths or default, outer)

@@ -1,0 +1,150 @@
+"""The mesh that a run gets: from gin, from the flags, or from the machine.
+
+t5 takes it from `run.mesh_shape`, by default that of a TPU (`tpu_mesh_shape`);
+with --use_model_api from `MtfModel.mesh_shape` or from flags.
+"""
+
+import gin
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, devices, gin_files, meshes
+
+_TPU = "tpu_mesh_shape"
+
+
+def binds_to(use_model_api: bool) -> str:
+  """What a run's mesh is bound to."""
+  return "MtfModel" if use_model_api else "run"
+
+
+def _asked_shape(owner: str) -> str | None:
+  """What mesh_shape is bound to, as text; None for what follows a TPU."""
+  try:
+    bound = gin.query_parameter(f"{owner}.mesh_shape")
+  except ValueError:
+    return None
+  # MtfModel takes "" for none.
+  none = bound is None or (bound == "" and owner == "MtfModel")
+  return None if none or _TPU in str(bound) else str(bound)
+
+
+def bind_local(use_model_api: bool) -> None:
+  """Without --tpu: all GPUs of the machine as the mesh, or else one CPU.
+
+  A mesh or devices that the user gave stay as they are; the topology of a TPU,
+  as a public operative_config.gin has one, is not for this machine.
+
+  Args:
+    use_model_api: from --use_model_api.
+
+  Raises:
+    UserError: for devices that are not there, or not as many as the mesh has.
+  """
+  owner = binds_to(use_model_api)
+  where = f"{owner}.mesh_devices"
+  names = devices.check(gin_files.value(where), where)
+  if _asked_shape(owner) is None:
+    topology = gin_files.value(f"{_TPU}.tpu_topology")
+    found = names or devices.local()
+    if topology is not None:
+      console.say(
+        f"{_TPU}.tpu_topology = {topology!r} is not used, because --tpu is not "
+        f"given: the mesh is {', '.join(found)}"
+      )
+    elif len(found) > 1 and not names:
+      console.say(
+        f"the mesh is {', '.join(found)} (bind {owner}.mesh_shape and {where} "
+        "for another)"
+      )
+    gin.bind_parameter(f"{owner}.mesh_shape", f"model:1,batch:{len(found)}")
+    gin.bind_parameter(where, found)
+    return
+  value = gin_files.value(f"{owner}.mesh_shape")
+  given = f"{owner}.mesh_shape = {value!r}"
+  size = meshes.parse_shape(value, given).size
+  if names and len(names) != size:
+    raise errors.UserError(
+      f"{where} names {len(names)} device{'s'[: len(names) != 1]}, and {given} "
+      f"has {size}: name as many as the mesh has."
+    )
+  if not names and size > 1:
+    found = devices.local()
+    if len(found) == size:
+      gin.bind_parameter(where, found)
+    else:
+      console.say(
+        f"{given}: all {size} parts of the mesh share {found[0]}, because "
+        f"{where} names no devices"
+      )
+
+
+def of_run(flags) -> meshes.Mesh:
+  """The mesh that t5 will use.
+
+  Args:
+    flags: absl's FLAGS, parsed.
+
+  Returns:
+    a Mesh
+
+  Raises:
+    UserError: for what is malformed.
+  """
+  owner = binds_to(flags.use_model_api)
+  if flags.use_model_api:
+    _say_what_the_api_ignores()
+  layout = gin_files.value(f"{owner}.layout_rules", meshes.T5_LAYOUT)
+  layout_given = f"{owner}.layout_rules = {layout!r}"
+  if flags.tpu and gin_files.value(f"{owner}.mesh_devices"):
+    console.say(f"{owner}.mesh_devices is not used with --tpu")
+  if flags.tpu and _asked_shape(owner) is None:
+    if flags.use_model_api:
+      shape, given = _api_tpu_shape(flags)
+    else:
+      shape, given = _gin_tpu_shape()
+  else:
+    shape = gin_files.value(f"{owner}.mesh_shape")
+    given = f"{owner}.mesh_shape = {shape!r}"
+  return meshes.parse(shape, layout, given, layout_given)
+
+
+def _gin_tpu_shape():
+  """The mesh of utils.tpu_mesh_shape, and what it was made of."""
+  # "@scope/tpu_mesh_shape()"
+  scope = str(gin.query_parameter("run.mesh_shape")).lstrip("@").split("/")[:-1]
+
+  def value(name):
+    unscoped = gin_files.value(f"{_TPU}.{name}")
+    return gin_files.value("/".join([*scope, f"{_TPU}.{name}"]), unscoped)
+
+  names = ("tpu_topology", "model_parallelism", "ensemble_parallelism")
+  values = [value(name) for name in names]
+  shape = meshes.tpu_shape(*values, tuple(f"{_TPU}.{n} = " for n in names))
+  given = ", ".join(
+    f"{_TPU}.{name} = {value!r}"
+    for name, value in zip(names, values, strict=True)
+    if value is not None
+  )
+  return shape, given
+
+
+def _api_tpu_shape(flags):
+  names = ("--tpu_topology=", "--model_parallelism=", "ensemble_parallelism=")
+  values = (flags.tpu_topology, flags.model_parallelism)
+  shape = meshes.tpu_shape(*values, None, names)
+  return shape, f"{names[0]}{values[0]} {names[1]}{values[1]}"
+
+
+def _say_what_the_api_ignores() -> None:
+  for name in ("mesh_shape", "mesh_devices"):
+    try:
+      bound = gin.query_parameter(f"run.{name}")
+    except ValueError:
+      continue
+    # What this program itself binds is no wish of the user's.
+    ours = ("model:1,batch:1", ["cpu:0"])
+    if bound and _TPU not in str(bound) and bound not in ours:
+      console.say(
+        f"run.{name} = {bound!r} is not used with --use_model_api: bind "
+        f"MtfModel.{name}"
+      )
