@@ -9,10 +9,16 @@ no byte fallback, sentinels added by SeqIO when the model is loaded. All
 printable ASCII characters are in the vocabulary, so that every label and digit
 round-trips. The same text gives the same file, byte for byte.
 
+What such a vocabulary does not keep: the rarest characters of the text
+(--character_coverage; how many is said at the end) and all that are not in the
+text become one unknown id, doubled blanks, tabs and line ends become one blank.
+Training says what that does to its texts; --vocabulary=bytes keeps everything.
+
 Tasks that have a vocabulary of their own (the embedded tasks: bytes) can be
 trained on, but keep theirs.
 """
 
+import collections
 import dataclasses
 import io
 import os
@@ -40,6 +46,8 @@ _PRINTABLE_ASCII = "".join(map(chr, range(33, 127)))
 _LONGEST_LINE = 1 << 20
 # Part of the result: each thread sums its own share of the counts.
 _THREADS = 4
+# The ids of padding, end of sequence and unknown.
+_SPECIAL_IDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Trained:
     tasks: how many tasks the text is from.
     examples: how many examples the text is from.
     text_bytes: UTF-8 bytes of text.
+    unknown: the characters of the text that are not in the vocabulary, the most
+      frequent first.
   """
 
   path: str
@@ -59,6 +69,7 @@ class Trained:
   tasks: int
   examples: int
   text_bytes: int
+  unknown: tuple[str, ...]
 
 
 def train(
@@ -110,7 +121,8 @@ def train(
     sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter(reader),
       model_writer=model,
-      vocab_size=size,
+      # With fewer it stops before it has counted what it needs.
+      vocab_size=max(size, _SPECIAL_IDS),
       model_type=model_type,
       pad_id=0,
       eos_id=1,
@@ -131,7 +143,15 @@ def train(
   if reader.error is not None:
     raise reader.error
   _write(path, model.getvalue())
-  return Trained(path, size, len(tasks), reader.examples, reader.text_bytes)
+  processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+  unknown = tuple(
+    c
+    for c, _ in reader.characters.most_common()
+    if processor.unk_id() in processor.encode(c)
+  )
+  return Trained(
+    path, size, len(tasks), reader.examples, reader.text_bytes, unknown
+  )
 
 
 def training_tasks(
@@ -215,6 +235,7 @@ class _Reader:
     self._max_examples = max_examples
     self.examples = 0
     self.text_bytes = 0
+    self.characters = collections.Counter()
     self.error = None
 
   def __iter__(self) -> Iterator[str]:
@@ -226,6 +247,7 @@ class _Reader:
             line = " ".join(text.split())
             if line:
               self.text_bytes += len(line.encode())
+              self.characters.update(line)
               yield line
       except UserError as e:
         self.error = e
@@ -257,9 +279,10 @@ def _explain(message: str, size: int, mixture: str) -> UserError:
       f"{too_high[1]} pieces: give --size={too_high[1]} or less, or more text."
     )
   if too_small := re.search(r"(\d+) ?(?:vs|<=?) ?(\d+)", message):
+    least = max(map(int, too_small.groups()))
     return UserError(
-      f"--size is {size}, but the characters of {mixture!r} alone need "
-      f"{max(map(int, too_small.groups()))} pieces: give --size=1000 or more."
+      f"--size is {size}, but the characters of {mixture!r} alone need {least} "
+      f"pieces: give --size={least} or more."
     )
   return UserError(
     f"SentencePiece cannot train {size} pieces on the text of {mixture!r}: "
@@ -396,7 +419,29 @@ def main(unused_argv: Sequence[str]) -> None:
     f"examples ({trained.text_bytes / 1e6:.1f} MB of text) of {trained.tasks} "
     "tasks"
   )
-  console.say(f"use it: --vocabulary={trained.path}")
+  if trained.unknown:
+    shown = ", ".join(map(repr, trained.unknown[:10]))
+    more = ", ..." if len(trained.unknown) > 10 else ""
+    console.say(
+      f"{len(trained.unknown)} characters of the text are too rare to be in it "
+      f"({shown}{more}): the model will see each as unknown; "
+      "--character_coverage=1 keeps all"
+    )
+  _say_how_to_use(trained.path, mixtures.get_mixture_or_task(args.mixture))
+
+
+def _say_how_to_use(
+  path: str, mixture_or_task: seqio.Task | seqio.Mixture
+) -> None:
+  """Recommends --vocabulary, but not for tasks that cannot take it."""
+  own = vocabularies.keeping_their_own(mixture_or_task)
+  if len(own) < len(seqio.get_subtasks(mixture_or_task)):
+    console.say(f"use it: --vocabulary={path}")
+  if own:
+    console.say(
+      f"not for {', '.join(own)}: with a vocabulary of their own, these tasks "
+      "cannot take another"
+    )
 
 
 if __name__ == "__main__":

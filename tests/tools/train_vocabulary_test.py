@@ -112,7 +112,8 @@ def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
     ({"mixture": "embedded_v2"}, "'embedded_v2'.*nearest: embedded_v1"),
     ({"size": 9000}, r"--size is 9000.*at most (\d+) pieces"),
     ({"size": 9000, "model_type": "bpe"}, r"at most (\d+) pieces"),
-    ({"size": 20}, r"characters of 'embedded_v1' alone need \d+ pieces"),
+    ({"size": 1}, r"--size is 1, .* alone need 98 pieces: give --size=98"),
+    ({"size": 97}, r"--size is 97, .* need 98 pieces: give --size=98 or more"),
     ({"size": 0}, "--size is 0"),
     ({"model_type": "word"}, "unigram, bpe"),
     ({"max_examples": -1}, "--max_examples is -1"),
@@ -137,15 +138,37 @@ def test_errors(tmp_path, arguments, says):
 
 
 @pytest.mark.parametrize("model_type", train_vocabulary.MODEL_TYPES)
-def test_the_maximum_it_names_works(tmp_path, model_type):
-  arguments = ("embedded_sort_v1", 9000, str(tmp_path), model_type, 50)
+@pytest.mark.parametrize("size", [1, 9000])
+def test_the_limit_it_names_works(tmp_path, model_type, size):
+  arguments = ("embedded_sort_v1", size, str(tmp_path), model_type, 50)
   with pytest.raises(UserError) as error:
     train_vocabulary.train(*arguments)
-  maximum = int(str(error.value).split("--size=")[1].split()[0])
+  limit = int(str(error.value).split("--size=")[1].split()[0])
   trained = train_vocabulary.train(
-    arguments[0], maximum, str(tmp_path), model_type, 50
+    arguments[0], limit, str(tmp_path), model_type, 50
   )
-  assert vocabularies.get_vocabulary(trained.path, 0).vocab_size == maximum
+  assert vocabularies.get_vocabulary(trained.path, 0).vocab_size == limit
+
+
+def test_characters_that_the_vocabulary_lacks_are_named(tmp_path, monkeypatch):
+  def dataset(split, shuffle_files):
+    del split, shuffle_files
+    rows = {
+      "inputs": ["the cat sat"] * 400 + ["a na\u00efve \u4e2d"],
+      "targets": ["yes"] * 401,
+    }
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  task = seqio.TaskRegistry.get("embedded_copy_v1")
+  source = seqio.FunctionDataSource(dataset, splits=["train"])
+  monkeypatch.setattr(task, "_source", source)
+  arguments = ("embedded_copy_v1", 104, str(tmp_path))
+  trained = train_vocabulary.train(*arguments)
+  assert set(trained.unknown) == {"\u00ef", "\u4e2d"}
+  ids = vocabularies.get_vocabulary(trained.path).encode("na\u00efve")
+  assert 2 in ids
+  trained = train_vocabulary.train(*arguments, character_coverage=1.0)
+  assert trained.unknown == ()
 
 
 def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
@@ -157,6 +180,26 @@ def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
   monkeypatch.setattr(task, "_source", source)
   with pytest.raises(UserError, match=r"'embedded_copy_v1' .*disk is gone\)"):
     train_vocabulary.train("embedded_v1", 200, str(tmp_path))
+
+
+def test_it_is_recommended_to_tasks_that_can_take_it(capsys):
+  tasks = ["glue_cola_v002", ("embedded_copy_v1", 5)]
+  mixtures.define_mixture("some_can", tasks)
+  try:
+    for name, said in (
+      ("glue_cola_v002", ["use it: --vocabulary=v.model"]),
+      ("some_can", ["use it: --vocabulary=v.model", "not for embedded_copy"]),
+      ("embedded_v1", ["not for embedded_copy_v1, embedded_dedup_v1, "]),
+    ):
+      train_vocabulary._say_how_to_use(
+        "v.model", seqio.get_mixture_or_task(name)
+      )
+      lines = capsys.readouterr().out.splitlines()
+      assert len(lines) == len(said)
+      for line, start in zip(lines, said, strict=True):
+        assert line.startswith(start)
+  finally:
+    seqio.MixtureRegistry.remove("some_can")
 
 
 def test_the_command(tmp_path):
@@ -172,7 +215,9 @@ def test_the_command(tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stderr == ""
   assert "150 pieces (250 ids" in done.stdout
-  assert f"--vocabulary={tmp_path}/sentencepiece.model" in done.stdout
+  # The embedded tasks keep their bytes, so it is not recommended for them.
+  assert "use it" not in done.stdout
+  assert "not for embedded_copy_v1: with a vocabulary of their" in done.stdout
   wrong = command.tool(
     "train_vocabulary", "--mixture=min", f"--output={tmp_path}"
   )
