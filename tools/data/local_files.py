@@ -8,7 +8,7 @@ for dataset in find("glue", "/data/glue_data").datasets:
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tools.data import local_glue, local_super_glue, local_text
@@ -111,9 +111,34 @@ class LocalDataset:
         self.config, split, self.files, self.folder, note
       )
     else:
-      rows = local_super_glue.read_split(self.config, split, self.files)
+      rows = local_super_glue.read_split(self.config, split, self.files, note)
+    if split.startswith("test"):
+      rows = _all_labelled_or_none(self.files[split], rows)
     for _, key, example in rows:
       yield key, example
+
+
+def _all_labelled_or_none(
+  path: str, rows: Iterable[local_glue.Row]
+) -> Iterator[local_glue.Row]:
+  """Passes the rows of a test file on; t5 cannot score a part of them."""
+  first = None
+  for line, key, example in rows:
+    # ReCoRD has no label, and hides its answers.
+    is_hidden = (
+      example["label"] == -1 if "label" in example else not example["answers"]
+    )
+    if first is None:
+      first = (line, is_hidden)
+    if is_hidden != first[1]:
+      has = "has no label" if is_hidden else "has a label"
+      local_text.fail(
+        path,
+        line,
+        f"the row {has}, unlike that of line {first[0]}; expected labels in "
+        "all rows of a test file or in none",
+      )
+    yield line, key, example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +177,8 @@ def find(benchmark: str, root: str) -> Found:
   if not known & set(folders) and len(whole) == 1:
     folders = _folders(folders[whole[0]][0])
 
-  datasets, notes, without_files = [], [], []
+  datasets, notes = [], []
+  without_files: dict[str, str] = {}  # The config of each folder.
   for name, paths in folders.items():
     if name not in known:
       notes += [f"{p}: not a folder of {benchmark}, passed over" for p in paths]
@@ -170,17 +196,23 @@ def find(benchmark: str, root: str) -> Found:
         datasets.append(LocalDataset(benchmark, config, path, files))
         break
     else:
-      without_files += [p for p in paths if p not in without_files]
+      without_files |= {p: config for p in paths if p not in without_files}
   with_files = {dataset.folder for dataset in datasets}
-  notes += [
-    f"{path}: none of its files is known, passed over"
-    for path in without_files
-    if path not in with_files
-  ]
+  for path, config in without_files.items():
+    if path not in with_files:
+      why = module.why_missing(config, path)
+      notes.append(
+        f"{path}: none of its files is known, passed over"
+        + (f" ({why})" if why else "")
+      )
   for dataset in datasets:
     missing = [split for split, path in dataset.files.items() if not path]
     if missing:
-      notes.append(f"{dataset.name}: no file for {', '.join(missing)}")
+      why = module.why_missing(dataset.config, dataset.folder)
+      notes.append(
+        f"{dataset.name}: no file for {', '.join(missing)}"
+        + (f" ({why})" if why else "")
+      )
   return Found(datasets, notes)
 
 

@@ -24,6 +24,9 @@ Row = tuple[int, int | str, Example]
 # more broken rows than this is not that download.
 _QQP_BROKEN_ROWS = 200
 
+# The columns by which the test files number their rows.
+_NUMBERS = ("index", "id")
+
 _COLA_COLUMNS = ("source", "is_acceptable", "original_mark", "sentence")
 _COLA_TEST_COLUMNS = ("index", "sentence")
 
@@ -148,7 +151,25 @@ def find_files(config: str, folder: str) -> dict[str, str | None]:
   if config == "mrpc" and _MRPC_TRAIN in there and _dev_ids_file(there):
     files["train"] = files["validation"] = there[_MRPC_TRAIN]
     files["test"] = there.get(_MRPC_TEST, files["test"])
+  elif config == "mrpc":
+    files["test"] = files["test"] or there.get(_MRPC_TEST)
   return files
+
+
+def why_missing(config: str, folder: str) -> str | None:
+  """What a split without a file may be missing for, or None.
+
+  Args:
+    config: a key of CONFIGS.
+    folder: where its files are.
+  """
+  there = local_text.files_of(folder)
+  if config == "mrpc" and _MRPC_TRAIN in there and not _dev_ids_file(there):
+    return (
+      f"{_MRPC_DEV_IDS[0]} is missing beside {_MRPC_TRAIN}; it says which of "
+      "its rows are for validation"
+    )
+  return None
 
 
 def _dev_ids_file(there: Mapping[str, str]) -> str | None:
@@ -184,6 +205,7 @@ def read_split(
   columns, count = None, 0
   names = _names_without_header(config, path, is_test)
   broken = []
+  odd = local_text.Oddities(path)
   rows = local_text.read_table(
     path,
     names=names,
@@ -208,14 +230,38 @@ def read_split(
     )
     example["idx"] = idx
     count += 1
+    _note_odd(odd, line, row, example, is_test)
     yield line, idx, example
+  odd.say(note)
   if not count:
-    local_text.fail(path, None, f"the file has no rows for {split}")
+    ids = _dev_ids_file(local_text.files_of(folder)) if is_wanted else None
+    which = f" by the ids of {ids}" if ids else ""
+    local_text.fail(path, None, f"the file has no rows for {split}{which}")
   if broken and note:
     note(
       f"{path}: {len(broken)} rows that a line break cuts in two are left out, "
       f"as TFDS does (first: line {broken[0]})"
     )
+
+
+def _note_odd(
+  odd: local_text.Oddities,
+  line: int,
+  row: Mapping[str, str],
+  example: Example,
+  is_test: bool,
+) -> None:
+  """Counts what t5 reads all the same."""
+  for feature, text in example.items():
+    if isinstance(text, str) and not text.strip():
+      odd.add(line, f"have an empty {feature!r}")
+  if is_test:
+    number = next((row[c] for c in _NUMBERS if c in row), None)
+    if number not in (None, str(example["idx"])):
+      odd.add(
+        line,
+        "are not numbered by their place from 0, as a submission numbers them",
+      )
 
 
 def _names_without_header(
@@ -225,10 +271,12 @@ def _names_without_header(
   if config != "cola":
     return None
   names = _COLA_TEST_COLUMNS if is_test else _COLA_COLUMNS
-  has_header = local_text.is_header(
-    path, ("sentence",) if is_test else ("sentence", "is_acceptable")
-  )
-  return None if has_header else names
+  columns = ("sentence",) if is_test else ("sentence", "is_acceptable")
+  if local_text.is_header(path, columns):
+    return None
+  if is_test and not local_text.first_cell(path).isdigit():
+    return None  # A header row of other names, which is said so.
+  return names
 
 
 def _column(path: str, row: Mapping[str, str], names: tuple[str, ...]) -> str:

@@ -3,11 +3,12 @@
 Field names, label ids and `idx` are those of
 `tensorflow_datasets/text/super_glue.py`: MultiRC gives an example for each
 answer, ReCoRD one for each query, and `wsc.fixed` is WSC with the spans mended
-so that they are parts of the text.
+so that they are parts of the text. What t5's preprocessors and metrics take for
+granted beyond that is checked here, where the file and the line are known.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tools.data import local_text
@@ -17,6 +18,12 @@ VERSION = "1.0.2"
 Example = dict[str, Any]
 # Line number, TFDS key, example.
 Row = tuple[int, int | str, Example]
+
+
+_TRUTH = ("False", "True")
+_CHOICES = ("choice1", "choice2")
+# The classes that a file may give as false and true.
+_BY_TRUTH = (_TRUTH, _CHOICES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Config:
   folder: tuple[str, ...]
   text: tuple[str, ...]
   integers: tuple[str, ...] = ()
-  classes: tuple[str, ...] = ("False", "True")
+  classes: tuple[str, ...] = _TRUTH
   files: Mapping[str, tuple[str, ...]] = dataclasses.field(
     default_factory=lambda: {
       "train": ("train.jsonl",),
@@ -61,7 +68,7 @@ CONFIGS: dict[str, Config] = {
   "copa": Config(
     ("copa",),
     ("premise", "choice1", "choice2", "question"),
-    classes=("choice1", "choice2"),
+    classes=_CHOICES,
   ),
   "multirc": Config(("multirc",), ("paragraph", "question", "answer")),
   "record": Config(("record",), ("passage", "query"), classes=()),
@@ -99,8 +106,16 @@ def find_files(config: str, folder: str) -> dict[str, str | None]:
   }
 
 
+def why_missing(config: str, folder: str) -> str | None:
+  """As of `local_glue`; no split here needs more than its own file."""
+  del config, folder
+
+
 def read_split(
-  config: str, split: str, files: Mapping[str, str | None]
+  config: str,
+  split: str,
+  files: Mapping[str, str | None],
+  note: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:
   """Yields line number, key and example of one split, in the file's order.
 
@@ -108,22 +123,58 @@ def read_split(
     config: a key of CONFIGS.
     split: a split of that config that has a file.
     files: the answer of `find_files`.
+    note: takes a sentence about rows that are read, but look odd.
 
   Raises:
     UserError: names the file and line of a row that is not right.
   """
   path = files[split]
   read = {"multirc": _multirc, "record": _record}.get(config, _flat)
+  renumber = _renumbering(path, split, note) if config == "multirc" else {}
+  odd = local_text.Oddities(path)
   seen: dict[int | str, int] = {}
   for line, value in local_text.read_objects(path):
     row = local_text.Field(path, line, value)
     for key, example in read(config, row, is_test=split == "test"):
       if key in seen:
-        row.fail(f"the idx {key} is already in line {seen[key]}")
+        row.fail(
+          f"the idx {key} is already in line {seen[key]}, expected each once "
+          "in a file"
+        )
       seen[key] = line
+      if config == "wsc.fixed" and (split != "train" or example["label"]):
+        # Of the training rows, t5 reads only those whose label is true.
+        _check_pronoun(example, row)
+      if renumber:
+        idx = example["idx"]
+        idx["question"] = renumber[idx["paragraph"], idx["question"]]
+      _note_odd(odd, line, config, example)
       yield line, key, example
+  odd.say(note)
   if not seen:
     local_text.fail(path, None, "the file has no questions; expected some")
+
+
+def _note_odd(
+  odd: local_text.Oddities, line: int, config: str, example: Example
+) -> None:
+  """Counts what t5 reads all the same."""
+  for key, value in example.items():
+    if isinstance(value, str) and not value.strip():
+      odd.add(line, f"have an empty {key!r}")
+  if config == "wic":  # t5 does not read the places.
+    for k in ("1", "2"):
+      start, end = example["start" + k], example["end" + k]
+      if not 0 <= start < end <= len(example["sentence" + k]):
+        odd.add(line, f"have a 'start{k}' and 'end{k}' outside 'sentence{k}'")
+  if config == "record":
+    if "@placeholder" not in example["query"]:
+      odd.add(line, "have no '@placeholder' in the query")
+    if not set(example["answers"]) <= set(example["entities"]):
+      odd.add(line, "have an answer that is not one of the entities")
+  if config == "wsc.fixed" and " X " in example["text"]:
+    # t5 writes the pronoun into every X that stands alone.
+    odd.add(line, "have an 'X' of their own, which t5 replaces by the pronoun")
 
 
 def _flat(
@@ -141,6 +192,51 @@ def _flat(
   example["idx"] = row.integer("idx")
   example["label"] = _label(row, spec.classes, is_test)
   yield example["idx"], example
+
+
+def _renumbering(
+  path: str, split: str, note: Callable[[str], None] | None
+) -> dict[tuple[int, int], int]:
+  """Numbers for MultiRC's questions where the file's own are not unique.
+
+  t5's metric groups answers by the number of their question alone. The official
+  files number the questions of a file through. In a file that counts anew in
+  each paragraph, t5 would take the first questions of all for one.
+
+  Args:
+    path: the file.
+    split: a test split without labels is not scored; a submission needs its own
+      numbers, so these stay.
+    note: takes a sentence about the new numbers.
+
+  Returns:
+    A number for each (paragraph, question); empty where the file's own serve.
+  """
+  lines: dict[tuple[int, int], int] = {}
+  is_labelled = split != "test"
+  for line, value in local_text.read_objects(path):
+    row = local_text.Field(path, line, value)
+    paragraph = row.integer("idx")
+    for question in row.child("passage").children("questions"):
+      pair = (paragraph, question.integer("idx"))
+      if pair in lines:
+        row.fail(
+          f"the question idx {pair[1]} of the paragraph idx {paragraph} is "
+          f"already in line {lines[pair]}, expected each once"
+        )
+      lines[pair] = line
+      is_labelled |= any(
+        answer.value.get("label", -1) not in (None, -1)
+        for answer in question.children("answers")
+      )
+  if not is_labelled or len({q for _, q in lines}) == len(lines):
+    return {}
+  if note:
+    note(
+      f"{path}: the questions are not numbered through the file, and t5 groups "
+      f"answers by that number; they get the numbers 0 to {len(lines) - 1}"
+    )
+  return {pair: number for number, pair in enumerate(lines)}
 
 
 def _multirc(
@@ -191,6 +287,11 @@ def _record(
   for query in row.children("qas"):
     has_answers = not is_test or "answers" in query.value
     answers = query.children("answers") if has_answers else []
+    if not (answers or is_test):
+      query.fail(
+        f"{query.place('answers')} is empty, expected one or more: t5 trains "
+        "on each, and scores against them"
+      )
     idx = query.integer("idx")
     yield (
       idx,
@@ -215,8 +316,11 @@ def _label(
   found = row.value["label"]
   if isinstance(found, str) and found in classes:
     return classes.index(found)
-  # A Boolean, or its number, stands for the second of two classes.
-  if isinstance(found, int) and found in (0, 1) and len(classes) == 2:
+  # The number of one of two classes; true and false where these are meant.
+  is_number = isinstance(found, int) and (
+    not isinstance(found, bool) or classes in _BY_TRUTH
+  )
+  if is_number and found in (0, 1) and len(classes) == 2:
     return int(found)
   row.fail(
     f"the label is {local_text.shown(found)}, expected {_known(classes)}"
@@ -224,9 +328,9 @@ def _label(
 
 
 def _known(classes: tuple[str, ...]) -> str:
-  if classes == ("False", "True"):
+  if classes == _TRUTH:
     return "true or false"
-  if classes == ("choice1", "choice2"):
+  if classes == _CHOICES:
     return "0 or 1"
   return "one of " + ", ".join(classes)
 
@@ -235,6 +339,9 @@ def _fixed_spans(example: Example, row: local_text.Field) -> Example:
   """What `wsc.fixed` makes of an example, by TFDS's own rules for it."""
   from tensorflow_datasets.text import super_glue
 
+  for key in ("span1_text", "span2_text"):
+    if not example[key].strip():
+      row.fail(f"{key!r} is empty, expected a part of the text")
   try:
     return super_glue._fix_wst(example)  # pylint: disable=protected-access
   except (AssertionError, IndexError):
@@ -242,3 +349,51 @@ def _fixed_spans(example: Example, row: local_text.Field) -> Example:
       f"the spans {local_text.shown(example['span1_text'])} and "
       f"{local_text.shown(example['span2_text'])}, expected parts of the text"
     )
+
+
+def _check_pronoun(example: Example, row: local_text.Field) -> None:
+  """Fails where t5's `wsc_simple` would stop: it marks the word at an index.
+
+  Args:
+    example: of `wsc.fixed`; of other `wsc` t5 has no task.
+    row: where it is.
+  """
+  words = example["text"].split(" ")
+  at, pronoun = example["span2_index"], example["span2_text"]
+  if "\\" in pronoun:  # t5 would leave an X there, without a word.
+    row.fail(
+      f"'target.span2_text' is {local_text.shown(pronoun)}, expected a word "
+      "without a backslash, which t5 cannot mark"
+    )
+  if 0 < at < len(words) and words[at] == pronoun:
+    return
+  if _t5_marks(example):
+    return  # It knows two of the official texts by heart.
+  if at == 0 and words[0] == pronoun:
+    row.fail(
+      f"the pronoun {local_text.shown(pronoun)} (span2) is the first word of "
+      "the text, where t5 cannot mark it: expected a word before it"
+    )
+  places = [i for i, word in enumerate(words) if word == pronoun]
+  right = (
+    "it is " + " and ".join(map(str, places))
+    if places
+    else "no word is exactly this"
+  )
+  there = (
+    local_text.shown(words[at]) if 0 <= at < len(words) else "outside the text"
+  )
+  row.fail(
+    f"'target.span2_index' is {at}, which is {there}, expected the place of "
+    f"'target.span2_text' {local_text.shown(pronoun)} among the words between "
+    f"blanks, counted from 0 ({right})"
+  )
+
+
+def _t5_marks(example: Example) -> bool:
+  """Whether t5's own preprocessor takes an example of WSC."""
+  import tensorflow as tf
+  from t5.data import preprocessors
+
+  dataset = preprocessors.wsc_simple(tf.data.Dataset.from_tensors(example))
+  return bool(list(dataset.ignore_errors().as_numpy_iterator()))

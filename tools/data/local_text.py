@@ -2,7 +2,8 @@
 
 The benchmark files are UTF-8, with or without a byte-order mark, carriage
 returns and a last newline. Their tab-separated files have no quoting: a quote
-is a character of the text.
+is a character of the text. A file that a spreadsheet has quoted is recognised
+and refused.
 """
 
 import json
@@ -13,6 +14,9 @@ from typing import Any, NoReturn
 from hypergrid_mtf.errors import UserError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# A column whose every text is in quotes is taken for quoted from so many rows.
+_QUOTED_ROWS = 3
 
 # The idx features of TFDS are int32.
 _MAX_INT = 2**31 - 1
@@ -41,8 +45,8 @@ def read_lines(
       end of the file.
 
   Raises:
-    UserError: the file cannot be read, is not UTF-8, or has a blank line before
-      its end.
+    UserError: the file cannot be read, is not UTF-8 text, has a blank line
+      before its end, or lines that end in a carriage return alone.
   """
   blank = None
   try:
@@ -51,7 +55,23 @@ def read_lines(
       # and universal newlines (how TFDS opens these files) at a lone "\r".
       for number, raw in enumerate(f, 1):
         if number == 1:
+          if raw.startswith(_UTF16_MARKS):
+            fail(path, 1, "UTF-16 text, expected UTF-8: save it as UTF-8")
           raw = raw.removeprefix(_BYTE_ORDER_MARK)
+          if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+            fail(
+              path,
+              None,
+              "its lines end in a carriage return alone (CR), expected LF or "
+              "CR and LF",
+            )
+        if b"\0" in raw:
+          fail(
+            path,
+            number,
+            f"byte {raw.index(0) + 1} is NUL, expected UTF-8 text (UTF-16 and "
+            "binary files have such bytes)",
+          )
         try:
           text = raw.decode("utf-8")
         except UnicodeDecodeError as e:
@@ -74,6 +94,76 @@ def is_header(path: str, columns: Sequence[str]) -> bool:
   return False
 
 
+def first_cell(path: str) -> str:
+  """The first cell of a tab-separated file; empty if there is none."""
+  for _, text in read_lines(path, skip_blank=True):
+    return text.split("\t")[0]
+  return ""
+
+
+def _is_quoted(cell: str) -> bool:
+  """Whether a cell is in quotes as CSV has them, those inside doubled."""
+  return (
+    len(cell) > 1
+    and cell[0] == cell[-1] == '"'
+    and '"' not in cell[1:-1].replace('""', "")
+  )
+
+
+class _Quoting:
+  """Finds out whether a program has quoted the cells of a whole table.
+
+  Such a program puts each cell with a quote in it in quotes, and doubles those
+  inside. Where one cell with a quote in it is not like this, no program did
+  it, and the quotes are the text's own: so are GLUE's.
+  """
+
+  def __init__(self):
+    self._is_genuine = False
+    self._doubled: tuple[int, str] | None = None
+    self._rows = 0
+    self._quoted: dict[int, tuple[int, str]] = {}
+
+  def add(self, line: int, cells: Sequence[str]) -> None:
+    """Looks at a row."""
+    if self._is_genuine:
+      return
+    quoted = {}
+    for column, cell in enumerate(cells):
+      if '"' not in cell:
+        continue
+      if not _is_quoted(cell):
+        self._is_genuine = True
+        return
+      quoted[column] = (line, cell)
+      if '""' in cell[1:-1] and not self._doubled:
+        self._doubled = (line, cell)
+    # Columns of which every cell so far is quoted, with the first of each.
+    if self._rows:
+      quoted = {c: at for c, at in self._quoted.items() if c in quoted}
+    self._quoted = quoted
+    self._rows += 1
+
+  def check(self, path: str) -> None:
+    """Fails if the table is quoted."""
+    if self._is_genuine:
+      return
+    found = self._doubled
+    if not found and self._rows >= _QUOTED_ROWS:
+      found = min(self._quoted.values(), default=None)
+    if found:
+      _fail_quoted(path, *found)
+
+
+def _fail_quoted(path: str, line: int, cell: str) -> NoReturn:
+  fail(
+    path,
+    line,
+    f"{shown(cell)} is quoted as spreadsheets do it, expected texts without "
+    "quoting: save the file tab-separated and unquoted",
+  )
+
+
 def read_table(
   path: str,
   *,
@@ -90,13 +180,19 @@ def read_table(
       yielded as None.
 
   Raises:
-    UserError: a row has another number of columns, or there are no rows.
+    UserError: a row has another number of columns, there are no rows, or the
+      texts are quoted.
   """
   broken, rows = 0, 0
+  quoting = _Quoting()
   expected = f"the columns {', '.join(names)}" if names else "a header row"
   for line, text in read_lines(path, skip_blank=broken_rows > 0):
     cells = text.split("\t")
     if names is None:
+      for cell in filter(_is_quoted, cells):
+        _fail_quoted(path, line, cell)
+      if len(set(filter(None, cells))) < len([c for c in cells if c]):
+        fail(path, line, f"a column is named twice ({shown(text)})")
       names = cells
       expected = "the columns of the header row"
       continue
@@ -115,9 +211,41 @@ def read_table(
         f"({expected})",
       )
     else:
+      quoting.add(line, cells)
       yield line, dict(zip(names, cells, strict=True))
   if not rows:
     fail(path, None, f"the file has no rows; expected {expected} and rows")
+  quoting.check(path)
+
+
+class Oddities:
+  """Counts what t5 reads, but was hardly meant, and says each once.
+
+  Args:
+    path: the file that is read.
+  """
+
+  def __init__(self, path: str):
+    self._path = path
+    self._found: dict[str, list[int]] = {}
+
+  def add(self, line: int, what: str) -> None:
+    """Counts a row.
+
+    Args:
+      line: its line.
+      what: what is odd, after "3 rows": "have an empty 'sentence'".
+    """
+    self._found.setdefault(what, []).append(line)
+
+  def say(self, note: Callable[[str], None] | None) -> None:
+    """Hands a sentence about each kind to `note`."""
+    for what, lines in self._found.items():
+      if note:
+        note(
+          f"{self._path}: {len(lines):,} of its rows {what} (first: line "
+          f"{lines[0]})"
+        )
 
 
 def read_objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -155,16 +283,20 @@ class Field:
     self._at = at
     self.value = value
 
+  def place(self, key: str) -> str:
+    """A key with the way to it, quoted for a message."""
+    return repr(self._at + key)
+
   def fail(self, problem: str) -> NoReturn:
     """Fails with the file and line of this object."""
     fail(self._path, self._line, problem)
 
   def _take(self, key: str, what: str, is_right: Callable[[Any], bool]) -> Any:
     if key not in self.value:
-      self.fail(f"the key {self._at + key!r} is missing; expected {what}")
+      self.fail(f"the key {self.place(key)} is missing; expected {what}")
     found = self.value[key]
     if not is_right(found):
-      self.fail(f"{self._at + key!r} is {shown(found)}, expected {what}")
+      self.fail(f"{self.place(key)} is {shown(found)}, expected {what}")
     return found
 
   def text(self, key: str) -> str:
@@ -173,7 +305,7 @@ class Field:
     try:
       found.encode("utf-8")
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair.
-      self.fail(f"{self._at + key!r} holds half a character (a lone surrogate)")
+      self.fail(f"{self.place(key)} holds half a character (a lone surrogate)")
     return found
 
   def integer(self, key: str) -> int:
