@@ -39,10 +39,8 @@ import functools
 import json
 import os
 import queue
-import re
 import shlex
 import signal
-import string
 import subprocess
 import sys
 import threading
@@ -56,44 +54,13 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files, progress
 from tools import results
 from tools.dev import environment
+from tools.experiments import sweep_file
 
 FLAGS = flags.FLAGS
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SWEEPS = os.path.join(_ROOT, "operative_configs", "sweeps")
-_SHARED = ("train", "eval")
-_LINE = re.compile(
-  r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
-  r"(?P<flags>.*)"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """One model with one seed.
-
-  Attributes:
-    name: of its line, e.g. "L2" or "single/glue_rte_v002".
-    seed: given as --seed.
-    flags: of its training and its evaluation.
-    eval_flags: of its evaluation, after `flags`.
-  """
-
-  name: str
-  seed: int
-  flags: tuple[str, ...]
-  eval_flags: tuple[str, ...]
-
-  @property
-  def cell(self) -> str:
-    return self.name.split("/")[0]
-
-  @property
-  def label(self) -> str:
-    """As a file name can have it."""
-    return f"{self.name.replace('/', '-')}-seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,141 +79,17 @@ class Places:
   def in_the_cloud(self) -> bool:
     return "://" in self.models_dir
 
-  def model(self, run: Run) -> str:
+  def model(self, run: sweep_file.Run) -> str:
     return os.path.join(self.models_dir, run.name, f"seed{run.seed}")
 
-  def result(self, run: Run) -> str:
+  def result(self, run: sweep_file.Run) -> str:
     return os.path.join(self.output_dir, "results", f"{run.label}.json")
 
-  def log(self, run: Run) -> str:
+  def log(self, run: sweep_file.Run) -> str:
     return os.path.join(self.output_dir, "logs", f"{run.label}.log")
 
 
-def find(name: str) -> str:
-  """The path of a sweep, by its path or by its name in operative_configs."""
-  for path in (name, os.path.join(SWEEPS, name)):
-    if os.path.isfile(path):
-      return path
-  known = sorted(os.listdir(SWEEPS)) if os.path.isdir(SWEEPS) else []
-  raise errors.UserError(
-    f"--sweep={name} is no file, and operative_configs/sweeps has "
-    f"{', '.join(known) or 'none'}."
-  )
-
-
-def parse(
-  text: str, where: str, seeds: list[int], given: dict[str, str]
-) -> list[Run]:
-  """The runs of a sweep.
-
-  Args:
-    text: of the file.
-    where: its path, for messages.
-    seeds: one run each.
-    given: {WORD: text} of --set.
-
-  Returns:
-    runs, all names of the first seed first
-
-  Raises:
-    UserError: naming file and line.
-  """
-  shared = dict.fromkeys(_SHARED, ())
-  usual, lines = {}, {}
-  joined = text.replace("\\\n", " ")
-  for number, line in enumerate(joined.splitlines(), 1):
-    if not line.strip() or line.lstrip().startswith("#"):
-      continue
-    at = f"{where}, line {number}"
-    match = _LINE.fullmatch(line.strip())
-    if not match:
-      raise errors.UserError(
-        f"{at}: {line.strip()!r} is no line of a sweep: write NAME: FLAGS, or "
-        "NAME for WORD in VALUES: FLAGS."
-      )
-    if match["name"] == "set":
-      usual.update(word_and_text(w, at) for w in shlex.split(match["flags"]))
-      continue
-    for value in (match["values"] or "").split() or [None]:
-      words = {**usual, **given}
-      if match["var"]:
-        words[match["var"]] = value
-      name = _substitute(match["name"], words, at)
-      parts = tuple(
-        _substitute(part, words, at) for part in split_flags(match["flags"], at)
-      )
-      if name in lines or shared.get(name):
-        raise errors.UserError(f"{at}: {name!r} is there twice.")
-      if name in shared:
-        shared[name] = parts
-      else:
-        lines[name] = parts
-  if not lines:
-    raise errors.UserError(f"{where} names no model to run.")
-  return [
-    Run(name, seed, shared["train"] + parts, shared["eval"])
-    for seed in seeds
-    for name, parts in lines.items()
-  ]
-
-
-def word_and_text(pair: str, where: str) -> tuple[str, str]:
-  """WORD=TEXT as its two parts."""
-  word, equals, text = pair.partition("=")
-  if not equals or not word.isidentifier():
-    raise errors.UserError(f"{where}: {pair!r} is no WORD=TEXT.")
-  return word, text
-
-
-def split_flags(text: str, at: str) -> list[str]:
-  """Flags in a line, as a shell would split them."""
-  try:
-    parts = shlex.split(text)
-  except ValueError as e:
-    raise errors.UserError(f"{at}: {e}.") from None
-  for part in parts:
-    if not part.startswith("--"):
-      raise errors.UserError(
-        f"{at}: {part!r} is no flag: every option begins with --, and one with "
-        "spaces is quoted."
-      )
-  return parts
-
-
-def _substitute(text: str, words: dict[str, str], at: str) -> str:
-  try:
-    return string.Template(text).substitute(words)
-  except KeyError as e:
-    raise errors.UserError(
-      f"{at}: ${e.args[0]} is not known: give it with --set={e.args[0]}=TEXT."
-    ) from None
-  except ValueError as e:
-    raise errors.UserError(f"{at}: {e}.") from None
-
-
-def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
-  """The runs of some cells.
-
-  Args:
-    runs: of a sweep.
-    cells: their names; none means all.
-
-  Returns:
-    those runs
-
-  Raises:
-    UserError: for a cell that the sweep does not have.
-  """
-  known = dict.fromkeys(run.cell for run in runs)
-  for cell in cells:
-    if cell not in known:
-      raise errors.UserError(
-        f"--cells={cell} is not in the sweep, which has {', '.join(known)}."
-      )
-  return [run for run in runs if not cells or run.cell in cells]
-
-
-def state(run: Run, places: Places) -> str:
+def state(run: sweep_file.Run, places: Places) -> str:
   """Where a run stands: "done", "begun" or "to do".
 
   Args:
@@ -277,12 +120,12 @@ def state(run: Run, places: Places) -> str:
   return "begun" if tf.io.gfile.isdir(places.model(run)) else "to do"
 
 
-def flags_text(run: Run) -> str:
+def flags_text(run: sweep_file.Run) -> str:
   """The flags of a run as its result keeps them."""
   return shlex.join(run.flags + ("--",) + run.eval_flags)
 
 
-def status(runs: list[Run], places: Places) -> pd.DataFrame:
+def status(runs: list[sweep_file.Run], places: Places) -> pd.DataFrame:
   """One row a model, one column a seed."""
   frame = {}
   for run in runs:
@@ -357,7 +200,7 @@ class Runner:
     for cores in shares(parallel):
       self._free.put(cores)
 
-  def run(self, run: Run) -> None:
+  def run(self, run: sweep_file.Run) -> None:
     """Trains, evaluates, and writes the result.
 
     Args:
@@ -395,7 +238,7 @@ class Runner:
     )
     files.write(self._places.result(run), results.to_text(result))
 
-  def _program(self, run: Run, arguments, cores: list[int]) -> None:
+  def _program(self, run: sweep_file.Run, arguments, cores: list[int]) -> None:
     if self._stopped.is_set():
       raise errors.UserError("the sweep was stopped.")
     command = [sys.executable, "-m", "hypergrid_mtf.main", *arguments]
@@ -430,7 +273,7 @@ class Runner:
 
 
 def run_all(
-  runs: list[Run], places: Places, parallel: int = 1, **options
+  runs: list[sweep_file.Run], places: Places, parallel: int = 1, **options
 ) -> list[str]:
   """Runs what has no result yet.
 
@@ -475,7 +318,7 @@ def main(argv) -> int:
     the exit status: 1 if a run failed
   """
   del argv
-  given = dict(word_and_text(pair, "--set") for pair in FLAGS.set)
+  given = dict(sweep_file.word_and_text(pair, "--set") for pair in FLAGS.set)
   try:
     seeds = [int(s) for s in FLAGS.seeds]
   except ValueError:
@@ -485,13 +328,13 @@ def main(argv) -> int:
       f"--seeds={','.join(FLAGS.seeds)} are no seeds: give different integers, "
       "separated by commas."
     )
-  path = find(FLAGS.sweep)
+  path = sweep_file.find(FLAGS.sweep)
   files.check_output(
     os.path.join(FLAGS.output_dir, "results", "x.json"), "--output_dir"
   )
   with open(path) as f:
-    runs = parse(f.read(), path, seeds, given)
-  runs = of_cells(runs, FLAGS.cells)
+    runs = sweep_file.parse(f.read(), path, seeds, given)
+  runs = sweep_file.of_cells(runs, FLAGS.cells)
   places = Places(
     FLAGS.output_dir,
     FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs"),
@@ -507,7 +350,7 @@ def main(argv) -> int:
     FLAGS.parallel,
     resume=FLAGS.resume,
     split=FLAGS.split,
-    common=tuple(split_flags(FLAGS.common, "--common")),
+    common=tuple(sweep_file.split_flags(FLAGS.common, "--common")),
   )
   console.say(status(runs, places).to_string())
   for sentence in failures:

@@ -1,0 +1,167 @@
+"""The files that describe a sweep, and the runs that they name."""
+
+import dataclasses
+import os
+import re
+import shlex
+import string
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import gin_files
+
+SWEEPS = os.path.join(gin_files.folder(), "sweeps")
+_SHARED = ("train", "eval")
+_LINE = re.compile(
+  r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
+  r"(?P<flags>.*)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One model with one seed.
+
+  Attributes:
+    name: of its line, e.g. "L2" or "single/glue_rte_v002".
+    seed: given as --seed.
+    flags: of its training and its evaluation.
+    eval_flags: of its evaluation, after `flags`.
+  """
+
+  name: str
+  seed: int
+  flags: tuple[str, ...]
+  eval_flags: tuple[str, ...]
+
+  @property
+  def cell(self) -> str:
+    return self.name.split("/")[0]
+
+  @property
+  def label(self) -> str:
+    """As a file name can have it."""
+    return f"{self.name.replace('/', '-')}-seed{self.seed}"
+
+
+def find(name: str) -> str:
+  """The path of a sweep, by its path or by its name in operative_configs."""
+  for path in (name, os.path.join(SWEEPS, name)):
+    if os.path.isfile(path):
+      return path
+  known = sorted(os.listdir(SWEEPS)) if os.path.isdir(SWEEPS) else []
+  raise errors.UserError(
+    f"--sweep={name} is no file, and operative_configs/sweeps has "
+    f"{', '.join(known) or 'none'}."
+  )
+
+
+def parse(
+  text: str, where: str, seeds: list[int], given: dict[str, str]
+) -> list[Run]:
+  """The runs of a sweep.
+
+  Args:
+    text: of the file.
+    where: its path, for messages.
+    seeds: one run each.
+    given: {WORD: text} of --set.
+
+  Returns:
+    runs, all names of the first seed first
+
+  Raises:
+    UserError: naming file and line.
+  """
+  shared = dict.fromkeys(_SHARED, ())
+  usual, lines = {}, {}
+  joined = text.replace("\\\n", " ")
+  for number, line in enumerate(joined.splitlines(), 1):
+    if not line.strip() or line.lstrip().startswith("#"):
+      continue
+    at = f"{where}, line {number}"
+    match = _LINE.fullmatch(line.strip())
+    if not match:
+      raise errors.UserError(
+        f"{at}: {line.strip()!r} is no line of a sweep: write NAME: FLAGS, or "
+        "NAME for WORD in VALUES: FLAGS."
+      )
+    if match["name"] == "set":
+      usual.update(word_and_text(w, at) for w in shlex.split(match["flags"]))
+      continue
+    for value in (match["values"] or "").split() or [None]:
+      words = {**usual, **given}
+      if match["var"]:
+        words[match["var"]] = value
+      name = _substitute(match["name"], words, at)
+      parts = tuple(
+        _substitute(part, words, at) for part in split_flags(match["flags"], at)
+      )
+      if name in lines or shared.get(name):
+        raise errors.UserError(f"{at}: {name!r} is there twice.")
+      if name in shared:
+        shared[name] = parts
+      else:
+        lines[name] = parts
+  if not lines:
+    raise errors.UserError(f"{where} names no model to run.")
+  return [
+    Run(name, seed, shared["train"] + parts, shared["eval"])
+    for seed in seeds
+    for name, parts in lines.items()
+  ]
+
+
+def word_and_text(pair: str, where: str) -> tuple[str, str]:
+  """WORD=TEXT as its two parts."""
+  word, equals, text = pair.partition("=")
+  if not equals or not word.isidentifier():
+    raise errors.UserError(f"{where}: {pair!r} is no WORD=TEXT.")
+  return word, text
+
+
+def split_flags(text: str, at: str) -> list[str]:
+  """Flags in a line, as a shell would split them."""
+  try:
+    parts = shlex.split(text)
+  except ValueError as e:
+    raise errors.UserError(f"{at}: {e}.") from None
+  for part in parts:
+    if not part.startswith("--"):
+      raise errors.UserError(
+        f"{at}: {part!r} is no flag: every option begins with --, and one with "
+        "spaces is quoted."
+      )
+  return parts
+
+
+def _substitute(text: str, words: dict[str, str], at: str) -> str:
+  try:
+    return string.Template(text).substitute(words)
+  except KeyError as e:
+    raise errors.UserError(
+      f"{at}: ${e.args[0]} is not known: give it with --set={e.args[0]}=TEXT."
+    ) from None
+  except ValueError as e:
+    raise errors.UserError(f"{at}: {e}.") from None
+
+
+def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
+  """The runs of some cells.
+
+  Args:
+    runs: of a sweep.
+    cells: their names; none means all.
+
+  Returns:
+    those runs
+
+  Raises:
+    UserError: for a cell that the sweep does not have.
+  """
+  known = dict.fromkeys(run.cell for run in runs)
+  for cell in cells:
+    if cell not in known:
+      raise errors.UserError(
+        f"--cells={cell} is not in the sweep, which has {', '.join(known)}."
+      )
+  return [run for run in runs if not cells or run.cell in cells]
