@@ -21,18 +21,22 @@ and a seed are one model a task. `$WORD` that no `for` names comes from
 A run has a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs`
 and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
 have this are not run again, so a sweep can be stopped, or killed, and started
-again. What a killed run left is set aside and the run begins anew, which gives
-the same result; with --resume, and always in the cloud, it goes on from its
-last checkpoint. --models_dir may be `gs://…`; --common holds flags that say
-where and not what, such as a TPU's name:
+again. What a killed training left is set aside and the run begins anew, which
+gives the same result; with --resume, and always in the cloud, it goes on from
+its last checkpoint. A model whose training came to its end is never trained
+again: where its evaluation failed, or another split is asked for (--split, with
+another --output_dir and the same --models_dir), it is evaluated alone.
+--models_dir may be `gs://…`; --common holds flags that say where and not what,
+such as a TPU's name:
 
   python -m tools.sweep --sweep=glue.sweep --models_dir=gs://BUCKET/glue \
-    --common="--tpu=NAME --gin_param=tpu_mesh_shape.tpu_topology='v3-8'"
+    --common="--tpu=NAME --gin_param=\"tpu_mesh_shape.tpu_topology = 'v3-8'\""
 
 Runs at the same time (--parallel) share the cores, each with its own.
 """
 
 import concurrent.futures
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -50,7 +54,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import console, files, progress
 from tools import results
 from tools.dev import environment
@@ -60,6 +64,7 @@ FLAGS = flags.FLAGS
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_TRAINED = "trained.json"  # in the folder of a model whose training ended
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -90,14 +95,14 @@ class Places:
 
 
 def state(run: sweep_file.Run, places: Places) -> str:
-  """Where a run stands: "done", "begun" or "to do".
+  """Where a run stands: "done", "trained", "begun" or "to do".
 
   Args:
     run: one of a sweep.
     places: of the sweep.
 
   Returns:
-    one of the three
+    one of the four
 
   Raises:
     UserError: for a result that was made by other flags.
@@ -117,7 +122,38 @@ def state(run: sweep_file.Run, places: Places) -> str:
         f"{run.name}: give another --output_dir, or remove it."
       )
     return "done"
+  with contextlib.suppress(errors.UserError):  # its own run will say it
+    if training(run, places):
+      return "trained"
   return "begun" if tf.io.gfile.isdir(places.model(run)) else "to do"
+
+
+def training(run: sweep_file.Run, places: Places) -> dict | None:
+  """What is kept of a training that came to its end.
+
+  Args:
+    run: one of a sweep.
+    places: of the sweep.
+
+  Returns:
+    `seconds`, `cores` and `versions`; None if its model is not there,
+    not whole, or of other flags
+  """
+  path = os.path.join(places.model(run), _TRAINED)
+  if not tf.io.gfile.exists(path):
+    return None
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      found = json.load(f)
+    same = found["flags"] == shlex.join(run.flags)
+    seconds, cores, versions = (
+      found[key] for key in ("seconds", "cores", "versions")
+    )
+  except (ValueError, KeyError, TypeError):
+    return None
+  if not same or not checkpoints.latest_checkpoint(places.model(run)):
+    return None
+  return dict(seconds=seconds, cores=cores, versions=versions)
 
 
 def flags_text(run: sweep_file.Run) -> str:
@@ -164,6 +200,8 @@ def _in_child(cores: list[int]) -> None:
 
 def _set_aside(folder: str) -> None:
   """Renames what a killed run left: nothing that was saved is removed."""
+  if not os.path.isdir(folder):
+    return
   number = 1
   while os.path.exists(f"{folder}.killed{number}"):
     number += 1
@@ -178,7 +216,6 @@ class Runner:
     places: Places,
     parallel: int = 1,
     resume: bool = False,
-    split: str = "validation",
     common: tuple[str, ...] = (),
   ):
     """Creates the runner.
@@ -187,12 +224,10 @@ class Runner:
       places: of the sweep.
       parallel: runs at the same time.
       resume: go on from the checkpoints of killed runs.
-      split: that is evaluated on.
       common: flags of every program that are no part of what a run is.
     """
     self._places = places
     self._resume = resume or places.in_the_cloud
-    self._split = split
     self._common = common
     self._children = set()
     self._stopped = threading.Event()
@@ -200,22 +235,17 @@ class Runner:
     for cores in shares(parallel):
       self._free.put(cores)
 
-  def run(self, run: sweep_file.Run) -> None:
+  def run(self, run: sweep_file.Run, split: str) -> None:
     """Trains, evaluates, and writes the result.
 
     Args:
       run: one of the sweep.
+      split: that its flags evaluate.
 
     Raises:
       UserError: if one of the programs failed; its log is named.
     """
-    start = time.time()
-    # Of the code that trains: a checkout may move on while it does.
-    versions = environment.versions()
     folder = self._places.model(run)
-    if not self._resume and os.path.isdir(folder):
-      _set_aside(folder)
-    tf.io.gfile.makedirs(folder)
     flags_ = (
       *self._common,
       f"--model_dir={folder}",
@@ -224,19 +254,45 @@ class Runner:
     )
     cores = self._free.get()
     try:
-      self._program(run, flags_, cores)
+      trained = training(run, self._places)
+      # A model that is whole is evaluated again, and not trained again.
+      if trained is None:
+        trained = self._train(run, flags_, cores)
+      elif not self._resume:
+        _set_aside(os.path.join(folder, f"{split}_eval"))
+      start = time.time()
       self._program(run, flags_ + run.eval_flags, cores)
     finally:
       self._free.put(cores)
-    result = results.collect(folder, run.cell, run.seed, self._split)
-    result["hardware"]["cores"] = len(cores)
+    result = results.collect(folder, run.cell, run.seed, split)
+    result["hardware"]["cores"] = trained["cores"]
     result.update(
       name=run.name,
       flags=flags_text(run),
-      versions=versions,
-      wall_seconds=round(time.time() - start, 1),
+      versions=trained["versions"],
+      wall_seconds=round(trained["seconds"] + time.time() - start, 1),
     )
     files.write(self._places.result(run), results.to_text(result))
+
+  def _train(self, run: sweep_file.Run, flags_, cores: list[int]) -> dict:
+    """Trains, and keeps beside the model that it came to its end."""
+    start = time.time()
+    # Of the code that trains: a checkout may move on while it does.
+    versions = environment.versions()
+    folder = self._places.model(run)
+    if not self._resume:
+      _set_aside(folder)
+    tf.io.gfile.makedirs(folder)
+    self._program(run, flags_, cores)
+    trained = dict(
+      flags=shlex.join(run.flags),
+      seconds=round(time.time() - start, 1),
+      cores=len(cores),
+      versions=versions,
+    )
+    path = os.path.join(folder, _TRAINED)
+    files.write(path, json.dumps(trained, indent=1) + "\n")
+    return trained
 
   def _program(self, run: sweep_file.Run, arguments, cores: list[int]) -> None:
     if self._stopped.is_set():
@@ -258,8 +314,8 @@ class Runner:
       code = child.wait()
       self._children.discard(child)
     if code:
-      with open(log) as f:
-        last = [line for line in f.read().splitlines() if line.strip()][-1]
+      with open(log, errors="replace") as f:
+        last = [line for line in f.read().split("\n") if line.strip()][-1]
       raise errors.UserError(
         f"{run.label} stopped with exit status {code}: {last[:300]} (all of "
         f"it: {log})"
@@ -272,8 +328,38 @@ class Runner:
       child.terminate()
 
 
+def splits(
+  runs: list[sweep_file.Run], common: tuple[str, ...] = ()
+) -> dict[sweep_file.Run, str]:
+  """The split that each run will be evaluated on.
+
+  Args:
+    runs: of a sweep.
+    common: flags of every program.
+
+  Returns:
+    {run: split}
+
+  Raises:
+    UserError: for flags that gin cannot read, before anything is trained.
+  """
+  found = {}
+  for run in runs:
+    try:
+      found[run] = sweep_file.evaluated_split(
+        (*common, *run.flags, *run.eval_flags)
+      )
+    except errors.UserError as e:
+      raise errors.UserError(f"{run.name}: {e}") from None
+  return found
+
+
 def run_all(
-  runs: list[sweep_file.Run], places: Places, parallel: int = 1, **options
+  runs: list[sweep_file.Run],
+  places: Places,
+  parallel: int = 1,
+  resume: bool = False,
+  common: tuple[str, ...] = (),
 ) -> list[str]:
   """Runs what has no result yet.
 
@@ -281,19 +367,21 @@ def run_all(
     runs: of a sweep.
     places: of the sweep.
     parallel: how many at a time.
-    **options: as in Runner.
+    resume: as in Runner.
+    common: as in Runner.
 
   Returns:
     a sentence for each run that failed
   """
   todo = [r for r in runs if state(r, places) != "done"]
-  runner = Runner(places, parallel, **options)
+  split_of = splits(todo, common)
+  runner = Runner(places, parallel, resume, common)
   failures = []
   with (
     progress.bar(len(runs), "sweep", "run", len(runs) - len(todo)) as bar,
     concurrent.futures.ThreadPoolExecutor(parallel) as pool,
   ):
-    futures = {pool.submit(runner.run, run): run for run in todo}
+    futures = {pool.submit(runner.run, run, split_of[run]): run for run in todo}
     try:
       for future in concurrent.futures.as_completed(futures):
         try:
@@ -328,13 +416,20 @@ def main(argv) -> int:
       f"--seeds={','.join(FLAGS.seeds)} are no seeds: give different integers, "
       "separated by commas."
     )
+  if "://" in FLAGS.output_dir:
+    raise errors.UserError(
+      f"--output_dir={FLAGS.output_dir} holds results and logs and is local: "
+      "give the folder in the cloud as --models_dir."
+    )
   path = sweep_file.find(FLAGS.sweep)
   files.check_output(
     os.path.join(FLAGS.output_dir, "results", "x.json"), "--output_dir"
   )
-  with open(path) as f:
-    runs = sweep_file.parse(f.read(), path, seeds, given)
+  runs = sweep_file.parse(sweep_file.read(path), path, seeds, given)
   runs = sweep_file.of_cells(runs, FLAGS.cells)
+  common = tuple(sweep_file.split_flags(FLAGS.common, "--common"))
+  if FLAGS.split:
+    runs = [sweep_file.with_split(run, FLAGS.split, common) for run in runs]
   places = Places(
     FLAGS.output_dir,
     FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs"),
@@ -348,9 +443,8 @@ def main(argv) -> int:
     runs,
     places,
     FLAGS.parallel,
-    resume=FLAGS.resume,
-    split=FLAGS.split,
-    common=tuple(sweep_file.split_flags(FLAGS.common, "--common")),
+    FLAGS.resume,
+    common,
   )
   console.say(status(runs, places).to_string())
   for sentence in failures:
@@ -372,7 +466,11 @@ def define_flags() -> None:
   flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
   flags.DEFINE_bool("resume", False, "Go on from checkpoints of killed runs.")
   flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
-  flags.DEFINE_string("split", "validation", "The split evaluated on.")
+  flags.DEFINE_string(
+    "split",
+    None,
+    "The split to evaluate on, if not the one that the sweep says.",
+  )
   flags.mark_flag_as_required("sweep")
 
 

@@ -2,72 +2,15 @@
 
 import json
 import os
+import shutil
 
 import pytest
+import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests.tools.experiments.sweep_file_test import parse
 from tools import sweep
-
-SMALL = """
-# two cells
-set: STEPS=4
-train: --gin_file=models/micro.gin --gin_param="run.train_steps = $STEPS"
-eval: --gin_file=experiments/local_eval.gin
-vanilla: --gin_file=hypergrid/vanilla.gin
-L2-$N for N in 4 8: --gin_file=hypergrid/L2.gin \\
-  --gin_param="HyperGrid.grid_rows = $N"
-single/$TASK for TASK in a b: --gin_param="MIXTURE_NAME = '$TASK'"
-"""
-
-
-def _parse(text=SMALL, seeds=(0, 1), **given):
-  return sweep.parse(text, "x.sweep", list(seeds), given)
-
-
-def test_lines_become_runs():
-  runs = _parse()
-  names = ["vanilla", "L2-4", "L2-8", "single/a", "single/b"]
-  assert [(r.seed, r.name) for r in runs] == [
-    (s, n) for s in (0, 1) for n in names
-  ]
-  assert [r.cell for r in runs[:5]] == [*names[:3], "single", "single"]
-  assert runs[1].flags == (
-    "--gin_file=models/micro.gin",
-    "--gin_param=run.train_steps = 4",
-    "--gin_file=hypergrid/L2.gin",
-    "--gin_param=HyperGrid.grid_rows = 4",
-  )
-  assert runs[1].eval_flags == ("--gin_file=experiments/local_eval.gin",)
-  assert "run.train_steps = 9" in _parse(STEPS="9")[0].flags[1]
-  assert len({r.label for r in runs}) == len(runs)
-
-
-@pytest.mark.parametrize(
-  ("text", "sentence"),
-  [
-    ("vanilla --x=1", "line 1: .* is no line of a sweep"),
-    ("a: --x=1\na: --x=2", "line 2: 'a' is there twice"),
-    ("a: x=1", "'x=1' is no flag"),
-    ("a: --x='1", "line 1: No closing quotation"),
-    ("a: --x=$DATA", r"\$DATA is not known: give it with --set=DATA=TEXT"),
-    ("set: A", "'A' is no WORD=TEXT"),
-    ("# nothing", "names no model"),
-  ],
-)
-def test_a_line_that_is_none_is_named(text, sentence):
-  with pytest.raises(errors.UserError, match=sentence):
-    _parse(text)
-
-
-def test_every_sweep_of_the_project_reads():
-  names = sorted(os.listdir(sweep.SWEEPS))
-  assert names
-  for name in names:
-    with open(sweep.find(name)) as f:
-      runs = sweep.parse(f.read(), name, [0], dict(DATA="d", VOCABULARY="v"))
-    assert {"vanilla", "L2", "LG", "GL", "GG"} <= {r.cell for r in runs}
-  with pytest.raises(errors.UserError, match=names[0]):
-    sweep.find("nothing.sweep")
+from tools.experiments import sweep_file
 
 
 def _places(root):
@@ -82,37 +25,60 @@ def test_runs_at_a_time_share_the_cores(monkeypatch):
 
 
 class _Recorder(sweep.Runner):
-  """Runs nothing; `fails` names runs whose training fails."""
+  """Runs nothing; `fails` names runs whose training fails.
+
+  `fails_to_evaluate` names those whose evaluation does.
+  """
 
   fails = ()
+  fails_to_evaluate = ()
 
   def _program(self, run, arguments, cores):
     assert cores
-    if run.label in self.fails:
-      raise errors.UserError(f"{run.label} stopped")
+    folder = self._places.model(run)
+    evaluates = "--gin_file=experiments/local_eval.gin" in arguments
     self.ran.append((run.label, arguments))
+    if run.label in (self.fails_to_evaluate if evaluates else self.fails):
+      raise errors.UserError(f"{run.label} stopped")
+    if evaluates:
+      os.makedirs(os.path.join(folder, "validation_eval"))
+    else:
+      shutil.copytree(self.checkpoint, folder, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("checkpoint")
+  with tf.Graph().as_default(), tf.Session() as sess:
+    tf.get_variable("shared/embedding", (8, 4))
+    sess.run(tf.global_variables_initializer())
+    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=4)
+  return folder
 
 
 @pytest.fixture
-def recorder(monkeypatch):
+def recorder(monkeypatch, checkpoint):
   ran = []
+  monkeypatch.setattr(_Recorder, "checkpoint", checkpoint, raising=False)
+  monkeypatch.setattr(_Recorder, "fails_to_evaluate", ())
   monkeypatch.setattr(_Recorder, "ran", ran, raising=False)
   monkeypatch.setattr(_Recorder, "fails", ())
   monkeypatch.setattr(sweep, "Runner", _Recorder)
-  monkeypatch.setattr(
-    sweep.results,
-    "collect",
-    lambda *args: dict(cell=args[1], seed=args[2], hardware={}),
-  )
+
+  def collect(model_dir, cell, seed, split):
+    _Recorder.split = split
+    return dict(cell=cell, seed=seed, hardware={})
+
+  monkeypatch.setattr(sweep.results, "collect", collect)
   return _Recorder
 
 
 def test_only_what_has_no_result_is_run(tmp_path, recorder):
-  runs, places = _parse(seeds=[0]), _places(tmp_path)
+  runs, places = parse(seeds=[0]), _places(tmp_path)
   recorder.fails = ("L2-8-seed0",)
   failures = sweep.run_all(runs, places, common=("--tpu=x",))
   assert failures == ["L2-8-seed0 stopped"]
-  assert len(recorder.ran) == 2 * 4
+  assert len(recorder.ran) == 2 * 4 + 1
   name, arguments = recorder.ran[1]
   assert name == "vanilla-seed0"
   assert arguments[0] == "--tpu=x" and arguments[2] == "--seed=0"
@@ -132,23 +98,90 @@ def test_only_what_has_no_result_is_run(tmp_path, recorder):
 
 def test_a_result_of_other_flags_is_not_taken(tmp_path, recorder):
   places = _places(tmp_path)
-  sweep.run_all(_parse(seeds=[0]), places)
+  sweep.run_all(parse(seeds=[0]), places)
   with pytest.raises(errors.UserError, match="made by other flags"):
-    sweep.status(_parse(seeds=[0], STEPS="5"), places)
-  path = places.result(_parse(seeds=[0])[0])
+    sweep.status(parse(seeds=[0], STEPS="5"), places)
+  path = places.result(parse(seeds=[0])[0])
   with open(path, "w") as f:
     f.write(json.dumps({"flags": 1})[:5])
   with pytest.raises(errors.UserError, match="is damaged"):
-    sweep.status(_parse(seeds=[0]), places)
+    sweep.status(parse(seeds=[0]), places)
 
 
-def test_some_cells_alone(monkeypatch):
-  runs = _parse(seeds=[0, 1])
-  kept = sweep.of_cells(runs, ["vanilla"])
-  assert {r.cell for r in kept} == {"vanilla"} and len(kept) == 2
-  assert sweep.of_cells(runs, []) == runs
-  with pytest.raises(errors.UserError, match="vanilla"):
-    sweep.of_cells(runs, ["nothing"])
-  # Modules of one's own are found by the runs, too.
+def test_a_finished_training_is_evaluated_again_and_not_trained_again(
+  tmp_path, recorder
+):
+  runs, places = parse(seeds=[0])[:2], _places(tmp_path)
+  recorder.fails_to_evaluate = ("vanilla-seed0",)
+  assert sweep.run_all(runs, places) == ["vanilla-seed0 stopped"]
+  assert list(sweep.status(runs, places)["seed 0"]) == ["trained", "done"]
+  folder = tmp_path / "runs" / "vanilla" / "seed0"
+  before = (folder / "model.ckpt-4.index").stat().st_ino
+  (folder / "validation_eval").mkdir()  # of a killed evaluation
+  recorder.ran.clear()
+  recorder.fails_to_evaluate = ()
+  assert sweep.run_all(runs, places) == []
+  ((name, arguments),) = recorder.ran
+  assert name == "vanilla-seed0"
+  assert arguments[-1] == "--gin_file=experiments/local_eval.gin"
+  assert (folder / "model.ckpt-4.index").stat().st_ino == before
+  assert (folder / "validation_eval.killed1").is_dir()
+  assert not (tmp_path / "runs" / "vanilla" / "seed0.killed1").exists()
+  with open(places.result(runs[0])) as f:
+    result = json.load(f)
+  assert {"tensorflow", "t5"} <= result["versions"].keys()
+  assert result["hardware"]["cores"] >= 1 and result["wall_seconds"] >= 0
+
+
+@pytest.mark.parametrize("what", ["flags", "checkpoint", "marker"])
+def test_a_training_that_is_another_or_not_whole_begins_anew(
+  tmp_path, recorder, what
+):
+  (run, *_), places = parse(seeds=[0]), _places(tmp_path)
+  recorder.fails_to_evaluate = (run.label,)
+  sweep.run_all([run], places)
+  folder = tmp_path / "runs" / "vanilla" / "seed0"
+  if what == "flags":
+    (run, *_) = parse(seeds=[0], STEPS="5")
+  elif what == "checkpoint":
+    for path in [*folder.glob("model.ckpt*"), folder / "checkpoint"]:
+      path.unlink()
+  else:
+    (folder / "trained.json").write_text("{")
+  assert list(sweep.status([run], places)["seed 0"]) == ["begun"]
+  recorder.ran.clear()
+  recorder.fails_to_evaluate = ()
+  assert sweep.run_all([run], places) == []
+  assert len(recorder.ran) == 2
+  assert (tmp_path / "runs" / "vanilla" / "seed0.killed1").is_dir()
+
+
+def test_flags_that_gin_cannot_read_are_said_before_a_training(
+  tmp_path, recorder
+):
+  (run, *_) = parse("eval: --gin_file=lokal_eval.gin\na: --seed=1", seeds=[0])
+  with pytest.raises(errors.UserError, match="^a: .*lokal_eval.gin"):
+    sweep.run_all([run], _places(tmp_path))
+  assert recorder.ran == []
+
+
+def test_another_split_is_another_result(tmp_path, recorder):
+  (run, *_), places = parse(seeds=[0]), _places(tmp_path)
+  sweep.run_all([run], places)
+  other = sweep_file.with_split(run, "test", ())
+  with pytest.raises(errors.UserError, match="made by other flags"):
+    sweep.run_all([other], places)
+  recorder.ran.clear()
+  elsewhere = sweep.Places(str(tmp_path / "test"), places.models_dir)
+  folder = tmp_path / "runs" / "vanilla" / "seed0" / "validation_eval"
+  folder.rename(f"{folder}.away")
+  assert sweep.run_all([other], elsewhere) == []
+  ((_, arguments),) = recorder.ran
+  assert arguments[-1] == "--gin_param=run.dataset_split = 'test'"
+  assert recorder.split == "test"
+  assert os.path.exists(elsewhere.result(other))
+
+
+def test_modules_of_ones_own_are_found_by_the_runs(monkeypatch):
   monkeypatch.setenv("PYTHONPATH", "/mine")
   assert sweep._python_path() == f"{sweep._ROOT}:/mine"

@@ -1,15 +1,22 @@
 """The files that describe a sweep, and the runs that they name."""
 
+import collections
 import dataclasses
+import functools
 import os
 import re
 import shlex
 import string
+from collections.abc import Iterator, Sequence
+
+import gin
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
+_GOES_ON = "\0"
+_SPLIT = "run.dataset_split"
 _SHARED = ("train", "eval")
 _LINE = re.compile(
   r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
@@ -55,6 +62,25 @@ def find(name: str) -> str:
   )
 
 
+def read(path: str) -> str:
+  """The text of a sweep.
+
+  Args:
+    path: from `find`.
+
+  Returns:
+    text
+
+  Raises:
+    UserError: if it is not UTF-8.
+  """
+  try:
+    with open(path, encoding="utf-8") as f:
+      return f.read()
+  except (OSError, UnicodeDecodeError) as e:
+    raise errors.UserError(f"--sweep={path} cannot be read: {e}.") from None
+
+
 def parse(
   text: str, where: str, seeds: list[int], given: dict[str, str]
 ) -> list[Run]:
@@ -74,8 +100,7 @@ def parse(
   """
   shared = dict.fromkeys(_SHARED, ())
   usual, lines = {}, {}
-  joined = text.replace("\\\n", " ")
-  for number, line in enumerate(joined.splitlines(), 1):
+  for number, line in _lines(text):
     if not line.strip() or line.lstrip().startswith("#"):
       continue
     at = f"{where}, line {number}"
@@ -109,6 +134,15 @@ def parse(
     for seed in seeds
     for name, parts in lines.items()
   ]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+  """(number, line), one that goes on after a backslash by its first number."""
+  number = 1
+  # Only a newline ends a line: str.splitlines also breaks a name at U+2028.
+  for line in text.replace("\\\n", _GOES_ON).split("\n"):
+    yield number, line.replace(_GOES_ON, " ")
+    number += 1 + line.count(_GOES_ON)
 
 
 def word_and_text(pair: str, where: str) -> tuple[str, str]:
@@ -165,3 +199,60 @@ def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
         f"--cells={cell} is not in the sweep, which has {', '.join(known)}."
       )
   return [run for run in runs if not cells or run.cell in cells]
+
+
+@functools.cache
+def evaluated_split(flags: tuple[str, ...]) -> str:
+  """The split that an evaluation will be of, as its program will read flags.
+
+  Args:
+    flags: of hypergrid_mtf.main, those of the evaluation among them.
+
+  Returns:
+    its name
+
+  Raises:
+    UserError: if gin cannot read them, which is better known before a training.
+  """
+  given = collections.defaultdict(list)
+  for flag in flags:
+    name, _, value = flag.lstrip("-").partition("=")
+    given[name].append(value)
+  if "use_model_api" in given:
+    return (given["eval_split"] or ["validation"])[-1]
+  gin_files.add_search_paths()
+  for prefix in given["gin_location_prefix"]:
+    gin.add_config_file_search_path(prefix)
+  with gin.unlock_config():
+    gin.clear_config()
+    try:
+      gin_files.parse(
+        gin.parse_config_files_and_bindings,
+        given["gin_file"],
+        given["gin_param"],
+        finalize_config=False,
+        skip_unknown=True,
+      )
+      return gin_files.value(_SPLIT, "train")
+    finally:
+      gin.clear_config()
+
+
+def with_split(run: Run, split: str, common: Sequence[str]) -> Run:
+  """A run that is evaluated on another split than its sweep says.
+
+  Args:
+    run: of a sweep.
+    split: from --split.
+    common: from --common.
+
+  Returns:
+    a Run; the same where its flags say this split
+  """
+  flags = (*common, *run.flags, *run.eval_flags)
+  if evaluated_split(flags) == split:
+    return run
+  flag = f"--gin_param={_SPLIT} = {split!r}"
+  if any(f.lstrip("-").startswith("use_model_api") for f in flags):
+    flag = f"--eval_split={split}"
+  return dataclasses.replace(run, eval_flags=(*run.eval_flags, flag))
