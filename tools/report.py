@@ -81,8 +81,8 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
       )
       ax.fill_between(
         steps,
-        [min(by_step[s]) for s in steps],
-        [max(by_step[s]) for s in steps],
+        [np.min(by_step[s]) for s in steps],  # nan if one is, as the mean
+        [np.max(by_step[s]) for s in steps],
         color=colors[cell],
         alpha=0.12,
         linewidth=0,
@@ -214,8 +214,9 @@ def page(
       text = {
         "scores": ["Mean ± standard deviation (number of seeds)."],
         "differences": [
-          "Paired bootstrap over seeds and examples. A share is given where "
-          "the single-task models are clearly above the baseline.",
+          "95 % intervals over seeds (Student's t) and examples (jackknife), "
+          "both paired; of a share, Fieller's. A share is given where the "
+          "single-task models are clearly above the baseline.",
           *sentences,
         ],
       }.get(kind, [])
@@ -229,7 +230,10 @@ def page(
   section(
     "curves",
     "Metrics against steps",
-    ["Mean over seeds; the band goes from the least to the greatest."],
+    [
+      "Mean over seeds; the band goes from the least to the greatest. A step "
+      "at which a seed has nan has no point."
+    ],
     figures=curves(found),
     layout="grid",
   )
@@ -274,8 +278,8 @@ def main(argv) -> None:
   found, skipped = load.load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
-  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
-  sentences = notes.notes(found, made, FLAGS.baseline)
+  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.differences)
+  sentences = notes.notes(found, made, FLAGS.baseline, FLAGS.single)
   for sentence in sentences:
     console.say(sentence)
   files.write(FLAGS.output, page(found, made, pictures, FLAGS.title, sentences))

@@ -39,10 +39,8 @@ def main(argv) -> None:
   found, skipped = load.load(FLAGS.results)
   for sentence in skipped:
     console.say(sentence)
-  if FLAGS.baseline not in {r["cell"] for r in found}:
-    console.say(f"--baseline={FLAGS.baseline} is not there: no differences.")
-  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.draws)
-  for sentence in notes.notes(found, made, FLAGS.baseline):
+  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.differences)
+  for sentence in notes.notes(found, made, FLAGS.baseline, FLAGS.single):
     console.say(sentence)
   for name, frame in made.items():
     console.say(f"\n{name}\n\n{render.to_markdown(frame)}")
@@ -60,8 +58,8 @@ def define_flags() -> None:
   flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
   flags.DEFINE_string("single", "single", "The cell of one model a task.")
-  flags.DEFINE_integer(
-    "draws", 1000, "Of the bootstrap; 0: no differences.", lower_bound=0
+  flags.DEFINE_bool(
+    "differences", True, "Whether to make them; they take a minute or two."
   )
   flags.DEFINE_string("update", None, "A document to put the tables into.")
   flags.mark_flag_as_required("results")

@@ -59,7 +59,7 @@ def text(gates, tmp_path_factory):
   found = made_up.results()
   for i, result in enumerate(found):
     result["path"] = str(i)
-  made = render.tables(found, "vanilla", "single", draws=50)
+  made = render.tables(found, "vanilla", "single")
   return report.page(
     found, made, report.gate_pictures("L2", gates), "A <title>", ["A note."]
   )
@@ -73,6 +73,13 @@ def test_what_is_on_the_page(text):
   # vanilla 0.4 and 0.6, L2 0.8 twice, at the last checkpoint.
   assert "50.00 ± 14.14 (2)" in page.cells
   assert "80.00 ± 0.00 (2)" in page.cells
+  found = made_up.results()
+  made = render.tables(found, "vanilla", "single")
+  for frame in made.values():
+    for row in frame.values.tolist():
+      at = page.cells.index(row[0])
+      while page.cells[at : at + len(row)] != row:
+        at = page.cells.index(row[0], at + 1)
   assert "A &lt;title&gt;" in text and "A note." in text
 
 

@@ -56,7 +56,7 @@ def _kill(child):
 def _texts(results):
   found, skipped = load.load(str(results))
   assert not skipped
-  made = render.tables(found, "vanilla", "single", draws=50)
+  made = render.tables(found, "vanilla", "single")
   return {k: v.to_csv() for k, v in made.items() if k != "cost"}
 
 

@@ -240,6 +240,23 @@ class Answers:
     if self._pair is None and self._by_unit:
       self.units = len(next(iter(self._by_unit.values())))
 
+  def kinds(self) -> np.ndarray:
+    """A number for each unit, the same where its content is the same.
+
+    Returns:
+      [units]
+    """
+    if self._pair is None:
+      contents = zip(*self._by_unit.values(), strict=True)
+    else:
+      pairs = list(zip(*self._pair, strict=True))
+      contents = (
+        tuple(sorted(map(str, (pairs[i] for i in unit))))
+        for unit in self._units
+      )
+    numbers = {}
+    return np.array([numbers.setdefault(c, len(numbers)) for c in contents])
+
   def metrics(self, chosen: np.ndarray) -> dict[str, float]:
     """The metrics on units that were drawn.
 

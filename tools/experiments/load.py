@@ -10,6 +10,22 @@ from tools import results
 
 # Of a run that was made without --seed.
 NO_SEED = -1
+# What every result has, from the first.
+_KEYS = (
+  "cell",
+  "seed",
+  "config",
+  "config_hash",
+  "protocol",
+  "data",
+  "steps",
+  "training_seconds",
+  "parameters",
+  "metrics",
+  "predictions",
+  "hardware",
+  "versions",
+)
 
 
 def load(path: str) -> tuple[list[dict], list[str]]:
@@ -34,19 +50,15 @@ def load(path: str) -> tuple[list[dict], list[str]]:
   for name in names:
     try:
       with open(name) as f:
-        result = json.load(f)
-      if result["schema"] != results.SCHEMA or not result["metrics"]:
-        raise KeyError("schema")
+        found.append(_checked(json.load(f)))
     except OSError as e:
       raise errors.UserError(f"{name} cannot be read ({e.strerror}).") from None
-    except (ValueError, KeyError, TypeError) as e:
-      what = "is damaged" if isinstance(e, ValueError) else "is no result"
-      skipped.append(f"{name} {what}: skipped.")
-      continue
-    result["path"] = name
-    if result["seed"] is None:
-      result["seed"] = NO_SEED
-    found.append(result)
+    except _NotAResult as e:
+      skipped.append(f"{name} is not a result ({e}): skipped.")
+    except ValueError as e:
+      skipped.append(f"{name} is damaged ({errors.sentence(e)}): skipped.")
+    else:
+      found[-1]["path"] = name
   if not found:
     raise errors.UserError(
       f"--results={path} holds no results: give the folder `results` of a "
@@ -54,6 +66,37 @@ def load(path: str) -> tuple[list[dict], list[str]]:
     )
   _check(found)
   return found, skipped
+
+
+class _NotAResult(Exception):
+  """What is wrong with the content of a file."""
+
+
+def _checked(result) -> dict:
+  """A result with numbers as numbers, or _NotAResult."""
+  if not isinstance(result, dict) or result.get("schema") != results.SCHEMA:
+    raise _NotAResult(f'"schema" is not {results.SCHEMA}')
+  absent = [key for key in _KEYS if key not in result]
+  if absent:
+    raise _NotAResult(f'it has no "{absent[0]}"')
+  for key in ("metrics", "predictions", "data", "config", "protocol"):
+    if not isinstance(result[key], dict):
+      raise _NotAResult(f'"{key}" is not an object')
+  if not result["metrics"]:
+    raise _NotAResult('its "metrics" are empty')
+  metrics = {}
+  for task, by_metric in result["metrics"].items():
+    for metric, values in by_metric.items():
+      for step, value in values.items():
+        try:
+          by_step = metrics.setdefault(task, {}).setdefault(metric, {})
+          by_step[str(int(step))] = results.number(value)
+        except (TypeError, ValueError):
+          raise _NotAResult(
+            f"{metric} of {task} at step {step} is {value!r}, not a number"
+          ) from None
+  seed = NO_SEED if result["seed"] is None else result["seed"]
+  return {**result, "metrics": metrics, "seed": seed}
 
 
 def _check(found: list[dict]) -> None:
@@ -79,12 +122,14 @@ def _check(found: list[dict]) -> None:
           f"{task} ({data['examples']} and {before['examples']} examples, or "
           "others): they cannot be in one table."
         )
+    seed = result["seed"]
+    which = "a run without seed" if seed == NO_SEED else f"seed {seed}"
     for task in result["metrics"]:
       key = result["cell"], result["seed"], task
       if key in models:
         raise errors.UserError(
-          f"{result['path']} and {models[key]} are both seed "
-          f"{result['seed']} of {result['cell']} on {task}: remove one."
+          f"{result['path']} and {models[key]} are both {which} of "
+          f"{result['cell']} on {task}: remove one."
         )
       models[key] = result["path"]
     configs = {

@@ -1,5 +1,6 @@
 """What a reader of the tables should know: sentences beside them."""
 
+import math
 import re
 
 import pandas as pd
@@ -15,30 +16,148 @@ _NAMED = 4  # bindings in a sentence
 
 
 def notes(
-  found: list[dict], made: dict[str, pd.DataFrame], baseline: str
+  found: list[dict],
+  made: dict[str, pd.DataFrame],
+  baseline: str,
+  single: str = "single",
 ) -> list[str]:
   """What a reader of the tables should know.
 
   Args:
     found: results.
-    made: from `tables`.
+    made: from `render.tables`.
     baseline: the cell that differences are from.
+    single: the cell of one model a task.
 
   Returns:
     sentences
   """
   models = load.by_model(found)
   sentences = other_differences(models, baseline)
+  if baseline not in models:
+    sentences.append(f"--baseline={baseline} is not there: no differences.")
   for checkpoint in protocol.CHECKPOINTS:
-    if f"differences_{checkpoint}" not in made:
+    sentences += nans(models, checkpoint)
+    sentences += without_average(models, checkpoint)
+    table = f"differences_{checkpoint}"
+    if table not in made:
       continue
-    tasks = statistics.not_drawn(models, checkpoint)
-    if tasks:
+    sentences += unpaired(models, checkpoint, baseline, single)
+    sentences += [
+      f"{table}: the intervals do not know the examples of {task}, as {why}."
+      for task, why in statistics.not_drawn(models, checkpoint).items()
+    ]
+    frame = made[table]
+    alone = ", ".join(dict.fromkeys(frame.loc[frame["seeds"] == "1", "model"]))
+    if alone:
       sentences.append(
-        f"differences_{checkpoint}: no answers were kept from which the "
-        f"metrics of {', '.join(tasks)} follow, so the intervals are over the "
-        "examples of the other tasks, and seeds."
+        f"{table}: one seed of {alone} is compared, which does not show how "
+        "much seeds differ, so there is no interval."
       )
+  return list(dict.fromkeys(sentences))
+
+
+def _seeds(seeds: list[int]) -> str:
+  known = [str(s) for s in seeds if s != load.NO_SEED]
+  if not known:
+    return "no seed given"
+  return f"seed{'s' if len(known) > 1 else ''} {', '.join(known)}"
+
+
+def _some(names: list[str]) -> str:
+  more = len(names) - _NAMED
+  return ", ".join([*names[:_NAMED], *([f"{more} more"] if more > 0 else [])])
+
+
+def nans(models, checkpoint: str) -> list[str]:
+  """A sentence for each task of a run with a metric that is nan.
+
+  Args:
+    models: from `load.by_model`.
+    checkpoint: one of protocol.CHECKPOINTS.
+
+  Returns:
+    sentences
+  """
+  sentences = []
+  for cell, by_seed in models.items():
+    for seed, runs in by_seed.items():
+      for run in runs:
+        steps = statistics.chosen_steps(run, checkpoint)
+        of_task = {}
+        for (task, metric), value in statistics.scores(
+          [run], checkpoint
+        ).items():
+          if math.isnan(value):
+            of_task.setdefault(task, []).append(metric)
+        sentences += [
+          f"{run.get('name', cell)} ({_seeds([seed])}) has nan for "
+          f"{' and '.join(metrics)} of {task} at step {steps[task]}, so its "
+          "average is nan: a correlation has no value where all answers are "
+          "the same."
+          for task, metrics in of_task.items()
+        ]
+  return sentences
+
+
+def without_average(models, checkpoint: str) -> list[str]:
+  """A sentence for each model that lacks what others have.
+
+  Args:
+    models: from `load.by_model`.
+    checkpoint: one of protocol.CHECKPOINTS.
+
+  Returns:
+    sentences
+  """
+  table = statistics.all_scores(models, checkpoint)
+  wanted = statistics.wanted(table)
+  sentences = []
+  for cell, by_seed in table.items():
+    lacking = {
+      seed: sorted(wanted - values.keys()) for seed, values in by_seed.items()
+    }
+    seeds = [seed for seed, keys in lacking.items() if keys]
+    if seeds:
+      names = dict.fromkeys(
+        f"{task}/{metric}" for s in seeds for task, metric in lacking[s]
+      )
+      sentences.append(
+        f"{cell} ({_seeds(seeds)}) has no {_some(list(names))}: it has no "
+        "average there, and is in no difference."
+      )
+  return sentences
+
+
+def unpaired(models, checkpoint: str, baseline: str, single: str) -> list[str]:
+  """A sentence for each model that has no seed in common with those it needs.
+
+  Args:
+    models: from `load.by_model`.
+    checkpoint: one of protocol.CHECKPOINTS.
+    baseline: the cell that differences are from.
+    single: the cell of one model a task.
+
+  Returns:
+    sentences
+  """
+  table = statistics.with_averages(statistics.all_scores(models, checkpoint))
+  sentences = []
+  for cell in models:
+    for others, what in (([], "difference"), ([single], "share")):
+      cells = list(dict.fromkeys([cell, baseline, *others]))
+      if (
+        cell == baseline
+        or (others and cell in others)
+        or not all(statistics.seeds_with_average(table, c) for c in cells)
+      ):
+        continue
+      if not statistics.seeds_with_average(table, *cells):
+        sentences.append(
+          f"{', '.join(cells[:-1])} and {cells[-1]} have no seed in common: no "
+          f"{what} of {cell}."
+        )
+        break
   return sentences
 
 

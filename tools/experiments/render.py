@@ -1,5 +1,6 @@
 """Tables of results as a person reads them, in three formats."""
 
+import math
 from statistics import mean, stdev
 
 import pandas as pd
@@ -23,7 +24,7 @@ _BASE = {"d_model": "768", "num_layers": "12"}
 
 
 def tables(
-  found: list[dict], baseline: str, single: str, draws: int
+  found: list[dict], baseline: str, single: str, differences: bool = True
 ) -> dict[str, pd.DataFrame]:
   """All tables of some results.
 
@@ -31,7 +32,7 @@ def tables(
     found: from `load.load`.
     baseline: the cell that differences are from.
     single: the cell of one model a task.
-    draws: of the bootstrap; 0 leaves the differences out.
+    differences: False leaves them out, which take seconds to minutes.
 
   Returns:
     {"scores_best": table, …}
@@ -42,10 +43,8 @@ def tables(
     made[f"scores_{checkpoint}"] = scores_table(models, checkpoint)
     if any("glue" in task for r in found for task in r["metrics"]):
       made[f"published_{checkpoint}"] = published_table(models, checkpoint)
-    if draws:
-      records = statistics.differences(
-        models, checkpoint, baseline, single, draws
-      )
+    if differences:
+      records = statistics.differences(models, checkpoint, baseline, single)
       if records:
         made[f"differences_{checkpoint}"] = differences_table(
           records, baseline, single
@@ -53,11 +52,18 @@ def tables(
   return made
 
 
+def _number(values: list[float], form: str) -> str:
+  """Their mean; nan, which has no sign, where one of them is nan."""
+  if any(map(math.isnan, values)):
+    return "nan"
+  return format(mean(values), form)
+
+
 def _mean_text(values: list[float]) -> str:
   if not values:
     return MISSING
-  text = f"{mean(values):.2f}"
-  if len(values) > 1:
+  text = _number(values, ".2f")
+  if len(values) > 1 and math.isfinite(sum(values)):
     text += f" ± {stdev(values):.2f}"
   return f"{text} ({len(values)})"
 
@@ -106,7 +112,7 @@ def cost_table(models, baseline: str) -> pd.DataFrame:
   """
 
   def size(cell, which):
-    runs = next(iter(models[cell].values()))
+    runs = max(models[cell].values(), key=len)
     return sum(r["parameters"][which] for r in runs)
 
   rows = []

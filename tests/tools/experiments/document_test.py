@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 def test_a_document_gets_its_tables(folder):
   found, _ = load.load(folder(made_up.results()))
-  made = render.tables(found, "vanilla", "single", draws=0)
+  made = render.tables(found, "vanilla", "single", differences=False)
   places = "a\n<!-- x/y: cost -->\nold\n<!-- end -->\nb\n<!-- z: cost -->\n"
   text = document.update(places, "x/y/", made)
   assert "old" not in text and text.startswith("a\n<!-- x/y: cost -->\n")
@@ -35,7 +35,7 @@ def test_the_readme_has_the_tables_of_the_results():
     found, skipped = load.load(str(folder))
     assert not skipped
     name = f"results/{folder.name}"
-    made = render.tables(found, "vanilla", "single", draws=0)
+    made = render.tables(found, "vanilla", "single", differences=False)
     place = f"<!-- {name}: scores_last -->\n\n"
     assert place + render.to_markdown(made["scores_last"]) in text
     assert f"<!-- {name}: differences_last -->\n\n| average" in text

@@ -1,6 +1,7 @@
 """Which results are read together, and which are refused."""
 
 import copy
+import json
 
 import pytest
 
@@ -33,9 +34,26 @@ def test_a_damaged_file_is_named_and_skipped(folder, tmp_path):
   text = (tmp_path / "3.json").read_text()
   (tmp_path / "3.json").write_text(text[: len(text) // 2])
   (tmp_path / "8.json").write_text("{}")
+  result = made_up.results()[0]
+  (tmp_path / "9.json").write_text(json.dumps({**result, "data": None}))
+  del result["parameters"]
+  (tmp_path / "90.json").write_text(json.dumps(result))
+  result = made_up.results()[0]
+  result["metrics"][made_up.COPY]["sequence_accuracy"]["20"] = None
+  (tmp_path / "91.json").write_text(json.dumps(result))
   found, skipped = load.load(path)
   assert len(found) == 7
-  assert "3.json is damaged" in skipped[0] and "8.json is no" in skipped[1]
+  assert [s.split("/")[-1].split(" (")[0] for s in skipped] == [
+    "3.json is damaged",
+    "8.json is not a result",
+    "9.json is not a result",
+    "90.json is not a result",
+    "91.json is not a result",
+  ]
+  assert '"schema" is not 1' in skipped[1]
+  assert '"data" is not an object' in skipped[2]
+  assert 'it has no "parameters"' in skipped[3]
+  assert "at step 20 is None, not a number" in skipped[4]
   table = render.scores_table(load.by_model(found), "last").set_index("task")
   assert (
     table.loc[made_up.COPY, "L2"] == "80.00 (1)"
