@@ -59,8 +59,12 @@ def _errors(
   cols=COLS,
   gradients=True,
   orders=None,
+  run=tf.Session.run,
 ):
   """Builds one layer in every order, runs it, and compares with the oracle.
+
+  Args that are not the layer's: `orders` of contraction, None for all that can
+  serve, and `run`, a function of a session and tensors.
 
   Returns:
     {order: (largest absolute error of y, of all gradients)}, and the largest
@@ -150,7 +154,7 @@ def _errors(
     with mtf_testing.session(lowering) as sess:
       params = mtf_testing.random_params(rng, "layer/")
       mtf_testing.set_masters(sess, lowering, params)
-      got, got_grads = sess.run([ys, grads])
+      got, got_grads = run(sess, [ys, grads])
   if decoder:
     source, source_ids = memory, memory_ids
   else:
@@ -265,6 +269,23 @@ def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
 def test_other_settings_agree_with_the_oracle(config):
   one = len(config.get("activations", ["relu"])) == 1
   found, (_, scale) = _errors(**config, gradients=one)
+  for order, (error, of_gradients) in found.items():
+    assert error < 1e-5, order
+    assert of_gradients < 1e-5 * max(scale, 1), order
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("variant", projection.VARIANTS)
+def test_xla_compiles_every_order(variant, packed):
+  orders = [o for o in _orders(variant, packed) if o != "auto"]
+  found, (_, scale) = _errors(
+    variant,
+    decoder=packed,  # one of each: the compiler takes most of the time
+    packed=packed,
+    orders=orders,
+    run=mtf_testing.run_compiled,
+  )
+  assert list(found) == orders
   for order, (error, of_gradients) in found.items():
     assert error < 1e-5, order
     assert of_gradients < 1e-5 * max(scale, 1), order

@@ -7,8 +7,10 @@ import zlib
 import gin
 import mesh_tensorflow as mtf
 import numpy as np
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer, utils
+from tensorflow.python.eager import context as eager_context
 
 from hypergrid_mtf.launch import gin_files
 
@@ -45,6 +47,46 @@ def set_masters(sess, lowering, values):
     },
   )
   sess.run(lowering.copy_masters_to_slices())
+
+
+def run_compiled(sess, fetches):
+  """`sess.run`, of a program that XLA compiles as a whole for this CPU.
+
+  Variables and other arrays are arguments of it: as constants they would be
+  folded, and nothing of the program would be left to run.
+
+  Args:
+    sess: a session, in whose graph the tensors are; without random numbers.
+    fetches: a nest of float tensors.
+
+  Returns:
+    their values
+  """
+  outputs = [t.op.name for t in tf.nest.flatten(fetches)]
+  frozen = tf.graph_util.convert_variables_to_constants(
+    sess, sess.graph.as_graph_def(), outputs
+  )
+  arrays = {
+    node.name + ":0": tf.make_ndarray(node.attr["value"].tensor)
+    for node in frozen.node
+    if node.op == "Const"
+  }
+  # A list of integers is a shape or a permutation.
+  arrays = {
+    k: v for k, v in arrays.items() if v.ndim > 1 or v.dtype.kind == "f"
+  }
+
+  def program(*values):
+    return tf.import_graph_def(
+      frozen,
+      dict(zip(arrays, values, strict=True)),
+      [name + ":0" for name in outputs],
+    )
+
+  compiled = tf2.function(program, jit_compile=True)
+  with eager_context.eager_mode():
+    values = [v.numpy() for v in compiled(*map(tf2.constant, arrays.values()))]
+  return tf.nest.pack_sequence_as(fetches, values)
 
 
 def random_params(rng, scope):
