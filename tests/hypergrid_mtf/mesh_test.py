@@ -192,10 +192,7 @@ def _session(lowering, masters):
   All in one run and without TensorFlow's rewriting: most of the time of such
   small graphs would go there.
   """
-  options = tf.ConfigProto()
-  options.graph_options.rewrite_options.disable_meta_optimizer = True
-  options.graph_options.optimizer_options.opt_level = -1
-  sess = tf.Session(config=options)
+  sess = tf.Session(config=mtf_testing.quick_options())
   values = {}
   for name, master in masters.items():
     shape = master.shape.as_list()

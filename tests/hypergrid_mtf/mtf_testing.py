@@ -28,9 +28,17 @@ def lower(graph, mesh, mesh_shape="", layout="", devices=("",)):
   return mtf.Lowering(graph, {mesh: impl}, autostack=False)
 
 
-def session(lowering):
+def quick_options():
+  """Without TensorFlow's rewriting, where most of a small graph's time goes."""
+  options = tf.ConfigProto()
+  options.graph_options.rewrite_options.disable_meta_optimizer = True
+  options.graph_options.optimizer_options.opt_level = -1
+  return options
+
+
+def session(lowering, options=None):
   """A session whose variables are initialised and copied to the slices."""
-  sess = tf.Session()
+  sess = tf.Session(config=options)
   sess.run(tf.global_variables_initializer())
   sess.run(lowering.copy_masters_to_slices())
   return sess
