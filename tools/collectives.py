@@ -31,7 +31,13 @@ from absl import flags
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.launch import (
+  console,
+  files,
+  gin_files,
+  mesh_checks,
+  meshes,
+)
 from tools import golden
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
@@ -86,19 +92,6 @@ class CountingMeshImpl(mtf.simd_mesh_impl.SimdMeshImpl):
       self._laid_out_tensor = mesh_impl.LaidOutTensor([piece])
       self._copy_master_to_slices = tf.no_op()
       self._copy_slices_to_master = tf.no_op()
-
-  def slice_shape(self, tensor_shape):
-    """As in MeshImpl; raises UserError for what does not divide."""
-    for dim in tensor_shape:
-      axis = self.tensor_dimension_to_mesh_axis(dim)
-      if axis is not None and dim.size % self.shape[axis].size:
-        way = self.shape[axis]
-        raise errors.UserError(
-          f"{dim.name} = {dim.size} does not divide among the {way.size} "
-          f"devices of --mesh_shape's axis {way.name}: choose a divisor of "
-          f"{dim.size}, or leave {dim.name}:{way.name} out of --layout."
-        )
-    return super().slice_shape(tensor_shape)
 
   def allreduce(self, x, mesh_axes, reduction_fn_string):
     """As in SimdMeshImpl, counted."""
@@ -192,45 +185,31 @@ class Step:
 
   def check(self) -> None:
     """Raises UserError for what cannot be lowered."""
-    shape = self.mesh()
     if self.size not in golden.SIZES:
       raise errors.UserError(
         f"--size={self.size} is unknown: choose one of "
         f"{', '.join(golden.SIZES)}."
-      )
-    if not re.fullmatch(r"\w+:\w+([,; ]\w+:\w+)*|", self.layout):
-      raise errors.UserError(
-        f"--layout={self.layout} is no layout: give DIMENSION:AXIS, separated "
-        f"by commas, such as {LAYOUT}."
       )
     for name in ("batch", "inputs", "targets"):
       if getattr(self, name) < 1:
         raise errors.UserError(
           f"--{name}={getattr(self, name)} is no size: give a positive integer."
         )
-    ways = mtf.tensor_dim_to_mesh_dim_size(
-      self.layout, shape, mtf.Dimension("batch", self.batch)
-    )
-    if self.batch % ways:
-      raise errors.UserError(
-        f"--batch={self.batch} does not divide among the {ways} devices that "
-        f"--mesh_shape={self.mesh_shape} splits it over: give a multiple of "
-        f"{ways}."
-      )
+    mesh = self.mesh()
+    mesh_checks.check_axes(mesh)
+    mesh_checks.check_batch(mesh, self.batch, f"--batch={self.batch}")
 
-  def mesh(self) -> mtf.Shape:
-    """The mesh's shape; raises UserError if it is malformed."""
-    pairs = [p.split(":") for p in re.split("[,; ]+", self.mesh_shape) if p]
-    names = [p[0] for p in pairs]
-    good = len(set(names)) == len(pairs) > 0 and all(
-      len(p) == 2 and p[0] and re.fullmatch("[1-9][0-9]*", p[1]) for p in pairs
-    )
-    if not good:
+  def mesh(self) -> meshes.Mesh:
+    """The mesh and its layout; raises UserError if one is malformed."""
+    given = f"--mesh_shape={self.mesh_shape}"
+    if not self.mesh_shape.strip():
       raise errors.UserError(
-        f"--mesh_shape={self.mesh_shape} is no mesh: give AXIS:SIZE, separated "
-        "by commas, each axis once, such as model:8,batch:4."
+        "--mesh_shape= is empty: give AXIS:SIZE, separated by commas, such as "
+        "'model:8,batch:4'."
       )
-    return mtf.Shape([mtf.Dimension(n, int(s)) for n, s in pairs])
+    return meshes.parse(
+      self.mesh_shape, self.layout, given, f"--layout={self.layout}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,8 +326,13 @@ def _configuration(step: Step, gating: Gating):
 
 
 @contextlib.contextmanager
-def _model(step: Step, gating: Gating):
+def _model(step: Step, gating: Gating, mesh: meshes.Mesh | None = None):
   """The model of a run, while its gin configuration is bound.
+
+  Args:
+    step: what is held fixed.
+    gating: the model.
+    mesh: what its layers know of the mesh.
 
   Raises:
     UserError: for bindings or a grid that fit no model.
@@ -360,8 +344,8 @@ def _model(step: Step, gating: Gating):
         model_type="bitransformer",
         input_vocab_size=golden.VOCAB_SIZE,
         output_vocab_size=golden.VOCAB_SIZE,
-        layout_rules=mtf.convert_to_layout_rules(step.layout),
-        mesh_shape=step.mesh(),
+        layout_rules=mesh and mesh.rules,
+        mesh_shape=mesh and mesh.shape,
       )
       for layer, model_dim in layers.hypergrid_layers(model):
         layer.check(model_dim)
@@ -371,14 +355,16 @@ def _model(step: Step, gating: Gating):
 
 
 def check(step: Step, gating: Gating) -> None:
-  """Raises UserError for a model that does not fit, without building it.
+  """Raises UserError for a model that does not fit, without lowering it.
 
   Args:
     step: what is held fixed.
     gating: the model.
   """
-  with _model(step, gating):
-    pass
+  with _model(step, gating) as model:
+    mesh_checks.check_microbatches()
+    lengths = {"inputs": step.inputs, "targets": step.targets}
+    mesh_checks.check_model(step.mesh(), model, step.batch, lengths)
 
 
 def _features(mesh, step: Step) -> dict[str, mtf.Tensor]:
@@ -415,8 +401,8 @@ def _build_step(model, graph, mesh, step: Step) -> int:
   microbatches = utils.serialize_num_microbatches(
     batch_dim,
     {"inputs": step.inputs, "targets": step.targets},
-    step.mesh(),
-    mtf.convert_to_layout_rules(step.layout),
+    model.encoder.mesh_shape,
+    model.encoder.layout,
   )
 
   def loss_fn(features):
@@ -461,12 +447,13 @@ def count(step: Step, gating: Gating) -> dict:
     "microbatches"}: of one step; bytes and FLOPs a device
 
   Raises:
-    UserError: for what does not fit or divide.
+    UserError: for what does not fit; `check` finds it sooner, and more of it.
   """
-  with _model(step, gating) as model, tf.Graph().as_default():
+  spread = step.mesh()
+  with _model(step, gating, spread) as model, tf.Graph().as_default():
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
-    impl = CountingMeshImpl(step.mesh(), step.layout)
+    impl = CountingMeshImpl(spread.shape, spread.rules)
     microbatches = _build_step(model, graph, mesh, step)
     loops = []
     for operation in graph.operations:

@@ -237,12 +237,38 @@ def test_matrix_products_are_counted():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    (dict(mesh_shape="model:2,batch"), "--mesh_shape=model:2,batch is no mesh"),
-    (dict(mesh_shape="model:0"), "is no mesh"),
-    (dict(mesh_shape="model:2,model:2"), "is no mesh"),
-    (dict(mesh_shape=""), "is no mesh"),
-    (dict(layout="batch"), "--layout=batch is no layout"),
-    (dict(batch=7), "--batch=7 does not divide among the 2"),
+    (
+      dict(mesh_shape="model:2,batch"),
+      "--mesh_shape=model:2,batch is not a mesh: give AXIS:SIZE",
+    ),
+    (dict(mesh_shape="model=2"), "--mesh_shape=model=2 is not a mesh"),
+    (dict(mesh_shape="model:0"), "is not a mesh"),
+    (dict(mesh_shape="model:2,model:2"), "is not a mesh"),
+    (dict(mesh_shape=""), "--mesh_shape= is empty"),
+    (dict(layout="batch"), "--layout=batch is not a layout"),
+    (
+      dict(mesh_shape="modle:2"),
+      "names the axis modle, so its 2 devices would all do the same work .did "
+      "you mean model",
+    ),
+    (
+      dict(mesh_shape="ensemble:2"),
+      "--mesh_shape=ensemble:2: the axis ensemble splits nothing",
+    ),
+    (
+      dict(layout="d_ff:model,d_ff:batch"),
+      "splits d_ff over two axes of the mesh",
+    ),
+    (
+      dict(layout="d_ff:model,d_model:model,batch:batch"),
+      "splits both .* of .*/kernel .* over the axis model",
+    ),
+    (
+      dict(batch=7),
+      "--batch=7 does not divide among the 2 devices of the axis batch "
+      ".--mesh_shape=model:2,batch:2.: give a multiple of 2",
+    ),
+    (dict(mesh_shape="model:8"), "heads = 4 .* 8 .* axis model"),
     (dict(inputs=0), "--inputs=0 is no size"),
     (dict(size="giant"), "--size=giant is unknown"),
     (dict(bindings=("num_layers",)), "cannot be bound"),
@@ -253,14 +279,6 @@ def test_a_step_that_cannot_be_is_refused(changes, message):
     collectives.check(
       dataclasses.replace(SMALL, **changes), collectives.Gating()
     )
-
-
-def test_what_does_not_divide_among_the_devices_is_named():
-  step = dataclasses.replace(
-    SMALL, mesh_shape="model:8,batch:2", bindings=("num_layers = 1",)
-  )
-  with pytest.raises(errors.UserError, match="heads = 4 .* 8 .* axis model"):
-    collectives.count(step, collectives.Gating())
 
 
 @pytest.mark.parametrize(
