@@ -40,7 +40,11 @@ from hypergrid_mtf.launch import (
   request,
   required,
   run_mesh,
+  source_files,
 )
+
+# Training examples of each task that are looked at before a run.
+_SAMPLED = 50
 
 # This file is where the parts meet, so it alone knows the tasks by name.
 _TASKS = "t5_tasks"
@@ -111,7 +115,10 @@ def _check(asked: request.Request) -> None:
   preflight.check_sizes()
   mesh = run_mesh.of_run(FLAGS)
   input_files.check_files(asked.input_files)
-  if asked.trains or asked.split:
+  reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
+  if reads_tsv:
+    source_files.check_tsv(gin_files.value("tsv_dataset_fn.filename"))
+  elif asked.trains or asked.split:
     data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir)
   if asked.split:
     data_checks.check_split(mixture, asked.split)
@@ -124,11 +131,41 @@ def _check(asked: request.Request) -> None:
   if warm:
     _report_warm_start(warm)
   _say_what_is_unusual(asked)
+  if not asked.trains or _train_reader() != "mesh_train_dataset_fn":
+    return
+  examples = _training_examples(mixture)
+  for key, feature in mixture.output_features.items():
+    lost = vocabularies.lost_characters(
+      feature.vocabulary, data_checks.texts(examples, key)
+    )
+    if lost:
+      console.say(lost.describe(f"sampled {key}"))
   local = any(layer.gates_differ for layer, _ in layers.hypergrid_layers(model))
-  if asked.trains and local:
-    collisions = task_tokens.describe_collisions(mixture)
+  if local:
+    collisions = task_tokens.describe_collisions(mixture, known=examples)
     if collisions:
       console.say(collisions)
+
+
+def _train_reader() -> str:
+  """The name of the function that reads the training data."""
+  if FLAGS.use_model_api:
+    return "mesh_train_dataset_fn"
+  try:
+    reference = gin.query_parameter("run.train_dataset_fn")
+  except ValueError:
+    return "mesh_train_dataset_fn"
+  return str(reference).rsplit(".", 1)[-1].strip("@()")
+
+
+def _training_examples(mixture) -> data_checks.Examples:
+  """A few examples of each task; refuses a task that has none."""
+  tasks = data_checks.training_tasks(mixture)
+  data_checks.check_examples(tasks, "train")
+  if gin_files.value("mesh_train_dataset_fn.use_cached", False):
+    return {}  # Training reads other files, made from these.
+  lengths = gin_files.value("run.sequence_length")
+  return data_checks.first_examples(tasks, "train", _SAMPLED, lengths)
 
 
 def _say_what_is_unusual(asked: request.Request) -> None:

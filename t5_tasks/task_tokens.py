@@ -15,7 +15,8 @@ that is evaluated as WSC.
 
 import collections
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import seqio
 import tensorflow.compat.v2 as tf
@@ -184,7 +185,9 @@ def add_task_token(name: str, index: int) -> str:
 
 
 def first_tokens(
-  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+  mixture_or_task: str | seqio.Task | seqio.Mixture,
+  examples: int = 4,
+  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, int]:
   """The first token of each task's inputs, read off a few real examples.
 
@@ -193,6 +196,7 @@ def first_tokens(
     examples: how many to read of each task's validation (the smaller, so the
       quicker, or else train, or any) split; the most frequent first token
       counts.
+    known: examples by task that were read already; these are taken instead.
 
   Returns:
     {task: token id}, without the tasks whose data or vocabulary cannot be read
@@ -206,7 +210,10 @@ def first_tokens(
   found = {}
   for task in seqio.get_subtasks(mixture_or_task):
     try:
-      token = _first_token(task, examples)
+      if known and task.name in known:
+        token = _most_frequent(ex["inputs"] for ex in known[task.name])
+      else:
+        token = _first_token(task, examples)
     except UserError:
       raise
     except Exception as e:  # whatever the data source raises: it is skipped
@@ -234,14 +241,19 @@ def _first_token(task: seqio.Task, examples: int) -> int | None:
   with tf.Graph().as_default():
     dataset = task.get_dataset(split=split, shuffle=False, num_epochs=1)
     dataset = dataset.map(lambda ex: ex["inputs"][:1]).take(examples)
-    counts = collections.Counter(
-      int(token) for row in tfds.as_numpy(dataset) for token in row
-    )
+    return _most_frequent(tfds.as_numpy(dataset))
+
+
+def _most_frequent(rows: Iterable[Sequence[int]]) -> int | None:
+  """The most frequent first token of rows of tokens."""
+  counts = collections.Counter(int(row[0]) for row in rows if len(row))
   return counts.most_common(1)[0][0] if counts else None
 
 
 def collisions(
-  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+  mixture_or_task: str | seqio.Task | seqio.Mixture,
+  examples: int = 4,
+  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[int, list[str]]:
   """The tasks that the first token of their inputs cannot tell apart.
 
@@ -251,12 +263,13 @@ def collisions(
   Args:
     mixture_or_task: a registered name, or the mixture or task.
     examples: how many to read of each task.
+    known: as in `first_tokens`.
 
   Returns:
     {token id: [task, ...]} for each token that two or more tasks share.
   """
   groups: dict[int, dict[str | int, str]] = {}
-  for name, token in first_tokens(mixture_or_task, examples).items():
+  for name, token in first_tokens(mixture_or_task, examples, known).items():
     index = token_index(name)
     key = name if index is None else index
     groups.setdefault(token, {}).setdefault(key, name)
@@ -268,12 +281,14 @@ def collisions(
 
 
 def describe_collisions(
-  mixture_or_task: str | seqio.Task | seqio.Mixture, examples: int = 4
+  mixture_or_task: str | seqio.Task | seqio.Mixture,
+  examples: int = 4,
+  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> str | None:
   """`collisions` as one line for a log, or None if there are none."""
   if isinstance(mixture_or_task, str):
     mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
-  found = collisions(mixture_or_task, examples)
+  found = collisions(mixture_or_task, examples, known)
   if not found:
     return None
   vocabulary = mixture_or_task.output_features["inputs"].vocabulary

@@ -1,12 +1,20 @@
-"""Whether the data that a run reads are there."""
+"""Whether the data that a run reads are there, and something to train on."""
 
 import os
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 import seqio
 import tensorflow.compat.v1 as tf
+import tensorflow_datasets as tfds
+from absl import logging
 
 from hypergrid_mtf import compat, errors
+from hypergrid_mtf.launch import source_files
+
+# By name, the first examples of each task.
+Examples = dict[str, list[Mapping[str, Any]]]
 
 
 def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
@@ -50,19 +58,161 @@ def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
 
 
 def check_split(mixture_or_task, split: str) -> None:
-  """Checks that some task of the mixture has the split.
+  """Checks that a task of the mixture has the split, and none an empty one.
 
   Args:
     mixture_or_task: a seqio Mixture or Task whose data is on disk.
     split: run.dataset_split, --eval_split or --split of a tool.
   """
-  found = {s for t in seqio.get_subtasks(mixture_or_task) for s in t.splits}
+  tasks = seqio.get_subtasks(mixture_or_task)
+  found = {s for t in tasks for s in t.splits}
   if split not in found:
     raise errors.UserError(
       f"no task of {mixture_or_task.name} has a split {split!r} "
       "(run.dataset_split, --eval_split, --split): there are "
       f"{', '.join(sorted(found))}."
     )
+  check_examples(tasks, split)
+
+
+def training_tasks(mixture_or_task) -> list[seqio.Task]:
+  """The tasks that a run trains on.
+
+  Args:
+    mixture_or_task: a seqio Mixture or Task.
+
+  Returns:
+    those with a train split and a rate above 0
+
+  Raises:
+    UserError: there are none, or a rate cannot be computed.
+  """
+  if isinstance(mixture_or_task, seqio.Task):
+    rated = [mixture_or_task]
+  else:
+    rated = [t for t in mixture_or_task.tasks if _rate(mixture_or_task, t) > 0]
+  tasks = [task for task in rated if "train" in task.splits]
+  if tasks:
+    return tasks
+  if rated:
+    names = ", ".join(task.name for task in rated)
+    raise errors.UserError(
+      f"there is nothing to train on in {mixture_or_task.name}: of its tasks "
+      f"with a rate above 0 ({names}) none has a train split."
+    )
+  raise errors.UserError(
+    f"there is nothing to train on in {mixture_or_task.name}: every task has "
+    "rate 0."
+  )
+
+
+def _rate(mixture, task) -> float:
+  try:
+    return mixture.get_rate(task)
+  except Exception as e:  # Rates are functions, also of the user's own.
+    raise errors.UserError(
+      f"the rate of the task {task.name!r} in {mixture.name} cannot be "
+      f"computed ({_reason(e)}): give it a number."
+    ) from e
+
+
+def check_examples(tasks, split: str) -> None:
+  """Checks what can be known of examples without reading them.
+
+  Args:
+    tasks: seqio Tasks; those without the split are passed over.
+    split: that is read.
+
+  Raises:
+    UserError: a task whose source says that it has none, or whose file is
+      missing, empty or not as it will be parsed.
+  """
+  for task in tasks:
+    if split not in task.splits:
+      continue
+    source_files.check_task(task, split)
+    if _is_readable(task) and task.num_input_examples(split) == 0:
+      raise _no_examples(task, split)
+
+
+def first_examples(tasks, split: str, count: int, lengths) -> Examples:
+  """Reads the first examples of each task, as training will.
+
+  Args:
+    tasks: seqio Tasks that have the split; those that are not on this machine
+      are left out, nothing is downloaded.
+    split: that is read.
+    count: how many examples of each task.
+    lengths: run.sequence_length.
+
+  Returns:
+    up to `count` examples of each task, with every feature
+
+  Raises:
+    UserError: a task whose examples cannot be read, or that has none, be it
+      that its preprocessors leave all of them out.
+  """
+  if not isinstance(lengths, dict):
+    lengths = dict.fromkeys(("inputs", "targets"), lengths or 512)
+  found = {}
+  for task in filter(_is_readable, tasks):
+    try:
+      # A graph of its own: t5's main program has eager execution off.
+      with tf.Graph().as_default():
+        ds = task.get_dataset(lengths, split=split, shuffle=False, num_epochs=1)
+        examples = list(tfds.as_numpy(ds.take(count)))
+    except errors.UserError:
+      raise
+    except Exception as e:  # Whatever a source or a preprocessor raises.
+      logging.exception("%s cannot be read", task.name)
+      raise errors.UserError(
+        f"the split {split!r} of the task {task.name!r} cannot be read: "
+        f"{_reason(e)}"
+      ) from e
+    if not examples:
+      raise _no_examples(task, split)
+    found[task.name] = examples
+  return found
+
+
+def texts(examples: Examples, feature: str) -> list[str]:
+  """The texts of a feature, as they were before they were tokenized.
+
+  Args:
+    examples: from `first_examples`.
+    feature: "inputs" or "targets".
+
+  Returns:
+    one of each example that has it
+  """
+  key = f"{feature}_pretokenized"
+  return [
+    tf.compat.as_text(example[key])
+    for rows in examples.values()
+    for example in rows
+    if isinstance(example.get(key), bytes)
+  ]
+
+
+def _is_readable(task) -> bool:
+  """Whether a task's data is on this machine, if it comes from TFDS."""
+  if not isinstance(task.source, seqio.TfdsDataSource):
+    return True
+  name, data_dir = task.source.tfds_dataset.get_split_params()
+  return bool(name) and compat.is_prepared(name, data_dir)
+
+
+def _no_examples(task, split: str) -> errors.UserError:
+  return errors.UserError(
+    f"the split {split!r} of the task {task.name!r} has no examples, or its "
+    "preprocessors leave all of them out: give it some, or leave the task out."
+  )
+
+
+def _reason(error: Exception) -> str:
+  """The first line of an error, without TensorFlow's mark of the node."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0].rpartition("}} ")[2]
 
 
 def _online() -> bool:

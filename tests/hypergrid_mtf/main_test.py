@@ -15,6 +15,10 @@ from mesh_tensorflow.transformer import utils
 from hypergrid_mtf import errors, main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+VOCABULARY = os.path.join(
+  os.path.dirname(seqio.__file__),
+  "test_data/sentencepiece/sentencepiece.model",
+)
 EMBEDDED = (
   "--gin_file=models/tiny.gin",
   "--gin_file=hypergrid/L2.gin",
@@ -168,6 +172,77 @@ def test_a_model_dir_that_cannot_be_written_is_refused(run, tmp_path):
   (tmp_path / "file").write_text("not a folder")
   with pytest.raises(errors.UserError, match="cannot be written"):
     run(*EMBEDDED, model_dir=tmp_path / "file" / "model")
+
+
+_OWN_TASK = """
+import functools
+import seqio
+from t5.data import preprocessors, tasks
+
+seqio.TaskRegistry.add(
+  "own_v1",
+  source=seqio.TextLineDataSource({{"train": {train!r}}}),
+  preprocessors=[
+    functools.partial(
+      preprocessors.parse_tsv, field_names=["inputs", "targets"]
+    ),
+    seqio.preprocessors.tokenize,
+    seqio.preprocessors.append_eos_after_trim,
+  ],
+  output_features=tasks.DEFAULT_OUTPUT_FEATURES,
+)
+"""
+
+
+def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
+  path = tmp_path / "train.tsv"
+  module = _OWN_TASK.format(train=str(path))
+  (tmp_path / "own_task_of_main_test.py").write_text(module)
+  monkeypatch.syspath_prepend(tmp_path)
+  own = (
+    *EMBEDDED,
+    "--module_import=own_task_of_main_test",
+    "--gin_param=MIXTURE_NAME = 'own_v1'",
+    f"--vocabulary={VOCABULARY}",
+  )
+  tsv = (
+    *own,
+    "--gin_param=run.train_dataset_fn = "
+    "@t5.models.mesh_transformer.tsv_dataset_fn",
+    f"--gin_param=tsv_dataset_fn.filename = '{path}'",
+  )
+  try:
+    with pytest.raises(errors.UserError, match=f"{path} .*does not exist"):
+      run(*own)
+    for content, says in (
+      ("own: a\tb\nown: c\n", ", line 2 .*1 tab-separated column, expected 2"),
+      ("own: a\tb\n\n", ", line 2 .*an empty row"),
+      ("", " .*has no rows"),
+    ):
+      path.write_text(content)
+      for arguments in (own, tsv):
+        with pytest.raises(errors.UserError, match=f"{path}{says}"):
+          run(*arguments)
+    path.write_text("the tent\tat last\nthe \u4e2d  \u4e2d tent\tlate\n")
+    capsys.readouterr()
+    for arguments in (tsv, own):
+      with pytest.raises(GraphReached):
+        run(*arguments)
+    said = capsys.readouterr().out
+    assert (
+      "1 of 2 sampled inputs hold characters that the vocabulary lacks"
+      in (said)
+    )
+    assert "'\u4e2d'" in said and "1 of 2 sampled inputs hold doubled" in said
+    assert "sampled targets" not in said
+  finally:
+    seqio.TaskRegistry.remove("own_v1")
+    sys.modules.pop("own_task_of_main_test", None)
+
+
+def test_a_vocabulary_that_the_tasks_cannot_take_is_refused(run):
+  with pytest.raises(errors.UserError, match="cannot be used: the task 'embed"):
+    run(*EMBEDDED, f"--vocabulary={VOCABULARY}")
 
 
 def test_exit_status_and_the_one_sentence(tmp_path):
