@@ -12,10 +12,9 @@ import math
 import re
 
 import pandas as pd
-import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import console, files
 from tools.experiments import evaluation, protocol
 
@@ -36,16 +35,14 @@ def count_parameters(model_dir: str) -> tuple[int, int]:
   Returns:
     (all of them, those beside the embedding)
   """
-  path = tf.train.latest_checkpoint(model_dir)
+  path = checkpoints.latest_checkpoint(model_dir)
   if path is None:
     raise errors.UserError(f"{model_dir} holds no checkpoint.")
   total = embedding = 0
-  for name, shape in tf.train.list_variables(path):
-    if re.search(r"_slot_\w+$", name) or name == "global_step":
+  for name, shape in checkpoints.reader_shapes(path, "its latest").items():
+    if re.search(r"_slot_\w+$", name) or name == checkpoints.GLOBAL_STEP:
       continue
-    size = 1
-    for dim in shape:
-      size *= dim
+    size = math.prod(shape)
     total += size
     embedding += size if name == "shared/embedding" else 0
   return total, total - embedding

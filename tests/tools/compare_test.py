@@ -1,6 +1,7 @@
 """The table of runs, from the event files and checkpoints of made-up runs."""
 
 import math
+import pathlib
 import time
 
 import pytest
@@ -108,3 +109,14 @@ def test_different_steps_do_not_compare(tmp_path):
 def test_a_run_without_evaluation_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="holds no evaluation"):
     compare.table({"one": str(tmp_path)})
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+  folder = _run(tmp_path / "one", SCORES)
+  index = pathlib.Path(folder) / "model.ckpt-10.index"
+  index.write_bytes(index.read_bytes()[:20])
+  with pytest.raises(errors.UserError, match="model.ckpt-10 .* cannot be read"):
+    compare.table({"one": folder})
+  (pathlib.Path(folder) / "checkpoint").unlink()
+  with pytest.raises(errors.UserError, match=r"one holds .*checkpoint"):
+    compare.count_parameters(folder)
