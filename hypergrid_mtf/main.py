@@ -32,7 +32,9 @@ from hypergrid_mtf.launch import (
   data_checks,
   eval_config,
   files,
+  gin_faults,
   gin_files,
+  gin_unread,
   input_files,
   mesh_checks,
   preflight,
@@ -41,6 +43,8 @@ from hypergrid_mtf.launch import (
   required,
   run_mesh,
   source_files,
+  steps,
+  values,
 )
 
 # Training examples of each task that are looked at before a run.
@@ -112,7 +116,9 @@ def _check(asked: request.Request) -> None:
   mixture = tasks.get_mixture_or_task(asked.mixture)
   vocabularies.check_used(vocabulary, mixture)
   vocabularies.check_vocabulary(mixture)
-  preflight.check_sizes()
+  if not FLAGS.use_model_api:  # it takes them from its own flags
+    preflight.check_sizes(mixture, asked)
+  preflight.check_custom_ops()
   mesh = run_mesh.of_run(FLAGS)
   input_files.check_files(asked.input_files)
   reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
@@ -125,6 +131,7 @@ def _check(asked: request.Request) -> None:
   model = preflight.build_model(mixture)
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
+  steps.check_steps(asked, FLAGS)
   warm = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
   )
@@ -179,12 +186,6 @@ def _say_what_is_unusual(asked: request.Request) -> None:
   if asked.trains and asked.train_steps and step >= asked.train_steps:
     console.say(
       f"already at step {step} of {asked.train_steps}: nothing to train"
-    )
-  if asked.step is not None and not tf.train.checkpoint_exists(
-    os.path.join(FLAGS.model_dir, f"model.ckpt-{asked.step}")
-  ):
-    console.say(
-      f"there is no checkpoint at step {asked.step}: t5 takes the nearest"
     )
 
 
@@ -256,8 +257,9 @@ def main(argv) -> None:
   log = console.log_to(FLAGS.model_dir)
   importlib.import_module(_TASKS)
   for path in FLAGS.gin_file or []:
-    if os.path.isdir(path):
-      raise errors.UserError(f"--gin_file={path} is a folder: name a file.")
+    if not path or os.path.isdir(path):
+      what = "a folder" if path else "empty"
+      raise errors.UserError(f"--gin_file={path} is {what}: name a file.")
   gin_files.import_modules(FLAGS.module_import)
   gin_files.add_search_paths()
   asked = None
@@ -265,9 +267,15 @@ def main(argv) -> None:
 
   def parse(*args, **kwargs):
     gin_files.parse(original_parse, *args, **kwargs)
+    gin_unread.check_macros()
+    gin_unread.check_scopes()
+    values.check_flags(FLAGS)
     nonlocal asked
     asked = _request()
     required.check(asked, FLAGS)
+    gin_faults.check_references()
+    values.check_bindings(asked)
+    values.check_decoding(asked, FLAGS)
     if FLAGS.seed is not None:
       gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
     if FLAGS.use_model_api and asked.trains:

@@ -3,57 +3,18 @@
 import os
 import subprocess
 import sys
-from unittest import mock
 
-import gin
 import pytest
 import seqio
-import tensorflow.compat.v1 as tf
-from absl import flags
-from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import errors, main
+from hypergrid_mtf import errors
+from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 VOCABULARY = os.path.join(
   os.path.dirname(seqio.__file__),
   "test_data/sentencepiece/sentencepiece.model",
 )
-EMBEDDED = (
-  "--gin_file=models/tiny.gin",
-  "--gin_file=hypergrid/L2.gin",
-  "--gin_file=experiments/embedded.gin",
-)
-
-
-class GraphReached(Exception):
-  """All checks passed and training would begin."""
-
-
-@pytest.fixture
-def run(tmp_path):
-  """Calls main with some arguments, up to the first graph of the run."""
-
-  def call(*arguments, model_dir=tmp_path / "model"):
-    def reached(*args, **kwargs):
-      raise GraphReached
-
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-      flags.FLAGS[name].unparse()
-    flags.FLAGS(["main", f"--model_dir={model_dir}", *arguments])
-    gin.clear_config()
-    with (
-      mock.patch.object(tf, "disable_v2_behavior"),
-      mock.patch.object(utils, "run", reached),
-    ):
-      main.main(["main"])
-
-  yield call
-  gin.clear_config()
-  seqio.set_tfds_data_dir_override(None)
-  for name in ("vocabulary", "t5_tfds_data_dir"):
-    flags.FLAGS[name].unparse()
 
 
 def test_a_good_command_reaches_the_graph(run):
@@ -91,7 +52,7 @@ def test_a_good_command_reaches_the_graph(run):
       ],
       ["'weights'", "packed", "'rows'", "'cols'", "'auto'", "pack = False"],
     ),
-    (["--gin_param=d_model = '64'"], ["run.model_type"]),
+    (["--gin_param=d_model = '64'"], ["d_model = '64'", "positive integer"]),
     (["--gin_param=run.model_type = 'bitrans'"], ["'bitrans'"]),
     (
       [

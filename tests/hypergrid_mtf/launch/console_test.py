@@ -20,14 +20,14 @@ def _command(tmp_path, body):
       package = types.ModuleType("hypergrid_mtf")
       package.__path__ = [{os.path.join(ROOT, "hypergrid_mtf")!r}]
       sys.modules["hypergrid_mtf"] = package
-      from hypergrid_mtf import console
+      from hypergrid_mtf.launch import console
       assert console.is_command()
       console.capture()
     """)
   )
   (package / "x.py").write_text(
     "import os, sys\n"
-    "from hypergrid_mtf import console, errors\n"
+    "from hypergrid_mtf import errors\nfrom hypergrid_mtf.launch import console\n"
     + textwrap.dedent(body)
     + "\nconsole.run(main)\n"
   )

@@ -1,0 +1,347 @@
+"""Types and ranges of gin bindings and of the flags of --use_model_api.
+
+Gin and absl take any value of any type. What mesh_tensorflow and t5 do with
+each of these is in the table: a value that they cannot use is refused here, in
+one sentence, and not inside their graph.
+"""
+
+import copy
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+
+import gin
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import gin_files, gin_statements, request
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What a value must be.
+
+  Attributes:
+    says: it in words, to follow "is not"; alternatives between commas.
+    accepts: whether a value is of the kind.
+  """
+
+  says: str
+  accepts: Callable[[object], bool]
+
+  def __or__(self, other: "Kind") -> "Kind":
+    return Kind(
+      f"{self.says}, {other.says}",
+      lambda v: self.accepts(v) or other.accepts(v),
+    )
+
+
+def _is_integer(value) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  return math.isfinite(value)
+
+
+INTEGER = Kind("an integer", _is_integer)
+POSITIVE = Kind("a positive integer", lambda v: _is_integer(v) and v > 0)
+COUNT = Kind("an integer of 0 or more", lambda v: _is_integer(v) and v >= 0)
+NUMBER = Kind("a number", _is_number)
+POSITIVE_NUMBER = Kind("a positive number", lambda v: _is_number(v) and v > 0)
+AT_LEAST_0 = Kind("a number of 0 or more", lambda v: _is_number(v) and v >= 0)
+RATE = Kind(
+  "a number of at least 0 and below 1",
+  lambda v: _is_number(v) and 0 <= v < 1,
+)
+TEXT = Kind("a text in quotes", lambda v: isinstance(v, str))
+FUNCTION = Kind("a reference to a function such as @name", callable)
+NONE = Kind("None", lambda v: v is None)
+TOP_K = Kind("-1", lambda v: _is_integer(v) and v == -1) | POSITIVE
+
+
+def _is_factors(value) -> bool:
+  return isinstance(value, list) and all(
+    callable(v) or _is_number(v) for v in value
+  )
+
+
+RATES_OVER_TIME = (
+  AT_LEAST_0 | FUNCTION | Kind("a list of numbers and functions", _is_factors)
+)
+
+
+def _always(asked: request.Request) -> bool:
+  del asked
+  return True
+
+
+def _trains(asked: request.Request) -> bool:
+  return asked.trains
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """The kind of a parameter, in the runs that read it."""
+
+  kind: Kind
+  read: Callable[[request.Request], bool] = _always
+
+
+# By the end of the full name: "run.mode" is the parameter of one configurable,
+# ".dropout_rate" that of every one which has it.
+_BINDINGS = (
+  ("run.train_steps", _Row(POSITIVE | FUNCTION, _trains)),
+  ("run.train_steps", _Row(INTEGER | FUNCTION)),
+  ("run.total_run_steps", _Row(POSITIVE | NONE)),
+  ("run.iterations_per_loop", _Row(POSITIVE)),
+  ("run.save_checkpoints_steps", _Row(POSITIVE)),
+  ("run.keep_checkpoint_max", _Row(COUNT | NONE)),
+  ("run.perplexity_eval_steps", _Row(POSITIVE)),
+  ("run.ensemble_inputs", _Row(COUNT | NONE)),
+  ("run.seen_data_init_step", _Row(COUNT)),
+  ("run.learning_rate_schedule", _Row(RATES_OVER_TIME | NONE)),
+  ("run.optimizer", _Row(FUNCTION | NONE)),
+  ("run.predict_fn", _Row(FUNCTION | NONE)),
+  ("run.train_dataset_fn", _Row(FUNCTION | NONE)),
+  ("run.train_dataset_fn", _Row(FUNCTION, _trains)),
+  ("run.eval_dataset_fn", _Row(FUNCTION | NONE)),
+  ("run.train_model_fn", _Row(FUNCTION)),
+  ("run.dataset_split", _Row(TEXT)),
+  (
+    "run.dataset_split",
+    _Row(
+      Kind("the split 'train' that mode 'train' needs", "train".__eq__),
+      _trains,
+    ),
+  ),
+  ("run.model_type", _Row(TEXT)),
+  ("run.export_path", _Row(TEXT | NONE)),
+  ("run.eval_summary_dir", _Row(TEXT | NONE)),
+  ("run.eval_dir_suffix", _Row(TEXT | NONE)),
+  ("run.variable_filter", _Row(TEXT | FUNCTION | NONE)),
+  ("MtfModel.save_checkpoints_steps", _Row(POSITIVE)),
+  ("MtfModel.iterations_per_loop", _Row(POSITIVE)),
+  ("MtfModel.keep_checkpoint_max", _Row(COUNT | NONE)),
+  ("MtfModel.ensemble_inputs", _Row(COUNT | NONE)),
+  ("auto_train_steps.train_tokens", _Row(POSITIVE)),
+  (
+    "serialize_num_microbatches.tokens_per_microbatch_per_replica",
+    _Row(COUNT | NONE),
+  ),
+  ("product_learning_rate.factors", _Row(RATES_OVER_TIME)),
+  ("constant_learning_rate.learning_rate", _Row(AT_LEAST_0)),
+  (".multiplier", _Row(AT_LEAST_0)),
+  ("learning_rate_schedules.constant.value", _Row(AT_LEAST_0)),
+  (".steps_or_fraction", _Row(AT_LEAST_0)),
+  (".warmup_steps", _Row(AT_LEAST_0)),
+  (".linear_decay_fraction", _Row(AT_LEAST_0)),
+  ("make_layer_stack.num_layers", _Row(POSITIVE)),
+  ("Unitransformer.d_model", _Row(POSITIVE)),
+  ("Unitransformer.max_length", _Row(POSITIVE)),
+  ("Unitransformer.vocab_divisor", _Row(POSITIVE)),
+  ("Unitransformer.label_smoothing", _Row(RATE)),
+  ("Unitransformer.z_loss", _Row(AT_LEAST_0)),
+  ("Unitransformer.loss_denominator", _Row(POSITIVE_NUMBER | NONE)),
+  ("Unitransformer.ensemble", _Row(COUNT | NONE)),
+  (".dropout_rate", _Row(RATE | NONE)),
+  (".token_dropout_rate", _Row(RATE)),
+  (".hidden_size", _Row(POSITIVE)),
+  (".num_heads", _Row(POSITIVE)),
+  (".num_memory_heads", _Row(COUNT)),
+  (".key_value_size", _Row(POSITIVE)),
+  (".relative_attention_num_buckets", _Row(POSITIVE)),
+  ("LayerStack.norm_epsilon", _Row(POSITIVE_NUMBER | NONE)),
+  ("sublayer_rms_norm.epsilon", _Row(POSITIVE_NUMBER)),
+  ("decode.beam_size", _Row(POSITIVE)),
+  ("decode.temperature", _Row(AT_LEAST_0)),
+  ("decode.alpha", _Row(NUMBER)),
+  ("decode.sampling_keep_top_k", _Row(TOP_K)),
+  ("decode.max_decode_length", _Row(POSITIVE | NONE)),
+  ("decode.decode_length_multiplier", _Row(AT_LEAST_0)),
+  ("decode.decode_length_constant", _Row(NUMBER)),
+  ("sample_autoregressive.temperature", _Row(AT_LEAST_0)),
+  ("sample_autoregressive.sampling_keep_top_k", _Row(TOP_K)),
+  ("decode_from_file.repeats", _Row(POSITIVE)),
+  ("mesh_train_dataset_fn.seed", _Row(INTEGER | NONE)),
+  ("mesh_eval_dataset_fn.seed", _Row(INTEGER | NONE)),
+  ("mesh_eval_dataset_fn.num_eval_examples", _Row(INTEGER | NONE)),
+  ("get_checkpoint_iterator.skip_until", _Row(INTEGER)),
+  ("get_checkpoint_iterator.stop_after", _Row(INTEGER | NONE)),
+  ("tpu_estimator_model_fn.outer_batch_size", _Row(POSITIVE)),
+)
+
+# t5 has these for --use_model_api alone.
+_API_FLAGS = {
+  "batch_size": POSITIVE,
+  "input_sequence_length": POSITIVE,
+  "target_sequence_length": POSITIVE,
+  "tpu_topology": None,
+  "model_parallelism": POSITIVE,
+  "train_steps": POSITIVE,
+  "mixture_or_task": None,
+  "pretrained_model_dir": None,
+  "checkpoint_mode": None,
+  "checkpoint_steps": None,
+  "eval_summary_dir": None,
+  "eval_split": None,
+  "input_file": None,
+  "target_file": None,
+  "output_file": None,
+  "export_dir": None,
+  "beam_size": POSITIVE,
+  "temperature": AT_LEAST_0,
+  "keep_top_k": TOP_K,
+}
+
+
+def check_bindings(asked: request.Request) -> None:
+  """Checks every gin binding whose type or range is known.
+
+  Args:
+    asked: the run: some ranges matter to a training alone.
+
+  Raises:
+    UserError: naming the binding, its value, and what would be right.
+  """
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    if selector == "gin.macro":
+      continue
+    signature = None
+    for name, bound in parameters.items():
+      full = f"{selector}.{name}"
+      rows = [r for end, r in _BINDINGS if f".{full}".endswith(_dotted(end))]
+      kinds = [row.kind for row in rows if row.read(asked)]
+      if not rows and not selector.startswith("hypergrid_mtf."):
+        signature = signature or _signature(selector)
+        kinds = _kinds_of_default(signature.get(name))
+      if kinds:
+        shown = f"{scope}/" if scope else ""
+        shown += f"{_short(selector)}.{name}"
+        _check(f"{scope}/{full}" if scope else full, shown, bound, kinds)
+
+
+def _short(selector: str) -> str:
+  """A configurable's name, a method's with its class."""
+  *_, owner, name = ["", *selector.split(".")]
+  return f"{owner}.{name}" if owner[:1].isupper() else name
+
+
+def _dotted(end: str) -> str:
+  return end if end.startswith(".") else f".{end}"
+
+
+def _signature(selector: str) -> dict[str, object]:
+  configurable = gin.get_configurable(selector)
+  return {
+    name: parameter.default
+    for name, parameter in inspect.signature(configurable).parameters.items()
+  }
+
+
+def _kinds_of_default(default) -> list[Kind]:
+  """What cannot be wrong: text is neither a number nor a truth value."""
+  if isinstance(default, bool):
+    return [Kind("True or False", lambda v: not isinstance(v, str))]
+  if isinstance(default, int | float):
+    return [Kind("a number", lambda v: not isinstance(v, str))]
+  return []
+
+
+def _check(key: str, shown: str, bound, kinds: list[Kind]) -> None:
+  try:
+    value = copy.deepcopy(bound)  # evaluates references, as gin does
+  except Exception as e:  # whatever a function that is referred to may raise
+    raise errors.UserError(
+      f"the gin binding {shown} = {bound} cannot be evaluated"
+      f"{gin_statements.told(key)}: {errors.sentence(e)}"
+    ) from None
+  for kind in kinds:
+    if not kind.accepts(value):
+      raise errors.UserError(
+        f"{shown} = {value!r} is not {_either(kind.says)}"
+        f"{gin_statements.told(key)}."
+      )
+
+
+def _either(says: str) -> str:
+  *others, last = says.split(", ")
+  return f"{', '.join(others)} or {last}" if others else last
+
+
+def check_decoding(asked: request.Request, flags) -> None:
+  """Checks that a run does not sample and search at once.
+
+  Args:
+    asked: the run.
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: naming both values.
+  """
+  if flags.use_model_api and asked.mode in ("predict", "export_predict"):
+    beams, temperature, top_k = "--beam_size", "--temperature", "--keep_top_k"
+    values = flags.beam_size, flags.temperature, flags.keep_top_k
+  elif asked.mode in ("eval", "infer", "export", "export_infer"):
+    names = ("beam_size", "temperature", "sampling_keep_top_k")
+    beams, temperature, top_k = (f"Bitransformer.decode.{n}" for n in names)
+    values = (
+      gin_files.value(beams, 1),
+      gin_files.value(temperature, 0),
+      gin_files.value(top_k, -1),
+    )
+  else:
+    return
+  if values[0] == 1:
+    return
+
+  def told(name):
+    return "" if name.startswith("--") else gin_statements.told(name)
+
+  for name, value, none in (
+    (temperature, values[1], 0),
+    (top_k, values[2], -1),
+  ):
+    if value != none:
+      raise errors.UserError(
+        f"{beams} = {values[0]}{told(beams)} searches and {name} = {value}"
+        f"{told(name)} samples, and t5 "
+        f"cannot do both: give {beams} = 1, or {name} = {none}."
+      )
+
+
+def check_flags(flags) -> None:
+  """Checks the flags of --use_model_api: their values, and that they are read.
+
+  Args:
+    flags: absl's FLAGS, parsed.
+
+  Raises:
+    UserError: naming the flag, its value, and what would be right.
+  """
+  for name, kind in _API_FLAGS.items():
+    value = flags[name].value
+    if not flags.use_model_api:
+      if flags[name].present:
+        raise errors.UserError(
+          f"--{name}={_as_given(value)} belongs to --use_model_api: add that "
+          "flag, or give a gin binding instead."
+        )
+    elif kind and not kind.accepts(value):
+      raise errors.UserError(f"--{name}={value} is not {_either(kind.says)}.")
+  if not flags.use_model_api:
+    return
+  for statement in gin_statements.statements():
+    name = statement.selector.rsplit(".", 1)[-1]
+    if statement.source == "flag" and statement.parameter and name == "run":
+      raise errors.UserError(
+        f"{statement.where} is not read with --use_model_api, which takes its "
+        "flags instead (--train_steps, --batch_size, …; see --helpfull) and "
+        "bindings of MtfModel."
+      )
+
+
+def _as_given(value) -> str:
+  return ",".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,156 @@
+"""Types and ranges of bindings and flags."""
+
+import dataclasses
+
+import gin
+import pytest
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import request, values
+from tests.hypergrid_mtf.command_line import GraphReached
+from tests.hypergrid_mtf.launch import configuration
+
+TRAINING = request.Request(
+  mode="train",
+  mixture="embedded_v1",
+  trains=True,
+  waits=False,
+  split=None,
+  input_files=(),
+  results="",
+)
+API = ("--use_model_api", "--mixture_or_task=embedded_v1")
+
+
+@pytest.fixture(autouse=True)
+def no_bindings_left_behind():
+  yield
+  gin.clear_config()
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  [
+    (
+      "run.train_steps = '5'",
+      "run.train_steps = '5' is not a positive integer",
+    ),
+    ("run.train_steps = 1e3", "= 1000.0 is not a positive integer"),
+    ("run.train_steps = 0", "= 0 is not a positive integer"),
+    ("run.train_steps = True", "= True is not a positive integer"),
+    ("run.save_checkpoints_steps = 0", "= 0 is not a positive integer"),
+    ("run.save_checkpoints_steps = None", "= None is not a positive integer"),
+    ("run.keep_checkpoint_max = -1", "= -1 is not an integer of 0 or more or"),
+    ("run.iterations_per_loop = 2.5", "= 2.5 is not a positive integer"),
+    ("run.perplexity_eval_steps = '9'", "= '9' is not a positive integer"),
+    ("run.total_run_steps = 'all'", "is not a positive integer or None"),
+    ("run.learning_rate_schedule = '0.1'", "is not a number of 0 or more"),
+    ("run.learning_rate_schedule = [0.1, 'x']", "is not a number of 0 or more"),
+    ("run.learning_rate_schedule = -0.1", "= -0.1 is not a number of 0 or"),
+    ("run.optimizer = 'Adafactor'", "= 'Adafactor' is not a reference"),
+    ("run.dataset_split = 'validation'", "is not the split 'train'"),
+    ("run.skip_seen_data = 'no'", "= 'no' is not True or False"),
+    ("dropout_rate = 1.0", "is not a number of at least 0 and below 1"),
+    ("dropout_rate = -0.1", "is not a number of at least 0 and below 1"),
+    ("dropout_rate = '0.1'", "is not a number of at least 0 and below 1"),
+    ("d_model = 0", "Unitransformer.d_model = 0 is not a positive integer"),
+    ("num_layers = 0", "num_layers = 0 is not a positive integer"),
+    ("num_layers = '6'", "num_layers = '6' is not a positive integer"),
+    ("num_heads = 1.5", "SelfAttention.num_heads = 1.5 is not a positive"),
+    ("d_kv = -4", "key_value_size = -4 is not a positive integer"),
+    ("d_ff = '64'", "hidden_size = '64' is not a positive integer"),
+    ("decoder/Unitransformer.label_smoothing = 2", "decoder/Unitransformer"),
+    (
+      "serialize_num_microbatches.tokens_per_microbatch_per_replica = '2048'",
+      "= '2048' is not an integer of 0 or more or None",
+    ),
+    ("Bitransformer.decode.beam_size = 0", "Bitransformer.decode.beam_size"),
+    ("Bitransformer.decode.sampling_keep_top_k = 0", "is not -1 or a positive"),
+    ("Bitransformer.decode.max_decode_length = 0", "positive integer or None"),
+    ("linear_decay.steps_or_fraction = 'half'", "is not a number of 0 or more"),
+    # Known by the default alone.
+    ("AdafactorOptimizer.beta1 = '0.9'", "beta1 = '0.9' is not a number"),
+    ("Bitransformer.shared_embedding = 'False'", "is not True or False"),
+  ],
+)
+def test_a_value_that_t5_cannot_use_is_refused(text, words):
+  configuration.parse(text)
+  with pytest.raises(errors.UserError) as e:
+    values.check_bindings(TRAINING)
+  assert words in str(e.value)
+  assert f'(--gin_param="{text}")' in str(e.value)
+
+
+def test_values_that_t5_takes_are_not_refused():
+  configuration.parse(
+    "run.train_steps = @auto_train_steps",
+    "learning_rate_schedules.product_learning_rate.factors = [0.1]",
+    "run.keep_checkpoint_max = 0",
+    "run.skip_seen_data = 1",
+    "truncated_rsqrt.warmup_steps = 10000.0",
+    "decoder/DenseReluDense.dropout_rate = 0",
+    "Unitransformer.loss_denominator = 233472",
+    "Unitransformer.z_loss = 0.0",
+    "Bitransformer.decode.temperature = 0.5",
+    "SimdMeshImpl.allreduce_in_bfloat16_max_group_size = 8",
+    "run.learning_rate_schedule = [1, @learning_rate_schedules.linear_decay]",
+  )
+  values.check_bindings(TRAINING)
+  # Only a training reads it.
+  configuration.parse("run.train_steps = 0")
+  values.check_bindings(
+    dataclasses.replace(TRAINING, mode="eval", trains=False)
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    (["--mode=train", "--train_steps=0"], "--train_steps=0 is not a positive"),
+    (["--mode=train", "--batch_size=0"], "--batch_size=0 is not a positive"),
+    (
+      ["--mode=train", "--input_sequence_length=-1"],
+      "--input_sequence_length=-1 is not a positive",
+    ),
+    (["--mode=predict", "--beam_size=0"], "--beam_size=0 is not a positive"),
+    (["--mode=predict", "--temperature=-1"], "--temperature=-1.0 is not"),
+    (["--mode=predict", "--keep_top_k=0"], "--keep_top_k=0 is not -1 or"),
+    (
+      ["--mode=predict", "--beam_size=4", "--temperature=0.5"],
+      "--beam_size = 4 searches and --temperature = 0.5 samples",
+    ),
+    (
+      ["--mode=train", "--gin_param=run.train_steps = 4"],
+      "is not read with --use_model_api",
+    ),
+  ],
+)
+def test_flags_of_the_model_api(run, arguments, words):
+  with pytest.raises(errors.UserError) as e:
+    run(*API, *arguments)
+  assert words in str(e.value)
+
+
+def test_flags_of_the_model_api_are_not_ignored_without_it(run):
+  with pytest.raises(errors.UserError, match="--train_steps=4 belongs to"):
+    run("--train_steps=4")
+
+
+def test_beams_and_a_temperature_in_gin(run):
+  evaluation = (
+    *(f"--gin_file={f}" for f in configuration.EMBEDDED),
+    "--gin_file=eval.gin",
+    "--gin_param=run.dataset_split = 'validation'",
+    "--gin_param=eval_checkpoint_step = None",
+  )
+  with pytest.raises(errors.UserError) as e:
+    run(
+      *evaluation, "--gin_file=sample_decode.gin", "--gin_file=beam_search.gin"
+    )
+  message = str(e.value)
+  assert "beam_size = 4 (beam_search.gin, line " in message
+  assert "temperature = 1.0 (sample_decode.gin, line " in message
+  with pytest.raises(GraphReached):  # t5's file goes back to one beam
+    run(
+      *evaluation, "--gin_file=beam_search.gin", "--gin_file=sample_decode.gin"
+    )
