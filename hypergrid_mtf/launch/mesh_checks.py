@@ -15,7 +15,6 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, gin_files, meshes, request, run_mesh
 
 _OUTER = "tpu_estimator_model_fn.outer_batch_size"
-_MICROBATCH = "serialize_num_microbatches.tokens_per_microbatch_per_replica"
 
 
 def check_axes(mesh: meshes.Mesh) -> None:
@@ -128,22 +127,6 @@ def check_batch(
     raise errors.UserError(
       f"{given} does not divide among {' and '.join(by)}: give a "
       f"multiple of {multiple}."
-    )
-
-
-def check_microbatches() -> None:
-  """Checks utils.serialize_num_microbatches' one number.
-
-  Raises:
-    UserError: for anything but a number of tokens, or None.
-  """
-  tokens = gin_files.value(_MICROBATCH)
-  if tokens is not None and not (
-    isinstance(tokens, int | float) and tokens >= 0
-  ):
-    raise errors.UserError(
-      f"{_MICROBATCH} = {tokens!r} is not a number of tokens: give a positive "
-      "integer, or None for one microbatch a step."
     )
 
 
@@ -278,7 +261,6 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
     UserError: naming what does not fit.
   """
   check_axes(mesh)
-  check_microbatches()
   if asked.trains:
     where = f"{run_mesh.binds_to(flags.use_model_api)}.ensemble_inputs"
     check_ensemble(model, gin_files.value(where), where)
@@ -288,10 +270,6 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
   outer = 1
   if asked.trains or asked.mode == "perplexity_eval":
     outer = gin_files.value(_OUTER, 1) or 1
-    if not isinstance(outer, int) or outer < 1:
-      raise errors.UserError(
-        f"{_OUTER} = {outer!r} is not a number of batches: give 1 or more."
-      )
   if batch:
     check_batch(mesh, batch, given, outer)
   if mesh.axes:

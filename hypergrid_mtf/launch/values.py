@@ -129,7 +129,7 @@ _BINDINGS = (
   ("auto_train_steps.train_tokens", _Row(POSITIVE)),
   (
     "serialize_num_microbatches.tokens_per_microbatch_per_replica",
-    _Row(COUNT | NONE),
+    _Row(AT_LEAST_0 | NONE),
   ),
   ("product_learning_rate.factors", _Row(RATES_OVER_TIME)),
   ("constant_learning_rate.learning_rate", _Row(AT_LEAST_0)),
@@ -335,7 +335,9 @@ def check_flags(flags) -> None:
     return
   for statement in gin_statements.statements():
     name = statement.selector.rsplit(".", 1)[-1]
-    if statement.source == "flag" and statement.parameter and name == "run":
+    if statement.parameter in ("", "mesh_shape", "mesh_devices"):
+      continue  # `run_mesh` says of these that they are not used
+    if statement.source == "flag" and name == "run":
       raise errors.UserError(
         f"{statement.where} is not read with --use_model_api, which takes its "
         "flags instead (--train_steps, --batch_size, …; see --helpfull) and "

@@ -27,7 +27,8 @@ def _command(tmp_path, body):
   )
   (package / "x.py").write_text(
     "import os, sys\n"
-    "from hypergrid_mtf import errors\nfrom hypergrid_mtf.launch import console\n"
+    "from hypergrid_mtf import errors\n"
+    "from hypergrid_mtf.launch import console\n"
     + textwrap.dedent(body)
     + "\nconsole.run(main)\n"
   )

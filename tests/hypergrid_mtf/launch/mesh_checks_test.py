@@ -7,7 +7,7 @@ from t5.models import mtf_model
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import devices, meshes
-from tests.hypergrid_mtf import main_test
+from tests.hypergrid_mtf import command_line
 
 # d_model 16, d_ff 64, 4 heads of 16, 384 of vocabulary; batch 64.
 NANO = ("--gin_file=models/nano.gin", "--gin_file=experiments/embedded.gin")
@@ -23,11 +23,9 @@ API = (
 TPU = ("--tpu=a-tpu",)
 GPUS = ["cpu:0", "gpu:0", "gpu:1"]
 
-run = main_test.run
-
 
 def _reached(**kwargs):
-  raise main_test.GraphReached
+  raise command_line.GraphReached
 
 
 def _shape(text):
@@ -173,11 +171,6 @@ def _topology(text, *further):
       "of the axis batch (run.mesh_shape = 'batch:2'): give a multiple of 6.",
     ),
     (
-      [_bind("tpu_estimator_model_fn.outer_batch_size = 'x'")],
-      "tpu_estimator_model_fn.outer_batch_size = 'x' is not a number of "
-      "batches",
-    ),
-    (
       [_shape("model:8"), _layout("heads:model")],
       "heads = 4 does not divide among the 8 devices of the axis model "
       "(run.mesh_shape = 'model:8'): choose a divisor of 4, or leave "
@@ -203,20 +196,7 @@ def _topology(text, *further):
       [_shape("model:7"), _layout("length:model")],
       "length = 24 does not divide among the 7 devices of the axis model",
     ),
-    # Microbatches and ensembles.
-    *(
-      (
-        [
-          _bind(
-            "serialize_num_microbatches.tokens_per_microbatch_per_replica = "
-            f"{value!r}"
-          )
-        ],
-        "serialize_num_microbatches.tokens_per_microbatch_per_replica = "
-        f"{value!r} is not a number of tokens",
-      )
-      for value in ("x", -5)
-    ),
+    # Ensembles.
     (
       [_bind("run.ensemble_inputs = 2")],
       "run.ensemble_inputs = 2, and Unitransformer.ensemble is None: give both "
@@ -428,7 +408,7 @@ def test_the_mesh_of_a_run(
 ):
   monkeypatch.setattr(devices, "present", lambda: here)
   monkeypatch.setattr(mtf_model, "MtfModel", _reached)
-  with pytest.raises(main_test.GraphReached):
+  with pytest.raises(command_line.GraphReached):
     run(*NANO, *arguments)
   said = capsys.readouterr().out
   words = ("mesh", "rule", "layout", "tpu", "device")

@@ -62,8 +62,13 @@ def no_bindings_left_behind():
     ("decoder/Unitransformer.label_smoothing = 2", "decoder/Unitransformer"),
     (
       "serialize_num_microbatches.tokens_per_microbatch_per_replica = '2048'",
-      "= '2048' is not an integer of 0 or more or None",
+      "= '2048' is not a number of 0 or more or None",
     ),
+    (
+      "serialize_num_microbatches.tokens_per_microbatch_per_replica = -5",
+      "= -5 is not a number of 0 or more or None",
+    ),
+    ("tpu_estimator_model_fn.outer_batch_size = 'x'", "a positive integer"),
     ("Bitransformer.decode.beam_size = 0", "Bitransformer.decode.beam_size"),
     ("Bitransformer.decode.sampling_keep_top_k = 0", "is not -1 or a positive"),
     ("Bitransformer.decode.max_decode_length = 0", "positive integer or None"),
