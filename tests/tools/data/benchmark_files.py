@@ -174,7 +174,7 @@ def write_super_glue(root: pathlib.Path) -> None:
     rows = [
       (
         {key: text(i + k) for k, key in enumerate(keys)}
-        | {"idx": 10 + i}
+        | {"idx": n - 1 - i}  # not the order of the rows
         | (extra or {}),
         labels[i % len(labels)],
       )
