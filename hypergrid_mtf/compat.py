@@ -26,7 +26,9 @@ def mend() -> None:
   _mend_t5_models_without_torch()
   _mend_eval_summary_dir()
   _mend_decoded_bytes()
-  _mend_scored_bytes()
+  _mend_scored_targets()
+  _mend_lines_of_files()
+  _mend_steps_of_all_checkpoints()
   _mend_finetune_arguments()
   _mend_tfds_reads_from_disk()
   _mend_closing_of_input()
@@ -165,36 +167,98 @@ def _mend_decoded_bytes() -> None:
   utils.decode = decode
 
 
-def _mend_scored_bytes() -> None:
-  """Scoring without a TPU fails when it writes the texts it scored.
+def _mend_scored_targets() -> None:
+  """Scoring without a TPU fails, or takes an empty target for padding.
 
-  What: the graph then decodes targets to bytes, and
-  `_maybe_add_pretokenized_features` (called by save_scores) takes them for
-  arrays of ids. Bytes are given their ids back before it sees them.
-  Can go: with a mesh_tensorflow whose save_scores takes decoded targets.
+  What: the graph then decodes the targets it scored to bytes, and everything
+  that reads them upstream (`score_with_estimator`, which counts the padding of
+  a data set, and `save_scores`) takes them for arrays of ids. They stay ids, as
+  on a TPU. An exported model goes on to answer with text; but it gives as many
+  scores as its batch has rows, and is cut to as many as it was asked for.
+  Can go: with a mesh_tensorflow whose scoring takes decoded targets, and whose
+  exported scores have the length of what came in.
   """
-  import numpy as np
   from mesh_tensorflow.transformer import utils
 
-  original = utils._maybe_add_pretokenized_features
+  original = utils.tpu_estimator_model_fn
+  if hasattr(original, "_keeps_ids_of_targets"):
+    return
+
+  @functools.wraps(original)
+  def tpu_estimator_model_fn(*args, **kwargs):
+    model_fn = original(*args, **kwargs)
+    if not kwargs.get("score_in_predict_mode"):
+      return model_fn
+    # The vocabulary is there to decode with, and for nothing else.
+    without_decoding = original(*args, **{**kwargs, "vocabulary": None})
+
+    # Estimators look at the names of these arguments.
+    def scoring(features, labels, mode, params=None, config=None):
+      asked = features.get("predict_batch_size")  # in an exported model alone
+      if asked is None:
+        return without_decoding(features, labels, mode, params, config)
+      spec = model_fn(features, labels, mode, params, config)
+      return spec._replace(
+        predictions={k: v[:asked] for k, v in spec.predictions.items()}
+      )
+
+    return scoring
+
+  tpu_estimator_model_fn._keeps_ids_of_targets = True
+  utils.tpu_estimator_model_fn = tpu_estimator_model_fn
+
+
+def _mend_lines_of_files() -> None:
+  """`infer` and scoring drop a blank last line, and score the byte-order mark.
+
+  What: `get_inputs_from_file` strips the last line away where it is blank, so
+  that the answers have one line less than the inputs, and takes the mark that
+  some editors put before UTF-8 for a letter. Lines come as they are in the
+  file; what ends the last one begins no other.
+  Can go: with a mesh_tensorflow whose function keeps its lines.
+  """
+  import tensorflow as tf
+  from mesh_tensorflow.transformer import utils
+
+  original = utils.get_inputs_from_file
   if hasattr(original, "__wrapped__"):
     return
 
   @functools.wraps(original)
-  def add_pretokenized_features(examples, vocabulary):
-    vocabularies = {
-      "inputs": utils.inputs_vocabulary(vocabulary),
-      "targets": utils.targets_vocabulary(vocabulary),
-    }
-    for example in examples:
-      for name, vocab in vocabularies.items():
-        if isinstance(example.get(name), bytes):
-          text = example[name].decode("utf-8")
-          example[f"{name}_pretokenized"] = text
-          example[name] = np.array([*vocab.encode(text), vocab.eos_id])
-    return original(examples, vocabulary)
+  def get_inputs_from_file(input_filename, ignore_comments=False):
+    with tf.io.gfile.GFile(input_filename, "rb") as f:
+      lines = f.read().decode("utf-8-sig").split("\n")
+    if not lines[-1]:
+      lines.pop()
+    return [
+      line.rstrip()
+      for line in lines
+      if not (ignore_comments and line.startswith("#"))
+    ]
 
-  utils._maybe_add_pretokenized_features = add_pretokenized_features
+  utils.get_inputs_from_file = get_inputs_from_file
+
+
+def _mend_steps_of_all_checkpoints() -> None:
+  """`MtfModel.eval` of all checkpoints evaluates each once for each file.
+
+  What: `t5.models.utils.get_checkpoints_iterator("all")` gives the step of
+  every file `model.ckpt*`, as the file system lists them. Each step is given
+  once, in order.
+  Can go: with a t5 release that does as mesh_tensorflow's own function does.
+  """
+  from t5.models import utils
+
+  original = utils.get_checkpoints_iterator
+  if hasattr(original, "__wrapped__"):
+    return
+
+  @functools.wraps(original)
+  def get_checkpoints_iterator(checkpoint_steps, model_dir):
+    steps = original(checkpoint_steps, model_dir)
+    return sorted(set(steps)) if checkpoint_steps == "all" else steps
+
+  utils.get_checkpoints_iterator = get_checkpoints_iterator
 
 
 def _mend_finetune_arguments() -> None:

@@ -30,13 +30,17 @@ from hypergrid_mtf.launch import (
   checkpoint_checks,
   console,
   data_checks,
+  decoding,
   eval_config,
+  eval_metrics,
+  exports,
   files,
   gin_faults,
   gin_files,
   gin_unread,
   input_files,
   mesh_checks,
+  mode_checks,
   preflight,
   progress,
   request,
@@ -178,9 +182,13 @@ def _training_examples(mixture) -> data_checks.Examples:
 def _say_what_is_unusual(asked: request.Request) -> None:
   """Lines about a run that is not wrong, but may not be what was meant."""
   latest = checkpoints.latest_checkpoint(FLAGS.model_dir)
+  if asked.waits:
+    first = "" if latest else "waiting for the first checkpoint: "
+    console.say(
+      f"{first}run.eval_checkpoint_step = None follows the training in "
+      f"{FLAGS.model_dir} until it is stopped; -1 takes the last checkpoint"
+    )
   if not latest:
-    if asked.waits:
-      console.say(f"waiting for the first checkpoint in {FLAGS.model_dir}")
     return
   step = utils.get_step_from_checkpoint_path(latest)
   if asked.trains and asked.train_steps and step >= asked.train_steps:
@@ -219,19 +227,17 @@ def _seeded_run_config():
   return RunConfig
 
 
-def _results(asked: request.Request) -> str:
-  """Where a reader finds what the run made."""
-  if asked.mode.startswith("export"):
-    exports = [
-      d.strip("/")
-      for d in tf.io.gfile.listdir(asked.results)
-      if d.strip("/").isdigit()
-    ]
-    return os.path.join(asked.results, max(exports))
+def _results(asked: request.Request, export: exports.Export) -> str:
+  """Where a reader finds what the run made, and what must be known of it."""
+  if export.folder:
+    return (
+      f", see {export.folder}, which takes at most {export.size} "
+      f"{'string' if export.size == 1 else 'strings'} at once (the batch size)"
+    )
   if tf.io.gfile.isdir(asked.results):
-    return asked.results
-  # t5 appends the step, or what a file holds, to the name it was given.
-  return ", ".join(sorted(tf.io.gfile.glob(f"{asked.results}*")))
+    return f", see {asked.results}"
+  found = tf.io.gfile.glob(asked.results) if asked.results else []
+  return f", see {', '.join(sorted(found))}" if found else ""
 
 
 def _bind_api_schedule() -> None:
@@ -283,7 +289,7 @@ def main(argv) -> None:
     if not FLAGS.tpu:
       run_mesh.bind_local(FLAGS.use_model_api)
     _check(asked)
-    if asked.mode.endswith("eval"):
+    if asked.mode in ("eval", "score_eval"):
       eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
 
@@ -294,6 +300,9 @@ def main(argv) -> None:
     )
   with contextlib.ExitStack() as stack:
     stack.enter_context(progress.show())
+    stack.enter_context(decoding.show())
+    stack.enter_context(eval_metrics.choose())
+    export = stack.enter_context(exports.watch())
     if FLAGS.seed is not None:
       stack.enter_context(
         mock.patch.object(tpu_config, "RunConfig", _seeded_run_config())
@@ -310,7 +319,7 @@ def main(argv) -> None:
         f"a checkpoint is damaged: {e.message.splitlines()[0]}; remove it from "
         "the folder, and from the file `checkpoint` beside it."
       ) from None
-  console.say(f"{asked.mode}: done, see {_results(asked)}")
+  console.say(f"{asked.mode}: done{_results(asked, export)}")
 
 
 def console_entry_point() -> None:

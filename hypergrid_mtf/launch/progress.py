@@ -1,8 +1,8 @@
-"""Progress bars on training and decoding, and one line a task and metric.
+"""Progress bars of training and evaluation, and one line a task and metric.
 
-t5 and Mesh TensorFlow do the work; this module wraps five of their functions
-while a command of ours runs (`show`), and changes nothing they return, the
-metrics of hidden labels apart.
+t5 and Mesh TensorFlow do the work; this module wraps two of their functions
+while a command of ours runs (`show`), and changes nothing they return.
+`decoding` shows the rest.
 """
 
 import contextlib
@@ -12,12 +12,9 @@ from unittest import mock
 
 import tensorflow.compat.v1 as tf
 import tqdm
-from mesh_tensorflow.transformer import dataset as transformer_dataset
-from mesh_tensorflow.transformer import utils
-from seqio import evaluation
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
-from hypergrid_mtf.launch import console, hidden_labels
+from hypergrid_mtf.launch import console
 
 
 def bar(total: int | None, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
@@ -142,13 +139,9 @@ def print_metric(step: int, task: str, metric: str, value: float) -> None:
 @contextlib.contextmanager
 def show():
   """Within this context, training and evaluation of t5 show their progress."""
-  examples = 0  # of the evaluation that is under way
   metric_lines = _MetricLines()
   estimator_train = tpu_estimator.TPUEstimator.train
   estimator_evaluate = tpu_estimator.TPUEstimator.evaluate
-  original_decode = utils.decode
-  original_eval_model = utils.eval_model
-  original_valid_tasks = evaluation.get_valid_eval_tasks
 
   @functools.wraps(estimator_train)
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
@@ -168,59 +161,9 @@ def show():
         print_metric(result["global_step"], name, metric, value)
     return result
 
-  @functools.wraps(original_decode)
-  def decode(estimator, input_fn, vocabulary, checkpoint_path=None):
-    outputs = original_decode(estimator, input_fn, vocabulary, checkpoint_path)
-    with bar(examples or None, "decode", "example") as progress:
-      for output in outputs:
-        if not progress.total or progress.n < progress.total:
-          progress.update()  # the last batch is padded beyond the total
-        yield output
-
-  def watched(dataset, split):
-    """The data set: its targets are counted, hidden labels not scored."""
-    dataset = transformer_dataset.EvalDataset(*dataset)
-    metric_fns = hidden_labels.metrics(
-      dataset.metric_fns or [], dataset.name, split
-    )
-
-    def postprocess(*args, **kwargs):
-      nonlocal examples
-      examples += bool(kwargs.get("is_target"))
-      return dataset.postprocess_fn(*args, **kwargs)
-
-    return dataset._replace(postprocess_fn=postprocess, metric_fns=metric_fns)
-
-  @functools.wraps(original_eval_model)
-  def eval_model(*args, **kwargs):
-    nonlocal examples
-    examples = 0
-    names = original_eval_model.__code__.co_varnames
-    kwargs.update(zip(names, args, strict=False))
-    eval_dataset_fn = kwargs["eval_dataset_fn"]
-    if eval_dataset_fn is not None:
-      kwargs["eval_dataset_fn"] = lambda **kw: [
-        watched(d, kw["dataset_split"]) for d in eval_dataset_fn(**kw)
-      ]
-    return original_eval_model(**kwargs)
-
-  @functools.wraps(original_valid_tasks)
-  def valid_tasks(tasks, split):
-    """The tasks that `MtfModel.eval` evaluates, hidden labels not scored."""
-    return original_valid_tasks(
-      [
-        t.replace(metric_fns=hidden_labels.metrics(t.metric_fns, t.name, split))
-        for t in tasks
-      ],
-      split,
-    )
-
   with (
-    mock.patch.object(evaluation, "get_valid_eval_tasks", valid_tasks),
     mock.patch.object(tpu_estimator.TPUEstimator, "train", train),
     mock.patch.object(tpu_estimator.TPUEstimator, "evaluate", evaluate),
-    mock.patch.object(utils, "decode", decode),
-    mock.patch.object(utils, "eval_model", eval_model),
   ):
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
     for logger in loggers:

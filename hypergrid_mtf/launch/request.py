@@ -39,8 +39,8 @@ class Request:
     waits: whether it waits for checkpoints that are not there yet.
     split: the split that is decoded or scored, or None.
     input_files: (where it was given, path) of files that must exist.
-    results: what a reader finds the results by: a folder, or a file's name
-      without the step that t5 appends.
+    results: what a reader finds the results by: a folder, or a pattern of the
+      files' names, to which t5 adds the step or what a file holds.
     train_steps: the step to stop at, or None.
     step: the one checkpoint asked for by its number, or None.
   """
@@ -80,13 +80,6 @@ def from_gin(flags) -> Request:
   from_data = evaluates or mode == "score_from_dataset"
   split = gin_files.value("run.dataset_split", "train") if from_data else None
   step = gin_files.value("run.eval_checkpoint_step")
-  files = {
-    "infer": [("decode_from_file.input_filename",) * 2],
-    "score_from_strings": [
-      ("score_from_strings.inputs",) * 2,
-      ("score_from_strings.targets",) * 2,
-    ],
-  }.get(mode, [])
   if mode.startswith("export"):
     if not gin_files.value("run.export_path"):
       gin.bind_parameter(
@@ -95,13 +88,15 @@ def from_gin(flags) -> Request:
     results = gin_files.value("run.export_path")
     step = gin_files.value("run.export_checkpoint_step")
   elif mode == "infer":
-    results = gin_files.value("decode_from_file.output_filename", "")
-  elif mode.startswith("score_from"):
-    results = gin_files.value("save_scores.scores_filename", "")
-  elif evaluates:
-    results = gin_files.value("run.eval_summary_dir") or os.path.join(
-      flags.model_dir, f"{split}_eval"
+    results = _files_by("decode_from_file.output_filename", "-*") or (
+      gin_files.value("decode_from_dataset.decode_output_dir", "")
     )
+  elif mode.startswith("score_from"):
+    results = _files_by("save_scores.scores_filename", ".*")
+  elif mode == "perplexity_eval":
+    results = os.path.join(flags.model_dir, f"eval_*_{split}_*")
+  elif evaluates:
+    results = _eval_folder(flags.model_dir, split, mode == "score_eval")
   else:
     results = flags.model_dir
   train_steps = gin_files.value("run.train_steps")
@@ -109,13 +104,43 @@ def from_gin(flags) -> Request:
     mode=mode,
     mixture=_gin_mixture(mode),
     trains=mode == "train",
-    waits=evaluates and step is None,
+    waits=(evaluates or mode == "infer") and step is None,
     split=split,
-    input_files=tuple((where, gin_files.value(name)) for where, name in files),
+    input_files=tuple(_input_files(mode)),
     results=results,
     train_steps=train_steps if isinstance(train_steps, int) else None,
     step=step if isinstance(step, int) and step >= 0 else None,
   )
+
+
+def _input_files(mode: str) -> list[tuple[str, str | None]]:
+  names = {
+    "infer": ["decode_from_file.input_filename"],
+    "score_from_strings": [
+      "score_from_strings.inputs",
+      "score_from_strings.targets",
+    ],
+  }.get(mode, [])
+  given = [(name, gin_files.value(name)) for name in names]
+  # What has to be given, `mode_checks` says.
+  return [(name, path) for name, path in given if path is not None]
+
+
+def _files_by(name: str, suffix: str) -> str:
+  path = gin_files.value(name)
+  return f"{path}{suffix}" if path else ""
+
+
+def _eval_folder(model_dir: str, split: str, scores: bool) -> str:
+  """The folder an evaluation writes; scores do not go where answers are."""
+  suffix = "run.eval_dir_suffix"
+  if scores and gin_files.value(suffix) is None:
+    gin.bind_parameter(suffix, "scores")
+  folder = gin_files.value("run.eval_summary_dir") or os.path.join(
+    model_dir, f"{split}_eval"
+  )
+  end = gin_files.value(suffix)
+  return folder if end is None else f"{folder}_{end}"
 
 
 def _gin_mixture(mode: str) -> str | None:
@@ -161,8 +186,10 @@ def from_flags(flags) -> Request:
     )
   elif mode.startswith("export"):
     results = flags.export_dir or flags.model_dir
+  elif trains:
+    results = flags.model_dir
   else:
-    results = flags.model_dir if trains else flags.output_file
+    results = f"{flags.output_file}{'-*' if mode == 'predict' else '.*'}"
   return Request(
     mode=mode,
     mixture=flags.mixture_or_task,

@@ -7,6 +7,7 @@ import os
 
 from hypergrid_mtf import errors
 from tools import results
+from tools.experiments import protocol
 
 # Of a run that was made without --seed.
 NO_SEED = -1
@@ -96,7 +97,12 @@ def _checked(result) -> dict:
             f"{metric} of {task} at step {step} is {value!r}, not a number"
           ) from None
   seed = NO_SEED if result["seed"] is None else result["seed"]
-  return {**result, "metrics": metrics, "seed": seed}
+  return {
+    **result,
+    "metrics": metrics,
+    "seed": seed,
+    "protocol": protocol.with_defaults(result["protocol"]),
+  }
 
 
 def _check(found: list[dict]) -> None:

@@ -22,6 +22,27 @@ def known(task: str, metric: str) -> eval_utils.Metric | None:
   return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
 
 
+# What an evaluation that binds none of these does, as mesh_tensorflow has it.
+_DEFAULTS = {
+  "Bitransformer.decode.beam_size": "1",
+  "Bitransformer.decode.alpha": "0.6",
+  "Bitransformer.decode.temperature": "0.0",
+  "mesh_eval_dataset_fn.num_eval_examples": "-1",
+}
+
+
+def with_defaults(bindings: dict[str, str]) -> dict[str, str]:
+  """The bindings of an evaluation, those that say nothing new included.
+
+  So that two evaluations are of one protocol whether or not their gin files
+  say what is so without them.
+
+  Args:
+    bindings: {name: value as text}.
+  """
+  return {**_DEFAULTS, **bindings}
+
+
 def chosen_steps(
   metrics: dict[str, dict[str, dict[str, float]]], checkpoint: str
 ) -> dict[str, int]:
