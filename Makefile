@@ -5,7 +5,7 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark tables kill-test lint format lock upstream-test clean
+.PHONY: demo test benchmark tables kill-test modes-test lint format lock upstream-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -42,6 +42,10 @@ tables: .venv/installed
 # Sweeps that are killed, started again and compared with unharmed ones.
 kill-test: .venv/installed
 	$(PY) -m pytest -m slow tests/tools/sweep_kill_test.py
+
+# Every mode of t5, by gin files and by the model API, and a table of them.
+modes-test: .venv/installed
+	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py
 
 # The tests that mesh_tensorflow and t5 install themselves, on the mended stack.
 upstream-test: .venv/installed

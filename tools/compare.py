@@ -105,8 +105,7 @@ def _check_protocols(protocols: dict[str, dict[str, str]]) -> None:
   first, *others = protocols
   for name in others:
     one, other = protocols[first], protocols[name]
-    if one != other:
-      key = evaluation.difference(one, other)
+    if key := evaluation.difference(one, other):
       shown = [p.get(key, "not bound") for p in (one, other)]
       raise errors.UserError(
         f"{first} and {name} were evaluated in different ways, so they do not "

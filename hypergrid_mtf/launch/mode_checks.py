@@ -150,9 +150,9 @@ def _check_api(mode: str, flags) -> None:
   if mode == "train":
     return
   if mode == "finetune":
-    _check_trained("--pretrained_model_dir", flags.pretrained_model_dir)
+    _check_trained(mode, "--pretrained_model_dir", flags.pretrained_model_dir)
     return
-  _check_trained("--model_dir", flags.model_dir)
+  _check_trained(mode, "--model_dir", flags.model_dir)
   if mode in ("predict", "score"):
     needed = ["input_file", "output_file"]
     needed += ["target_file"] * (mode == "score")
@@ -166,20 +166,16 @@ def _check_api(mode: str, flags) -> None:
     files.check_output_dir(flags.export_dir, "--export_dir")
 
 
-def _check_trained(flag: str, folder: str) -> None:
+def _check_trained(mode: str, flag: str, folder: str) -> None:
   """Checks that a folder holds what `MtfModel` reads of a trained model."""
+  right = "give the folder that a training run wrote"
+  needs = f"--mode={mode} needs a trained model, and {flag}"
   if not folder:
-    raise errors.UserError(
-      f"{flag} is not given: give the folder that a training run wrote."
-    )
+    raise errors.UserError(f"{needs} is not given: {right}.")
   if not checkpoints.latest_checkpoint(folder):
-    raise errors.UserError(
-      f"{flag}={folder} holds no checkpoint: give the folder that a training "
-      "run wrote."
-    )
+    raise errors.UserError(f"{needs}={folder} holds no checkpoint: {right}.")
   if not tf.io.gfile.exists(f"{folder}/operative_config.gin"):
     raise errors.UserError(
-      f"{flag}={folder} holds no operative_config.gin, from which the model "
-      "API takes the model: give the folder that a training run wrote, or "
-      "leave --use_model_api out and give the gin files."
+      f"{needs}={folder} holds no operative_config.gin, which says what the "
+      f"model is: {right}, or leave out --use_model_api and give its gin files."
     )

@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import eval_config
+from tools.experiments import protocol
 
 # What makes two evaluations different ones, beside model and data.
 _PROTOCOL = (
@@ -99,8 +100,7 @@ class Evaluation:
       found = read[score.config]
       if first is None:
         first, where = found, (task, at)
-      elif found != first:
-        key = difference(found, first)
+      elif key := difference(found, first):
         raise errors.UserError(
           f"{self.folder} holds evaluations of different kinds: {key} is "
           f"{_shown(first, key)} for {where[0]} at step {where[1]} and "
@@ -133,9 +133,10 @@ class Evaluation:
           yield task, metric, step, score
 
 
-def difference(one: dict[str, str], other: dict[str, str]) -> str:
-  """The first binding in which two protocols differ."""
-  return next(k for k in {**one, **other} if one.get(k) != other.get(k))
+def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
+  """The first binding in which two protocols differ, or None."""
+  one, other = map(protocol.with_defaults, (one, other))
+  return next((k for k in {**one, **other} if one.get(k) != other.get(k)), None)
 
 
 def _shown(protocol: dict[str, str], key: str) -> str:

@@ -29,6 +29,13 @@ def test_what_does_not_belong_together_is_refused(folder, change, sentence):
     load.load(folder(found))
 
 
+def test_results_from_before_and_after_a_gin_file_said_less_go_together(folder):
+  found = copy.deepcopy(made_up.results())
+  found[0]["protocol"]["Bitransformer.decode.beam_size"] = "1"
+  found[1]["protocol"].pop("Bitransformer.decode.beam_size", None)
+  assert len(load.load(folder(found))[0]) == len(found)
+
+
 def test_a_damaged_file_is_named_and_skipped(folder, tmp_path):
   path = folder(made_up.results())
   text = (tmp_path / "3.json").read_text()

@@ -1,11 +1,14 @@
 """Choice of checkpoints and averages, against t5.evaluation.eval_utils."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
+from mesh_tensorflow.transformer import transformer
 from t5.evaluation import eval_utils
 
-from tools.experiments import protocol
+from tools.experiments import evaluation, protocol
 
 MATCHED, MISMATCHED = "glue_mnli_matched_v002", "glue_mnli_mismatched_v002"
 
@@ -107,3 +110,23 @@ def test_what_is_no_number_is_not_the_best():
   values = {"10": float("nan"), "20": 1.0, "30": float("nan")}
   metrics = {"glue_stsb_v002": {"pearson_corrcoef": values}}
   assert protocol.chosen_steps(metrics, "best") == {"glue_stsb_v002": 20}
+
+
+def test_a_binding_that_says_the_default_makes_no_other_protocol():
+  greedy = {"run.dataset_split": "'validation'"}
+  said = {**greedy, "Bitransformer.decode.beam_size": "1"}
+  assert evaluation.difference(greedy, said) is None
+  beam = {**greedy, "Bitransformer.decode.beam_size": "4"}
+  key = "Bitransformer.decode.beam_size"
+  assert evaluation.difference(beam, greedy) == key
+  limited = {**greedy, "Bitransformer.decode.max_decode_length": "16"}
+  key = "Bitransformer.decode.max_decode_length"
+  assert evaluation.difference(limited, said) == key
+
+
+def test_the_defaults_are_those_of_mesh_tensorflow():
+  decode = inspect.signature(transformer.Bitransformer.decode).parameters
+  for name, text in protocol.with_defaults({}).items():
+    parameter = name.removeprefix("Bitransformer.decode.")
+    if parameter != name:
+      assert str(decode[parameter].default) == text
