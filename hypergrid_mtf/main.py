@@ -139,6 +139,7 @@ def _check(asked: request.Request) -> None:
   warm = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
   )
+  mode_checks.check(asked, mixture, FLAGS)
   if warm:
     _report_warm_start(warm)
   _say_what_is_unusual(asked)
