@@ -12,7 +12,8 @@ else. Writes, as Markdown, LaTeX and CSV:
   cost         parameters, time of training
 
 the first three for T5's choice of a checkpoint (the best of each task on the
-validation set, which flatters) and for the last one.
+validation set, which flatters, and no interval knows of the choice) and for the
+last one.
 """
 
 import os
@@ -57,7 +58,7 @@ def define_flags() -> None:
   flags.DEFINE_string("results", None, "A folder of results, or one result.")
   flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
-  flags.DEFINE_string("single", "single", "The cell of one model a task.")
+  flags.DEFINE_string("single", notes.SINGLE, "The cell of one model a task.")
   flags.DEFINE_bool(
     "differences", True, "Whether to make them; they take a minute or two."
   )

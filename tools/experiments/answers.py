@@ -1,4 +1,4 @@
-"""The answers of a model: small enough to keep, and drawn for a bootstrap.
+"""The answers of a model: small enough to keep, and left out one by one.
 
 What t5 writes beside the scores (predictions and targets, a line an example)
 becomes a few characters an example in the JSON of a run. Examples are drawn in

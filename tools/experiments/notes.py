@@ -12,6 +12,8 @@ _MEANT = re.compile(
   r"(.*/)?(HyperGrid\..*|make_layer_stack\.layers|MIXTURE_NAME"
   r"|define_mixture\..*)$"
 )
+# The cell of one model a task, which not every experiment has.
+SINGLE = "single"
 _NAMED = 4  # bindings in a sentence
 
 
@@ -19,7 +21,7 @@ def notes(
   found: list[dict],
   made: dict[str, pd.DataFrame],
   baseline: str,
-  single: str = "single",
+  single: str = SINGLE,
 ) -> list[str]:
   """What a reader of the tables should know.
 
@@ -36,8 +38,10 @@ def notes(
   sentences = other_differences(models, baseline)
   if baseline not in models:
     sentences.append(f"--baseline={baseline} is not there: no differences.")
+  if single not in models and single != SINGLE:
+    sentences.append(f"--single={single} is not there: no shares of a gap.")
+  sentences += nans(models)
   for checkpoint in protocol.CHECKPOINTS:
-    sentences += nans(models, checkpoint)
     sentences += without_average(models, checkpoint)
     table = f"differences_{checkpoint}"
     if table not in made:
@@ -69,12 +73,11 @@ def _some(names: list[str]) -> str:
   return ", ".join([*names[:_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
-def nans(models, checkpoint: str) -> list[str]:
-  """A sentence for each task of a run with a metric that is nan.
+def nans(models) -> list[str]:
+  """A sentence for each task of a run with a metric that is nan in a table.
 
   Args:
     models: from `load.by_model`.
-    checkpoint: one of protocol.CHECKPOINTS.
 
   Returns:
     sentences
@@ -83,21 +86,30 @@ def nans(models, checkpoint: str) -> list[str]:
   for cell, by_seed in models.items():
     for seed, runs in by_seed.items():
       for run in runs:
-        steps = statistics.chosen_steps(run, checkpoint)
-        of_task = {}
-        for (task, metric), value in statistics.scores(
-          [run], checkpoint
-        ).items():
-          if math.isnan(value):
-            of_task.setdefault(task, []).append(metric)
-        sentences += [
-          f"{run.get('name', cell)} ({_seeds([seed])}) has nan for "
-          f"{' and '.join(metrics)} of {task} at step {steps[task]}, so its "
-          "average is nan: a correlation has no value where all answers are "
-          "the same."
-          for task, metrics in of_task.items()
-        ]
+        for task, (metrics, steps) in _nan_tasks(run).items():
+          at = (
+            "s" * (len(steps) > 1) + " " + " and ".join(map(str, sorted(steps)))
+          )
+          sentences.append(
+            f"{run.get('name', cell)} ({_seeds([seed])}) has nan for "
+            f"{' and '.join(metrics)} of {task} at step{at}, so its average "
+            "is nan: a correlation has no value where all answers are the same."
+          )
   return sentences
+
+
+def _nan_tasks(run: dict) -> dict[str, tuple[dict, set[int]]]:
+  """{task: (its metrics that are nan, at these steps)}"""
+  found = {}
+  for checkpoint in protocol.CHECKPOINTS:
+    steps = statistics.chosen_steps(run, checkpoint)
+    values = statistics.scores([run], checkpoint)
+    for (task, metric), value in values.items():
+      if math.isnan(value):
+        metrics, at = found.setdefault(task, ({}, set()))
+        metrics[metric] = True
+        at.add(steps[task])
+  return found
 
 
 def without_average(models, checkpoint: str) -> list[str]:

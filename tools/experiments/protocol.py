@@ -81,7 +81,7 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
   """Means over groups of the mean over a group's metrics.
 
   What eval_utils.compute_avg_glue gives for a whole benchmark (protocol_test
-  compares them), for parts of one too, and fast enough for a bootstrap.
+  compares them) too, and for parts of one.
 
   Args:
     scores: {(task, metric): value}

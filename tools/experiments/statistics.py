@@ -190,8 +190,10 @@ def differences(
     if cell != baseline
     and seeds_with_average(table, cell, baseline, label=label)
   ]
+  if not todo:
+    return []
+  records = []
   with progress.bar(len(todo), "intervals", "model") as bar:
-    records = []
     for label, cell in todo:
       records.append(_difference(samples, label, cell, baseline, single))
       bar.update()

@@ -27,7 +27,7 @@ def test_a_document_gets_its_tables(folder):
 
 
 def test_the_readme_has_the_tables_of_the_results():
-  """Whole scores; differences, which take a bootstrap, are there."""
+  """Whole scores; differences, which take a while, are there."""
   text = (ROOT / "README.md").read_text()
   folders = sorted((ROOT / "results").iterdir())
   assert folders

@@ -34,6 +34,11 @@ def test_what_a_reader_should_know_is_said(folder):
     "--baseline=absent is not there: no differences.",
     *drawn,
   ]
+  assert notes.notes(found, made, "vanilla", "singel") == [
+    size,
+    "--single=singel is not there: no shares of a gap.",
+    *drawn,
+  ]
 
 
 def _notes(folder, found):
@@ -44,11 +49,12 @@ def _notes(folder, found):
 
 def test_a_run_with_nan_is_named(folder):
   found = made_up.results()
-  found[6]["metrics"][made_up.COPY]["sequence_accuracy"]["20"] = "nan"
+  values = found[6]["metrics"][made_up.COPY]["sequence_accuracy"]
+  values.update({"10": "nan", "20": "nan"})
   (sentence,) = _notes(folder, found)
   assert sentence.startswith(
     "single/copy (seed 1) has nan for sequence_accuracy of embedded_copy_v1 at "
-    "step 20, so its average is nan"
+    "steps 10 and 20, so its average is nan"
   )
 
 
