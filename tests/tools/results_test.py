@@ -2,11 +2,12 @@
 
 import json
 import math
+import os
 import pathlib
+import types
 
 import pytest
 import tensorflow.compat.v1 as tf
-from absl.testing import flagsaver
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
@@ -173,12 +174,22 @@ def test_steps_of_different_protocols_are_no_result(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["", " ", "single/rte"])
-def test_a_cell_that_is_no_column_is_refused(tmp_path, cell):
-  if "cell" not in results.FLAGS:
-    results.define_flags()
-  results.FLAGS(["results", f"--model_dir={tmp_path}", f"--cell={cell}"])
-  with (
-    flagsaver.flagsaver(output=str(tmp_path / "x.json")),
-    pytest.raises(errors.UserError, match=f"--cell={cell} is not"),
-  ):
+def test_a_cell_that_is_no_column_is_refused(tmp_path, monkeypatch, cell):
+  given = types.SimpleNamespace(output=str(tmp_path / "x.json"), cell=cell)
+  monkeypatch.setattr(results, "FLAGS", given)
+  with pytest.raises(errors.UserError, match=f"--cell={cell} is not"):
     results.main([])
+
+
+def test_a_folder_that_glob_would_misread(tmp_path):
+  (tmp_path / "run[1]").mkdir()
+  event_files.write(tmp_path / "run[1]", 1000.0, (0.0, 1, {}), (7.5, 2, {}))
+  assert results.training_seconds(str(tmp_path / "run[1]")) == 7.5
+
+
+def test_a_task_without_inputs_has_its_targets(tmp_path):
+  folder = _run(tmp_path / "run")
+  os.unlink(f"{folder}/validation_eval/{TASK}_inputs")
+  found = results.collect(folder, "L2", 0)
+  assert found["data"][TASK]["examples"] == 4
+  assert set(found["predictions"][TASK]) == {"10", "20"}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -185,3 +186,10 @@ def test_another_split_is_another_result(tmp_path, recorder):
 def test_modules_of_ones_own_are_found_by_the_runs(monkeypatch):
   monkeypatch.setenv("PYTHONPATH", "/mine")
   assert sweep._python_path() == f"{sweep._ROOT}:/mine"
+
+
+def test_results_are_local(monkeypatch):
+  given = types.SimpleNamespace(set=[], seeds=["0"], output_dir="gs://b/x")
+  monkeypatch.setattr(sweep, "FLAGS", given)
+  with pytest.raises(errors.UserError, match="=gs://b/x holds .* --models_dir"):
+    sweep.main([])

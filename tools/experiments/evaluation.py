@@ -233,8 +233,8 @@ def _no_scores(folder: str, names: list[str], damaged: list[str]) -> str:
   if names and answers:
     return (
       f"{folder} holds answers and no scores: the labels of this split are not "
-      "public, or its tasks have no metrics; give --split with another, or make "
-      "a submission of the answers with tools.submit."
+      "public, or its tasks have no metrics; give another --split, or make a "
+      "submission of the answers with tools.submit."
     )
   return (
     f"{folder} holds no scores of an evaluation"
