@@ -5,11 +5,9 @@ import importlib
 import io
 import os
 import traceback
-from collections.abc import Iterable
 from unittest import mock
 
 import gin
-import tensorflow.compat.v1 as tf
 from t5.models import mesh_transformer_main
 
 from hypergrid_mtf import errors
@@ -44,23 +42,6 @@ def add_search_paths() -> None:
     if path not in _added:
       gin.add_config_file_search_path(path)
       _added.add(path)
-
-
-def find(name: str, prefixes: Iterable[str] = ()) -> str | None:
-  """A gin file where gin will find it.
-
-  Args:
-    name: as given to --gin_file, or included.
-    prefixes: from --gin_location_prefix.
-
-  Returns:
-    its path; None if there is none
-  """
-  for place in ("", *prefixes, *_SEARCHED):
-    path = os.path.join(place, name)
-    if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
-      return path
-  return None
 
 
 def parse(original, *args, **kwargs) -> None:

@@ -6,14 +6,12 @@ here the sentence names the file, and a checkpoint to start from is required of
 a training that begins, and of nothing else.
 """
 
-import os
 import re
 
 import gin
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_files, request
+from hypergrid_mtf.launch import gin_statements, request
 
 _START = "run.init_checkpoint"
 _MARK = r"%gin\.REQUIRED"
@@ -39,22 +37,23 @@ def check(asked: request.Request, flags) -> None:
   if not names:
     return
   name = names[0]
-  where = _file_of(name, flags) or "this configuration"
+  written = gin_statements.origin(name)
+  where = written.where if written else "this configuration"
   if name != _START:
     raise errors.UserError(
-      f'{where} requires {name}: give --gin_param="{name} = …".'
+      f'{where}: {name} is required; give --gin_param="{name} = …".'
     )
   if flags.use_model_api:
     raise errors.UserError(
-      f"{where} requires {name}, a pretrained T5 to start from, and "
-      "--use_model_api --mode=train takes none: leave --use_model_api out, or "
-      f'give --gin_param="{name} = None" to train from random weights.'
+      f"{where}: {name} is required, a pretrained T5 to start from, which "
+      "--use_model_api --mode=train does not load; leave --use_model_api out, "
+      f'or give --gin_param="{name} = None" to train from random weights.'
     )
   raise errors.UserError(
-    f"{where} requires {name}, the pretrained T5 that training starts from: "
-    f"give --gin_param=\"{name} = '…/model.ckpt-STEP'\" with a run.train_steps "
-    "above that STEP, or None in place of the path to train from random "
-    "weights."
+    f"{where}: {name} is required, the pretrained T5 that training starts "
+    f"from; give --gin_param=\"{name} = '…/model.ckpt-STEP'\" with a "
+    "run.train_steps above that STEP, or None in place of the path to train "
+    "from random weights."
   )
 
 
@@ -63,20 +62,3 @@ def _begins(asked: request.Request, model_dir: str) -> bool:
   if not asked.trains or asked.mode == "finetune":  # has a flag for it
     return False
   return checkpoints.latest_checkpoint(model_dir) is None
-
-
-def _file_of(name: str, flags) -> str | None:
-  """The gin file, among those given and what they include, that requires it."""
-  binding = re.compile(rf"^{re.escape(name)}\s*=\s*{_MARK}", re.M)
-  waiting = list(flags.gin_file or ())
-  while waiting:
-    given = waiting.pop()  # the last one first
-    path = gin_files.find(given, flags.gin_location_prefix)
-    if path is None:
-      continue
-    with tf.io.gfile.GFile(path) as f:
-      text = f.read()
-    if binding.search(text):
-      return os.path.normpath(given) if "://" not in given else given
-    waiting += re.findall(r"^include\s+['\"](.+?)['\"]", text, re.M)
-  return None

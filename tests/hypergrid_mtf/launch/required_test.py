@@ -1,5 +1,6 @@
 """What experiment files require is asked of the runs that need it alone."""
 
+import re
 import types
 
 import gin
@@ -23,16 +24,16 @@ def check(tmp_path):
 
   def call(*files, params=(), api_mode=None, model_dir=tmp_path / "none"):
     given = types.SimpleNamespace(
-      gin_file=list(files),
-      gin_location_prefix=[str(tmp_path)],
       model_dir=str(model_dir),
       use_model_api=api_mode is not None,
     )
     gin.clear_config()
     gin_files.add_search_paths()
-    gin.add_config_file_search_path(str(tmp_path))
-    gin.parse_config_files_and_bindings(
-      files, list(params), finalize_config=False
+    gin_files.parse(
+      gin.parse_config_files_and_bindings,
+      files,
+      list(params),
+      finalize_config=False,
     )
     mode = api_mode or gin_files.value("run.mode", "train")
     asked = request.Request(
@@ -62,7 +63,7 @@ def _sentence(check, *args, **kwargs):
 def test_a_training_needs_a_checkpoint_or_none_on_purpose(check, name):
   file = f"experiments/{name}.gin"
   says = _sentence(check, file)
-  assert says.startswith(f"{file} requires run.init_checkpoint, "), says
+  assert re.match(rf"{file}, line \d+: {START} is required, ", says), says
   assert "/model.ckpt-STEP'" in says and "or None" in says
   for value, found in (("'gs://b/model.ckpt-5'", "gs://b/model.ckpt-5"),) + (
     ("None", None),
@@ -85,21 +86,22 @@ def test_what_loads_checkpoints_of_its_own_is_not_asked(check, tmp_path):
 
 def test_the_model_api_that_takes_none_says_so(check):
   says = _sentence(check, GLUE, api_mode="train")
-  assert "--use_model_api --mode=train takes none" in says
+  assert "--use_model_api --mode=train does not load; leave" in says
   assert check(GLUE, params=[f"{START} = None"], api_mode="train") is None
 
 
 def test_any_binding_of_any_file_can_be_required(check, tmp_path):
-  (tmp_path / "deep.gin").write_text("run.train_steps = %gin.REQUIRED\n")
-  (tmp_path / "own.gin").write_text("include 'deep.gin'\nPATH = 'x'\n")
+  deep, own = tmp_path / "deep.gin", str(tmp_path / "own.gin")
+  deep.write_text("\nrun.train_steps = %gin.REQUIRED\n")
+  (tmp_path / "own.gin").write_text(f"include '{deep}'\nSTART = 'x'\n")
+  says = f'{deep}, line 2: run.train_steps is required; give --gin_param="run.'
   for params in ([], ["run.mode = 'eval'"]):
-    says = _sentence(
-      check, "experiments/embedded.gin", "own.gin", params=params
+    assert says in _sentence(
+      check, "experiments/embedded.gin", own, params=params
     )
-    assert says.startswith(
-      "deep.gin requires run.train_steps: give --gin_param"
-    )
-  check("own.gin", params=["run.train_steps = 5"])
+  check(own, params=["run.train_steps = 5"])
+  says = _sentence(check, params=["N = %gin.REQUIRED", "run.train_steps = %N"])
+  assert says.startswith('--gin_param="N = %gin.REQUIRED": N is required')
 
 
 def test_the_command_says_it_before_data_are_looked_for(tmp_path):
@@ -115,7 +117,9 @@ def test_the_command_says_it_before_data_are_looked_for(tmp_path):
   try:
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(tf, "disable_v2_behavior", lambda: None)
-      with pytest.raises(errors.UserError, match=f"^{GLUE} requires run.init"):
+      with pytest.raises(
+        errors.UserError, match=rf"^{GLUE}, line \d+: {START} is"
+      ):
         main.main(["main"])
   finally:
     gin.clear_config()
