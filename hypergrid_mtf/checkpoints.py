@@ -11,7 +11,7 @@ import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoint_files, errors
 
 GLOBAL_STEP = "global_step"
 
@@ -44,20 +44,48 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
 def latest_checkpoint(model_dir: str) -> str | None:
   """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
 
-  TensorFlow takes a `checkpoint` file that it cannot follow for none at all,
-  and training would begin anew over what was saved.
+  TensorFlow takes a file `checkpoint` that is gone, or that it cannot follow,
+  for no checkpoints at all, and training would begin anew beside what was
+  saved.
+
+  Args:
+    model_dir: of a run.
+
+  Returns:
+    the prefix of its latest checkpoint; None where there are none
+
+  Raises:
+    UserError: if it has checkpoints and nothing says which is the latest.
   """
-  index = os.path.join(model_dir, "checkpoint")
   try:
     latest = tf.train.latest_checkpoint(model_dir)
   except (ValueError, tf.errors.OpError):
     latest = None
-  if latest is None and tf.io.gfile.exists(index):
+  if latest is not None:
+    return latest
+  index = os.path.join(model_dir, "checkpoint")
+  steps = checkpoint_files.steps(model_dir)
+  listed = tf.io.gfile.exists(index)
+  if not steps and not listed:
+    return None
+  if not steps:
     raise errors.UserError(
-      f"{index} is damaged or names a checkpoint that is gone: let its first "
-      "line name one that is there, or remove it to begin anew."
+      f"{index} is damaged or names a checkpoint that is gone, and no other is "
+      "there: remove it to begin anew, or give another folder."
     )
-  return latest
+  newest = checkpoint_files.newest_whole(model_dir)
+  newest = steps[-1] if newest is None else newest
+  there = f"checkpoints of the steps {checkpoint_files.listed(steps)}"
+  problem = (
+    f"{index} is damaged or names a checkpoint that is gone, where {there} are"
+    if listed
+    else f"{model_dir} holds {there}, and no file `checkpoint` that says which "
+    "is the latest"
+  )
+  raise errors.UserError(
+    f"{problem}: {checkpoint_files.how_to_name(model_dir, newest)} to go on "
+    "from there, or give another folder to begin anew."
+  )
 
 
 def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:

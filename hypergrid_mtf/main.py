@@ -13,7 +13,6 @@ before the graph, progress while it runs, and everything the libraries say in
 
 import contextlib
 import importlib
-import json
 import os
 from unittest import mock
 
@@ -48,7 +47,9 @@ from hypergrid_mtf.launch import (
   run_mesh,
   source_files,
   steps,
+  trained_model,
   values,
+  vocabulary_file,
 )
 
 # Training examples of each task that are looked at before a run.
@@ -136,12 +137,19 @@ def _check(asked: request.Request) -> None:
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
   steps.check_steps(asked, FLAGS)
-  warm = checkpoint_checks.check_checkpoints(
-    model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start
+  record = importlib.import_module(f"{_TASKS}.vocabulary_record").record(
+    mixture
+  )
+  started = checkpoint_checks.check_checkpoints(
+    model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start, record
   )
   mode_checks.check(asked, mixture, FLAGS)
-  if warm:
-    _report_warm_start(warm)
+  if asked.trains:
+    vocabulary_file.write(FLAGS.model_dir, record)
+  if started:
+    _report_warm_start(*started)
+  elif asked.trains and not checkpoints.latest_checkpoint(FLAGS.model_dir):
+    checkpoint_checks.forget_warm_start(FLAGS.model_dir)
   _say_what_is_unusual(asked)
   if not asked.trains or _train_reader() != "mesh_train_dataset_fn":
     return
@@ -180,6 +188,14 @@ def _training_examples(mixture) -> data_checks.Examples:
   return data_checks.first_examples(tasks, "train", _SAMPLED, lengths)
 
 
+def _adopt_trained_model(asked: request.Request) -> None:
+  """What the model API binds after the checks, so that they see it too."""
+  flag = "pretrained_model_dir" if asked.warm_from else "model_dir"
+  folder = FLAGS[flag].value
+  if asked.mode != "train" and checkpoints.latest_checkpoint(folder):
+    trained_model.adopt(folder, f"--{flag}")
+
+
 def _say_what_is_unusual(asked: request.Request) -> None:
   """Lines about a run that is not wrong, but may not be what was meant."""
   latest = checkpoints.latest_checkpoint(FLAGS.model_dir)
@@ -198,16 +214,13 @@ def _say_what_is_unusual(asked: request.Request) -> None:
     )
 
 
-def _report_warm_start(warm: checkpoints.WarmStart) -> None:
+def _report_warm_start(path: str, warm: checkpoints.WarmStart) -> None:
   """Says what is loaded, and keeps the rest out of mesh_tensorflow's way."""
-  path = gin_files.value("run.init_checkpoint")
   step = checkpoints.step_of(path)
   console.say(f"warm start from {path}, at step {step}\n{warm.to_text()}")
-  report = dict(checkpoint=path, step=step, **warm.to_json())
-  files.write(
-    os.path.join(FLAGS.model_dir, "warm_start.json"),
-    json.dumps(report, indent=1) + "\n",
-  )
+  checkpoint_checks.record_warm_start(FLAGS.model_dir, path, warm.to_json())
+  if not FLAGS.use_model_api:  # by its prefix, as TensorFlow reads it
+    gin.bind_parameter("run.init_checkpoint", path)
   if warm.reshaped:
     wanted = gin_files.value("should_load_variable.filter_fn")
     gin.bind_parameter(
@@ -260,6 +273,7 @@ def main(argv) -> None:
   tf.disable_v2_behavior()
   tf.logging.set_verbosity(tf.logging.INFO)
   absl_logging.set_verbosity(absl_logging.INFO)
+  checkpoint_checks.check_model_dir(FLAGS.model_dir)
   files.check_model_dir(FLAGS.model_dir)
   log = console.log_to(FLAGS.model_dir)
   importlib.import_module(_TASKS)
@@ -283,6 +297,8 @@ def main(argv) -> None:
     gin_faults.check_references()
     values.check_bindings(asked)
     values.check_decoding(asked, FLAGS)
+    if FLAGS.use_model_api:
+      _adopt_trained_model(asked)
     if FLAGS.seed is not None:
       gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
     if FLAGS.use_model_api and asked.trains:
@@ -313,13 +329,14 @@ def main(argv) -> None:
     )
     try:
       mesh_transformer_main.main(argv)
-    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as e:
-      if "RestoreV2" not in str(e):
-        raise
-      raise errors.UserError(
-        f"a checkpoint is damaged: {e.message.splitlines()[0]}; remove it from "
-        "the folder, and from the file `checkpoint` beside it."
-      ) from None
+    except (
+      tf.errors.DataLossError,
+      tf.errors.NotFoundError,
+      tf.errors.OutOfRangeError,
+    ):
+      # TensorFlow names neither the checkpoint nor its step.
+      checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
+      raise
   console.say(f"{asked.mode}: done{_results(asked, export)}")
 
 

@@ -43,6 +43,10 @@ class Request:
       files' names, to which t5 adds the step or what a file holds.
     train_steps: the step to stop at, or None.
     step: the one checkpoint asked for by its number, or None.
+    checkpoint_step: which checkpoints it reads, as t5 is told: steps, "all",
+      -1 for the last, or None for the last and those to come.
+    warm_from: (where it was given, a checkpoint that training starts from), or
+      None.
   """
 
   mode: str
@@ -54,6 +58,8 @@ class Request:
   results: str
   train_steps: int | None = None
   step: int | None = None
+  checkpoint_step: object = None
+  warm_from: tuple[str, object] | None = None
 
 
 def from_gin(flags) -> Request:
@@ -110,6 +116,8 @@ def from_gin(flags) -> Request:
     results=results,
     train_steps=train_steps if isinstance(train_steps, int) else None,
     step=step if isinstance(step, int) and step >= 0 else None,
+    checkpoint_step=step,
+    warm_from=_warm_from(mode),
   )
 
 
@@ -143,6 +151,11 @@ def _eval_folder(model_dir: str, split: str, scores: bool) -> str:
   return folder if end is None else f"{folder}_{end}"
 
 
+def _warm_from(mode: str) -> tuple[str, object] | None:
+  given = gin_files.value("run.init_checkpoint") if mode == "train" else None
+  return ("run.init_checkpoint", given) if given else None
+
+
 def _gin_mixture(mode: str) -> str | None:
   function = (
     "mesh_train_dataset_fn" if mode == "train" else "mesh_eval_dataset_fn"
@@ -173,6 +186,18 @@ def from_flags(flags) -> Request:
       "score, export_predict, export_score."
     )
   trains = mode in ("train", "finetune")
+  if mode == "finetune" and not flags.pretrained_model_dir:
+    raise errors.UserError(
+      "--mode=finetune needs --pretrained_model_dir: the folder of the "
+      "checkpoint that it starts from."
+    )
+  init_checkpoint = gin_files.value("run.init_checkpoint")
+  if mode == "train" and isinstance(init_checkpoint, str) and init_checkpoint:
+    raise errors.UserError(
+      f"run.init_checkpoint = {init_checkpoint!r} is not read by "
+      "--use_model_api: leave that flag out, or give --mode=finetune and "
+      "--pretrained_model_dir."
+    )
   files = {
     "predict": [("--input_file", flags.input_file)],
     "score": [
@@ -199,4 +224,18 @@ def from_flags(flags) -> Request:
     input_files=tuple(files),
     results=results,
     train_steps=flags.train_steps if mode == "train" else None,
+    checkpoint_step=_api_step(flags),
+    warm_from=(
+      ("--pretrained_model_dir", flags.pretrained_model_dir)
+      if mode == "finetune"
+      else None
+    ),
   )
+
+
+def _api_step(flags):
+  """What --checkpoint_mode and --checkpoint_steps ask for, as t5 is told."""
+  if flags.checkpoint_mode != "specific":
+    return "all" if flags.checkpoint_mode == "all" else -1
+  steps = [int(s) for s in flags.checkpoint_steps if s.strip().isdecimal()]
+  return steps or -1

@@ -5,11 +5,7 @@ another model's score under the number that was asked for, so it is refused, in
 every mode alike.
 """
 
-import re
-
-import tensorflow.compat.v1 as tf
-
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoint_files, errors
 from hypergrid_mtf.launch import gin_files, gin_statements, request
 
 _SEVERAL = ("eval", "score_eval", "perplexity_eval", "infer")
@@ -29,13 +25,6 @@ def check_steps(asked: request.Request, flags) -> None:
     _check_api(asked.mode, flags)
   elif not asked.trains:
     _check_gin(asked.mode, flags.model_dir)
-
-
-def steps_in(folder: str) -> list[int]:
-  """The steps of the checkpoints in a folder, in order."""
-  paths = tf.io.gfile.glob(f"{folder}/model.ckpt-*.index")
-  found = (re.search(r"model\.ckpt-(\d+)\.index$", path) for path in paths)
-  return sorted(int(match[1]) for match in found if match)
 
 
 def _is_step(value) -> bool:
@@ -107,7 +96,7 @@ def _check_api(mode: str, flags) -> None:
 
 def _check_there(steps, folder: str, said: str, where: str) -> list[int]:
   """Checks that steps are there, in a folder that has any."""
-  there = steps_in(folder)
+  there = checkpoint_files.steps(folder)
   missing = [step for step in steps if step not in there]
   if there and missing:
     raise errors.UserError(

@@ -1,0 +1,75 @@
+"""What a vocabulary is, in a few facts that can be kept and compared.
+
+Two records are equal if and only if text becomes the same ids; where the file
+of a vocabulary lies does not matter.
+"""
+
+import hashlib
+import json
+
+import seqio
+import tensorflow.compat.v2 as tf
+
+# Decoding every id of a larger one takes seconds.
+_MOST_IDS = 300_000
+
+
+def record(mixture_or_task) -> dict[str, dict]:
+  """The vocabularies of a mixture or task.
+
+  Args:
+    mixture_or_task: a seqio Mixture or Task whose vocabularies can be read.
+
+  Returns:
+    {feature: facts}; "described" and "given_by" among the facts are for a
+    message, the others say which vocabulary it is
+  """
+  return {
+    name: _facts(feature.vocabulary)
+    for name, feature in sorted(mixture_or_task.output_features.items())
+  }
+
+
+def _facts(vocabulary: seqio.Vocabulary) -> dict:
+  kind = type(vocabulary).__name__
+  facts = {
+    "kind": kind,
+    "ids": vocabulary.vocab_size,
+    "extra_ids": vocabulary.extra_ids,
+    "described": f"a {kind} of {vocabulary.vocab_size} ids",
+    "given_by": "the tasks that the model was trained with",
+  }
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    path = vocabulary.sentencepiece_model_file
+    facts["sha256"] = _of_sentencepiece(path, vocabulary)
+    facts["described"] = f"{path} with {vocabulary.extra_ids} extra ids"
+    facts["given_by"] = f"--vocabulary={path}, or a copy of that file"
+  elif isinstance(vocabulary, seqio.ByteVocabulary):
+    facts["described"] = f"bytes with {vocabulary.extra_ids} extra ids"
+    facts["given_by"] = "--vocabulary=bytes"
+  elif not isinstance(vocabulary, seqio.PassThroughVocabulary):
+    facts["sha256"] = _of_pieces(vocabulary)
+  return facts
+
+
+def _of_sentencepiece(path: str, vocabulary) -> str:
+  """Of the file, and of what was put over its normalization."""
+  with tf.io.gfile.GFile(path, "rb") as f:
+    digest = hashlib.sha256(f.read())
+  overrides = getattr(vocabulary, "_normalizer_spec_overrides", None)
+  if overrides is not None:
+    digest.update(overrides.SerializeToString(deterministic=True))
+  if not getattr(vocabulary, "_reverse_extra_ids", True):
+    digest.update(b"extra ids in order")
+  return digest.hexdigest()
+
+
+def _of_pieces(vocabulary: seqio.Vocabulary) -> str | None:
+  """Of the text of every id, for kinds that name no file."""
+  if vocabulary.vocab_size > _MOST_IDS:
+    return None
+  try:
+    pieces = [str(vocabulary.decode([i])) for i in range(vocabulary.vocab_size)]
+  except Exception:  # a kind that decodes no single id
+    return None
+  return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
