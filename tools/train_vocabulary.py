@@ -36,7 +36,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.launch import console, data_checks
 from t5_tasks import mixtures, vocabularies
 
 MODEL_TYPES = ("unigram", "bpe")
@@ -113,6 +113,7 @@ def train(
       "and 1."
     )
   tasks = training_tasks(mixtures.get_mixture_or_task(mixture))
+  data_checks.check_examples(tasks, "train")
   path = _model_path(output)
   _check_writable(path)
   reader = _Reader(tasks, max_examples)

@@ -131,7 +131,7 @@ def check_examples(tasks, split: str) -> None:
     if split not in task.splits:
       continue
     source_files.check_task(task, split)
-    if _is_readable(task) and task.num_input_examples(split) == 0:
+    if _is_readable(task) and _declared(task, split) == 0:
       raise _no_examples(task, split)
 
 
@@ -202,6 +202,14 @@ def _is_readable(task) -> bool:
   return bool(name) and compat.is_prepared(name, data_dir)
 
 
+def _declared(task, split: str) -> int | None:
+  """How many examples a task says that it has; None where it does not."""
+  try:
+    return task.num_input_examples(split)
+  except KeyError:  # It says so of other splits.
+    return None
+
+
 def _no_examples(task, split: str) -> errors.UserError:
   return errors.UserError(
     f"the split {split!r} of the task {task.name!r} has no examples, or its "
@@ -211,8 +219,10 @@ def _no_examples(task, split: str) -> errors.UserError:
 
 def _reason(error: Exception) -> str:
   """The first line of an error, without TensorFlow's mark of the node."""
-  lines = str(error).strip().splitlines() or [type(error).__name__]
-  return lines[0].rpartition("}} ")[2]
+  lines = str(error).strip().splitlines()
+  if isinstance(error, tf.errors.OpError | OSError | ValueError) and lines:
+    return lines[0].rpartition("}} ")[2]
+  return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def _online() -> bool:

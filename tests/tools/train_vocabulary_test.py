@@ -5,6 +5,7 @@ import os
 import pytest
 import seqio
 import tensorflow as tf
+from t5.data import preprocessors
 
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures, vocabularies
@@ -169,6 +170,18 @@ def test_characters_that_the_vocabulary_lacks_are_named(tmp_path, monkeypatch):
   assert 2 in ids
   trained = train_vocabulary.train(*arguments, character_coverage=1.0)
   assert trained.unknown == ()
+
+
+def test_a_bad_row_of_a_tasks_own_file_has_its_line(tmp_path, monkeypatch):
+  path = tmp_path / "train.tsv"
+  path.write_text("a\tb\nc\n")
+  task = seqio.TaskRegistry.get("embedded_copy_v1")
+  source = seqio.TextLineDataSource({"train": str(path)})
+  monkeypatch.setattr(task, "_source", source)
+  steps = [preprocessors.parse_tsv, *task.preprocessors]
+  monkeypatch.setattr(task, "preprocessors", steps)
+  with pytest.raises(UserError, match=f"{path}, line 2 .*, expected 2"):
+    train_vocabulary.train("embedded_v1", 200, str(tmp_path / "v"))
 
 
 def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):

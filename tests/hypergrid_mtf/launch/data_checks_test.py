@@ -174,6 +174,8 @@ def test_a_source_without_examples():
   full, empty = _function("full", ["a", "b", "c"]), _function("empty", [])
   declared = _function("declared", ["a"], train=0)
   data_checks.check_examples([full, empty], "train")  # Not known yet.
+  other = _function("other", ["a"], ("train", "validation"), validation=1)
+  data_checks.check_examples([other], "train")  # It says nothing of train.
   with pytest.raises(UserError, match="'declared' has no examples"):
     data_checks.check_examples([full, declared], "train")
   found = data_checks.first_examples([full], "train", 2, {"inputs": 9})
@@ -208,7 +210,10 @@ def test_what_is_trained_on():
   for tasks, says in (
     ([(full, 0.0), (only_eval, 1.0)], "rate above 0 .only_eval. none has a tr"),
     ([(full, 0.0), (only_eval, 0.0)], "every task has rate 0"),
-    ([(full, lambda task: 1 / 0)], "rate of the task 'full'.*division by zero"),
+    (
+      [(full, lambda task: 1 / 0)],
+      "rate of the task 'full'.*ZeroDivisionError: division",
+    ),
   ):
     with pytest.raises(UserError, match=f"{says}"):
       data_checks.training_tasks(seqio.Mixture("m", tasks))
