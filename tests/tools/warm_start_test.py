@@ -36,7 +36,9 @@ def test_weights_of_another_type_are_refused(checkpoint):
 
 def test_slots_are_those_of_the_optimizer(checkpoint):
   found = warm_start.shapes_there(checkpoint)
-  with golden.configured_model(GIN_FILES) as model:
+  # The experiment requires a checkpoint of a run; a look at the model does not.
+  files = [*GIN_FILES, "experiments/glue.gin"]
+  with golden.configured_model(files) as model:
     warm = warm_start.taken(model, found)
   assert not warm.unexpected
   assert {checkpoints.legacy_name(n) for n in warm.loaded} == set(
