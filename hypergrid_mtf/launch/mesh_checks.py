@@ -6,6 +6,7 @@ is not there is replaced.
 """
 
 import difflib
+import math
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -197,12 +198,16 @@ def check_model(
       mode=tf.estimator.ModeKeys.TRAIN,
       variable_dtype=utils.get_variable_dtype(),
     )
-  used, dimensions = set(), set()
+  sizes = {}  # of each dimension: "heads" is num_heads, or that times d_kv
   variables = [o for o in graph.operations if isinstance(o, mtf.Variable)]
   for operation in variables + graph.operations:  # those with names come first
     for tensor in operation.outputs:
-      dimensions.update(d.name for d in tensor.shape.dims)
-      used |= _check_tensor(mesh, operation, tensor.shape.dims)
+      _check_tensor(mesh, operation, tensor.shape.dims)
+      for dim in tensor.shape.dims:
+        sizes.setdefault(dim.name, set()).add(dim.size)
+  for name in sizes:
+    _check_divides(mesh, name, sizes[name])
+  used = {axis.name for axis in map(mesh.axis_of, sizes) if axis}
   for axis in mesh.axes:
     if axis.name not in used:
       rules = sorted(f"{d}:{a}" for d, a in mesh.layout if a == axis.name)
@@ -212,16 +217,16 @@ def check_model(
         f"tensor has the dimension of the rule {' or '.join(rules)}."
       )
   for name, axis in _own_rules(mesh):
-    if axis in used and name not in dimensions:
+    if axis in used and name not in sizes:
       console.say(
         f"{mesh.layout_given}: the rule {name}:{axis} has no effect, because "
         f"no tensor of this model has the dimension {name}"
-        f"{_near(name, sorted(dimensions))}"
+        f"{_near(name, sorted(sizes))}"
       )
 
 
-def _check_tensor(mesh, operation, dims) -> set[str]:
-  """Returns the axes that split a tensor."""
+def _check_tensor(mesh, operation, dims) -> None:
+  """No two dimensions of a tensor may be split over the same axis."""
   used = {}
   for dim in dims:
     axis = mesh.axis_of(dim.name)
@@ -238,14 +243,20 @@ def _check_tensor(mesh, operation, dims) -> set[str]:
         "out."
       )
     used[axis.name] = dim.name
-    if dim.size % axis.size:
-      raise errors.UserError(
-        f"{dim.name} = {dim.size} does not divide among the {axis.size} "
-        f"devices of the axis {axis.name} ({mesh.shape_given}): choose a "
-        f"divisor of {dim.size}, or leave {dim.name}:{axis.name} out of the "
-        "rules."
-      )
-  return set(used)
+
+
+def _check_divides(mesh, name: str, sizes: set[int]) -> None:
+  """The axis that splits a dimension must divide all sizes that it has."""
+  axis = mesh.axis_of(name)
+  wrong = [size for size in sizes if axis and size % axis.size]
+  if wrong:
+    divisor = math.gcd(*sizes)
+    choice = f"choose a divisor of {divisor}, or " if divisor > 1 else ""
+    raise errors.UserError(
+      f"{name} = {min(wrong)} does not divide among the {axis.size} devices of "
+      f"the axis {axis.name} ({mesh.shape_given}): {choice}leave "
+      f"{name}:{axis.name} out of the rules."
+    )
 
 
 def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:

@@ -171,6 +171,11 @@ def _topology(text, *further):
       "of the axis batch (run.mesh_shape = 'batch:2'): give a multiple of 6.",
     ),
     (
+      [_shape("model:3")],
+      "heads = 4 does not divide among the 3 devices of the axis model "
+      "(run.mesh_shape = 'model:3'): choose a divisor of 4,",
+    ),
+    (
       [_shape("model:8"), _layout("heads:model")],
       "heads = 4 does not divide among the 8 devices of the axis model "
       "(run.mesh_shape = 'model:8'): choose a divisor of 4, or leave "
@@ -194,7 +199,8 @@ def _topology(text, *further):
     ),
     (
       [_shape("model:7"), _layout("length:model")],
-      "length = 24 does not divide among the 7 devices of the axis model",
+      "length = 1 does not divide among the 7 devices of the axis model "
+      "(run.mesh_shape = 'model:7'): leave length:model out of the rules.",
     ),
     # Ensembles.
     (
