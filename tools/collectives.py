@@ -37,6 +37,8 @@ from hypergrid_mtf.launch import (
   gin_files,
   mesh_checks,
   meshes,
+  request,
+  values,
 )
 from tools import golden
 
@@ -47,6 +49,16 @@ VANILLA = "vanilla"
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
 STACKS = ("both", "encoder", "decoder")
 ALLREDUCE = "allreduce"
+# What is counted is a step of it.
+_TRAINING = request.Request(
+  mode="train",
+  mixture=None,
+  trains=True,
+  waits=False,
+  split=None,
+  input_files=(),
+  results="",
+)
 # The operation that a collective of SimdMeshImpl ends in.
 _SENT_BY = ("CrossReplicaSum", "AllToAll", "CollectivePermute")
 
@@ -362,7 +374,7 @@ def check(step: Step, gating: Gating) -> None:
     gating: the model.
   """
   with _model(step, gating) as model:
-    mesh_checks.check_microbatches()
+    values.check_bindings(_TRAINING)
     lengths = {"inputs": step.inputs, "targets": step.targets}
     mesh_checks.check_model(step.mesh(), model, step.batch, lengths)
 

@@ -70,18 +70,20 @@ def _batch(mesh, flags) -> tuple[int | None, str]:
   None where the batch itself is wrong, which other checks say.
   """
   if flags.use_model_api:
-    return flags.batch_size, f"--batch_size={flags.batch_size}"
+    given = f"--batch_size={flags.batch_size}"
+    return flags.batch_size if flags.batch_size > 0 else None, given
   bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
   given = f"run.batch_size = {bound!r}"
   if isinstance(bound, int):
-    return bound, given
+    return bound if bound > 0 else None, given
   try:
     batch = utils.compute_batch_size(
       _lengths(flags), mesh.shape, mesh.rules, bound
     )
   except (ValueError, TypeError, AttributeError):
     return None, given
-  return batch, f"{given}, {batch} sequences,"
+  good = isinstance(batch, int) and batch > 0
+  return batch if good else None, f"{given}, {batch} sequences,"
 
 
 def _lengths(flags) -> dict[str, int] | None:
@@ -272,9 +274,10 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
     UserError: naming what does not fit.
   """
   check_axes(mesh)
-  if asked.trains:
-    where = f"{run_mesh.binds_to(flags.use_model_api)}.ensemble_inputs"
-    check_ensemble(model, gin_files.value(where), where)
+  where = f"{run_mesh.binds_to(flags.use_model_api)}.ensemble_inputs"
+  # t5 evaluates all members on the same examples.
+  inputs = gin_files.value(where) if asked.trains else None
+  check_ensemble(model, inputs, where)
   if flags.use_model_api and asked.mode.startswith("export"):
     return  # MtfModel exports from one device
   batch, given = _batch(mesh, flags)
@@ -284,7 +287,8 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
   if batch:
     check_batch(mesh, batch, given, outer)
   if mesh.axes:
-    lengths = {k: n for k, n in (_lengths(flags) or {}).items() if n}
+    lengths = (_lengths(flags) or {}).items()
+    lengths = {k: n for k, n in lengths if isinstance(n, int) and n > 0}
     default = {"inputs": 16, "targets": 16}  # evaluation finds its own
     batch = batch or outer * mesh.ways("batch")
     check_model(mesh, model, batch, lengths or default, outer)

@@ -10,6 +10,13 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, devices, gin_files, meshes
 
 _TPU = "tpu_mesh_shape"
+_TPU_FLAGS = (
+  "tpu_topology",
+  "model_parallelism",
+  "tpu_job_name",
+  "tpu_zone",
+  "gcp_project",
+)
 
 
 def binds_to(use_model_api: bool) -> str:
@@ -91,6 +98,7 @@ def of_run(flags) -> meshes.Mesh:
     UserError: for what is malformed.
   """
   owner = binds_to(flags.use_model_api)
+  _say_unused_flags(flags)
   if flags.use_model_api:
     _say_what_the_api_ignores()
   layout = gin_files.value(f"{owner}.layout_rules", meshes.T5_LAYOUT)
@@ -133,6 +141,14 @@ def _api_tpu_shape(flags):
   values = (flags.tpu_topology, flags.model_parallelism)
   shape = meshes.tpu_shape(*values, None, names)
   return shape, f"{names[0]}{values[0]} {names[1]}{values[1]}"
+
+
+def _say_unused_flags(flags) -> None:
+  for name in _TPU_FLAGS:
+    if flags[name].present and not flags.tpu:
+      console.say(
+        f"--{name}={flags[name].value} is not used, because --tpu is not given"
+      )
 
 
 def _say_what_the_api_ignores() -> None:

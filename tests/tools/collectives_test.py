@@ -269,6 +269,14 @@ def test_matrix_products_are_counted():
       ".--mesh_shape=model:2,batch:2.: give a multiple of 2",
     ),
     (dict(mesh_shape="model:8"), "heads = 4 .* 8 .* axis model"),
+    (
+      dict(
+        bindings=(
+          "serialize_num_microbatches.tokens_per_microbatch_per_replica = 'x'",
+        )
+      ),
+      "tokens_per_microbatch_per_replica = 'x' is not a number",
+    ),
     (dict(inputs=0), "--inputs=0 is no size"),
     (dict(size="giant"), "--size=giant is unknown"),
     (dict(bindings=("num_layers",)), "cannot be bound"),

@@ -400,6 +400,18 @@ def test_what_does_not_fit_is_refused(run, monkeypatch, arguments, sentence):
       "",
     ),
     (
+      [*API, "--tpu_topology=v3-8"],
+      ["cpu:0"],
+      None,
+      "--tpu_topology=v3-8 is not used, because --tpu is not given",
+    ),
+    (
+      ["--tpu_zone=here"],
+      ["cpu:0"],
+      None,
+      "--tpu_zone=here is not used, because --tpu is not given",
+    ),
+    (
       [*API, _shape("batch:4")],
       ["cpu:0"],
       None,
