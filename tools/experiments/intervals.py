@@ -31,7 +31,15 @@ A share is a ratio of two means. Its interval is Fieller's (1954, "Some problems
 in interval estimation", JRSS B 16): all θ for which the interval of x - θ y
 holds 0. It is bounded just where the interval of y does not hold 0.
 
-How often both cover in fact: python -m tests.tools.experiments.intervals_test
+How often both cover is simulated by
+
+  python -m tests.tools.experiments.intervals_test
+
+At 3, 5 and 10 seeds 94 to 97 % of the differences hold the truth and 93 to 97 %
+of the shares, in all its worlds but one: where seeds lie far apart and
+accuracies pile up at 100 %, so that seeds are not normal, it is 92 to 95 % of
+the differences, and of the shares that are given 84, 90 and 92 %. A share is
+then seldom given at 3 seeds (30 %), and by those whose gap came out wide.
 """
 
 import dataclasses

@@ -83,6 +83,21 @@ def test_answers_in_other_units_are_said_and_not_drawn(folder):
   assert record["difference"].high == pytest.approx(12.7062 * 10, rel=1e-5)
 
 
+def test_what_one_model_did_not_keep_is_drawn_for_none(folder):
+  found = made_up.results()
+  for result in found:
+    if result["cell"] == "L2":
+      result["predictions"][made_up.SORT] = {}
+  models = load.by_model(load.load(folder(found))[0])
+  records = statistics.differences(models, "last", "vanilla", "single")
+  copies = np.zeros([2, 200])
+  copies[0, 80:180] = copies[1, 120:180] = 100  # single minus vanilla
+  shared = np.cov(copies)[0, 1] / 200 / 4
+  width = np.sqrt((12.7062 * 2.5) ** 2 + 1.959964**2 * shared)
+  found = {r["cell"]: r["difference"] for r in records}["single"]
+  assert found.high - 52.5 == pytest.approx(width, rel=1e-5)
+
+
 @pytest.mark.parametrize("nan", [float("nan"), "nan"])
 def test_a_nan_is_a_value(folder, nan):
   """In files of before the word NaN, now the text "nan"."""
