@@ -54,6 +54,8 @@ from hypergrid_mtf.launch import (
 
 # Training examples of each task that are looked at before a run.
 _SAMPLED = 50
+# Lines of an input file that are looked at for characters that get lost.
+_MOST_LINES = 1000
 
 # This file is where the parts meet, so it alone knows the tasks by name.
 _TASKS = "t5_tasks"
@@ -125,7 +127,14 @@ def _check(asked: request.Request) -> None:
     preflight.check_sizes(mixture, asked)
   preflight.check_custom_ops()
   mesh = run_mesh.of_run(FLAGS)
-  input_files.check_files(asked.input_files)
+  features = mixture.output_features
+  for where, lines in input_files.check_files(asked.input_files).items():
+    lost = vocabularies.lost_characters(
+      features.get("inputs", features["targets"]).vocabulary,
+      lines[:_MOST_LINES],
+    )
+    if lost:
+      console.say(lost.describe(f"lines of {where}"))
   reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
   if reads_tsv:
     source_files.check_tsv(gin_files.value("tsv_dataset_fn.filename"))
@@ -154,7 +163,7 @@ def _check(asked: request.Request) -> None:
   if not asked.trains or _train_reader() != "mesh_train_dataset_fn":
     return
   examples = _training_examples(mixture)
-  for key, feature in mixture.output_features.items():
+  for key, feature in features.items():
     lost = vocabularies.lost_characters(
       feature.vocabulary, data_checks.texts(examples, key)
     )

@@ -12,7 +12,7 @@ from hypergrid_mtf import errors
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def check_files(files) -> None:
+def check_files(files) -> dict[str, list[str]]:
   """Checks that files a run reads are there, and are lines of text.
 
   Args:
@@ -20,12 +20,16 @@ def check_files(files) -> None:
       of scores, which go together. A list in place of a path holds the lines
       themselves.
 
+  Returns:
+    the lines, by where their file was given
+
   Raises:
     UserError: naming the file, and the line where there is one.
   """
-  counts = [(where, path, len(_lines(where, path))) for where, path in files]
-  if len(counts) == 2:
-    _check_pairs(*counts)
+  lines = {where: _lines(where, path) for where, path in files}
+  if len(files) == 2:
+    _check_pairs(*((where, path, len(lines[where])) for where, path in files))
+  return lines
 
 
 def _lines(where: str, path) -> list[str]:

@@ -196,6 +196,19 @@ def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
     )
     assert "'\u4e2d'" in said and "1 of 2 sampled inputs hold doubled" in said
     assert "sampled targets" not in said
+    # The same of a file to decode; only then is the checkpoint missed.
+    lines = tmp_path / "inputs.txt"
+    lines.write_text("the tent\n\u4e2d tent\nthe  tent\n")
+    with pytest.raises(errors.UserError, match="checkpoint"):
+      run(
+        *own,
+        "--gin_file=infer.gin",
+        f"--gin_param=input_filename = '{lines}'",
+        f"--gin_param=output_filename = '{tmp_path / 'out'}'",
+      )
+    said = capsys.readouterr().out
+    assert "1 of 3 lines of decode_from_file.input_filename hold char" in said
+    assert "1 of 3 lines of decode_from_file.input_filename hold doub" in said
   finally:
     seqio.TaskRegistry.remove("own_v1")
     sys.modules.pop("own_task_of_main_test", None)
