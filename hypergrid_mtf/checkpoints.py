@@ -88,6 +88,43 @@ def latest_checkpoint(model_dir: str) -> str | None:
   )
 
 
+def of_path(path: str, origin: str) -> str:
+  """The checkpoint that a path of a user means.
+
+  Args:
+    path: a checkpoint's prefix, one of its files, or a folder.
+    origin: where the path came from, for the message (a flag or gin binding).
+
+  Returns:
+    the prefix; of a folder, its latest one's
+
+  Raises:
+    UserError: for a folder that names none.
+  """
+  if os.path.basename(path) == "checkpoint":  # the list of a folder
+    path = os.path.dirname(path) or "."
+  if not tf.io.gfile.isdir(path):
+    return checkpoint_files.prefix(path)
+  try:
+    latest = tf.train.latest_checkpoint(path)
+  except (ValueError, tf.errors.OpError):
+    latest = None
+  if latest is not None:
+    return latest
+  steps = checkpoint_files.steps(path)
+  there = (
+    "whose file `checkpoint` names none of those of the steps "
+    f"{checkpoint_files.listed(steps)}"
+    if steps
+    else "without checkpoints"
+  )
+  example = checkpoint_files.path_of(path, steps[-1] if steps else 1000)
+  raise errors.UserError(
+    f"{origin} = {path!r} is a folder {there}: give the path of a checkpoint, "
+    f"such as {example}."
+  )
+
+
 def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
   """The variables of a checkpoint.
 

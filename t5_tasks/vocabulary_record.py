@@ -25,14 +25,15 @@ def record(mixture_or_task) -> dict[str, dict]:
     message, the others say which vocabulary it is
   """
   return {
-    name: _facts(feature.vocabulary)
+    name: facts(feature.vocabulary)
     for name, feature in sorted(mixture_or_task.output_features.items())
   }
 
 
-def _facts(vocabulary: seqio.Vocabulary) -> dict:
+def facts(vocabulary: seqio.Vocabulary) -> dict:
+  """What `record` keeps of one vocabulary."""
   kind = type(vocabulary).__name__
-  facts = {
+  found = {
     "kind": kind,
     "ids": vocabulary.vocab_size,
     "extra_ids": vocabulary.extra_ids,
@@ -41,15 +42,15 @@ def _facts(vocabulary: seqio.Vocabulary) -> dict:
   }
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     path = vocabulary.sentencepiece_model_file
-    facts["sha256"] = _of_sentencepiece(path, vocabulary)
-    facts["described"] = f"{path} with {vocabulary.extra_ids} extra ids"
-    facts["given_by"] = f"--vocabulary={path}, or a copy of that file"
+    found["sha256"] = _of_sentencepiece(path, vocabulary)
+    found["described"] = f"{path} with {vocabulary.extra_ids} extra ids"
+    found["given_by"] = f"--vocabulary={path}, or a copy of that file"
   elif isinstance(vocabulary, seqio.ByteVocabulary):
-    facts["described"] = f"bytes with {vocabulary.extra_ids} extra ids"
-    facts["given_by"] = "--vocabulary=bytes"
+    found["described"] = f"bytes with {vocabulary.extra_ids} extra ids"
+    found["given_by"] = "--vocabulary=bytes"
   elif not isinstance(vocabulary, seqio.PassThroughVocabulary):
-    facts["sha256"] = _of_pieces(vocabulary)
-  return facts
+    found["sha256"] = _of_pieces(vocabulary)
+  return found
 
 
 def _of_sentencepiece(path: str, vocabulary) -> str:

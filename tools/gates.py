@@ -28,18 +28,25 @@ from mesh_tensorflow.transformer import utils  # noqa: E402
 from t5.models import mesh_transformer_main  # noqa: E402, F401  (its flags)
 
 import t5_tasks  # noqa: E402
-from hypergrid_mtf import (
+from hypergrid_mtf import (  # noqa: E402
+  checkpoint_files,
   checkpoints,
-  errors,  # noqa: E402
+  errors,
   layers,
 )
 from hypergrid_mtf.launch import (  # noqa: E402
+  checkpoint_checks,
   console,
   data_checks,
   files,
   gin_files,
   preflight,
+  trained_model,
 )
+from t5_tasks import vocabulary_record  # noqa: E402
+
+_DEFAULT_LENGTH = 512
+_PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "eps", "tif", "tiff", "webp")
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
@@ -53,11 +60,11 @@ def load_config(model_dir: str):
   Returns:
     a seqio Mixture or Task
   """
-  path = os.path.join(model_dir, "operative_config.gin")
-  if not tf.io.gfile.exists(path):
+  path = os.path.join(model_dir, trained_model.CONFIG)
+  if trained_model.trained_facts(model_dir) is None:
     raise errors.UserError(
-      f"--model_dir={model_dir} holds no operative_config.gin: give the folder "
-      "of a run that was trained with hypergrid_mtf.main."
+      f"--model_dir={model_dir} holds no {trained_model.CONFIG}: give the "
+      "folder of a run that was trained with hypergrid_mtf.main."
     )
   with gin.unlock_config():
     gin.clear_config()
@@ -65,6 +72,11 @@ def load_config(model_dir: str):
   t5_tasks.vocabularies.use_vocabulary()
   t5_tasks.mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
+  if not name:
+    raise errors.UserError(
+      f"{path} names no mixture (mesh_train_dataset_fn.mixture_or_task_name): "
+      "put back the file that the training wrote."
+    )
   return t5_tasks.mixtures.get_mixture_or_task(name)
 
 
@@ -103,23 +115,37 @@ def task_gates(
     UserError: for a model without HyperGrid layers or without a checkpoint, or
       where the data or the split is not there.
   """
+  checkpoint_checks.check_model_dir(model_dir)
   mixture = load_config(model_dir)
-  data_checks.check_data(mixture, data_dir)
-  data_checks.check_split(mixture, split)
   checkpoint = checkpoints.latest_checkpoint(model_dir)
   if checkpoint is None:
-    raise errors.UserError(f"--model_dir={model_dir} holds no checkpoint.")
-  length = gin_files.value("run.sequence_length")["inputs"]
+    raise errors.UserError(
+      f"--model_dir={model_dir} holds no checkpoint: give the folder of a run "
+      "that was trained."
+    )
+  data_checks.check_data(mixture, data_dir)
+  data_checks.check_split(mixture, split)
   model = preflight.build_model(mixture)
   named = [
     (f"{stack}/{layer.name.split('/')[0]}", layer)
     for stack in ("encoder", "decoder")
+    if hasattr(model, stack)
     for layer, _ in layers.hypergrid_layers(getattr(model, stack))
   ]
   if not named:
     raise errors.UserError(
       f"--model_dir={model_dir} is a vanilla model: it has no gates to draw."
     )
+  t5_tasks.vocabularies.check_vocabulary(mixture)
+  checkpoint_checks.check_same_vocabulary(
+    model_dir, vocabulary_record.record(mixture)
+  )
+  origin = f"in --model_dir={model_dir}"
+  checkpoint_files.check_whole(checkpoint, origin, latest=True)
+  checkpoints.check_same_model(
+    checkpoint, checkpoints.variable_shapes(model), origin
+  )
+  length = _input_length()
   tasks = [t for t in seqio.get_subtasks(mixture) if split in t.splits]
   with tf.Graph().as_default(), tf.Session() as sess:
     graph = mtf.Graph()
@@ -142,9 +168,16 @@ def task_gates(
     )
     lowering = mtf.Lowering(graph, {mesh: impl})
     fetches = [lowering.export_to_tf_tensor(g) for g in gates]
-    tf.train.Saver(
+    saver = tf.train.Saver(
       [v for v in tf.global_variables() if not v.op.name.startswith("stacked")]
-    ).restore(sess, checkpoint)
+    )
+    try:
+      saver.restore(sess, checkpoint)
+    except tf.errors.OpError:
+      checkpoint_files.check_whole(
+        checkpoint, origin, latest=True, read_values=True
+      )
+      raise
     sess.run(lowering.copy_masters_to_slices())
     result = {}
     for task in tasks:
@@ -156,6 +189,14 @@ def task_gates(
         for (name, layer), value in zip(named, values, strict=True)
       }
     return result
+
+
+def _input_length() -> int:
+  """Of the training; t5's own where the model API was told it by a flag."""
+  lengths = gin_files.value("run.sequence_length")
+  if isinstance(lengths, dict):
+    lengths = lengths.get("inputs")
+  return lengths or _DEFAULT_LENGTH
 
 
 def _as_grid(value: np.ndarray, layer, present: np.ndarray) -> np.ndarray:
@@ -256,11 +297,37 @@ def distance_figure(apart: dict[str, np.ndarray], tasks: list[str]):
   return drawn
 
 
-def _png(drawn, dpi: int = 130) -> bytes:
+def _picture(drawn, kind: str = "png", dpi: int = 130) -> bytes:
   buffer = io.BytesIO()
-  drawn.savefig(buffer, format="png", dpi=dpi)
-  plt.close(drawn)
+  drawn.savefig(buffer, format=kind, dpi=dpi)
   return buffer.getvalue()
+
+
+def paths_of(output: str) -> tuple[str, str, str]:
+  """What is written for one --output.
+
+  Args:
+    output: the path of the picture; without a suffix it is a PNG.
+
+  Returns:
+    (path of the picture, its kind, path of the numbers beside it)
+
+  Raises:
+    UserError: for a suffix that is not a picture's.
+  """
+  base, suffix = os.path.splitext(output)
+  kind = suffix[1:].lower() or "png"
+  drawn = plt.figure()
+  writable = drawn.canvas.get_supported_filetypes()
+  plt.close(drawn)
+  kinds = [k for k in _PICTURES if k in writable]
+  if kind not in kinds:
+    raise errors.UserError(
+      f"--output={output} is the picture, which cannot be a {suffix} file: "
+      f"give {base}.png, or one of {', '.join(kinds)} (the numbers go to "
+      f"{base}.npz)."
+    )
+  return output, kind, f"{base}.npz"
 
 
 def to_tensorboard(pictures: dict[str, bytes], model_dir: str) -> None:
@@ -295,19 +362,23 @@ def write(
   Returns:
     the path of the numbers, one array `<task>/<layer>` each
   """
+  output, kind, numbers = paths_of(output)
   arrays = {f"{t}/{n}": g for t, by in gates.items() for n, g in by.items()}
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
-  numbers = os.path.splitext(output)[0] + ".npz"
   files.write(numbers, buffer.getvalue())
-  pictures = {
-    "gates": _png(figure(gates)),
-    "distances between tasks": _png(
-      distance_figure(distances(gates), list(gates))
-    ),
+  drawn = {
+    "gates": figure(gates),
+    "distances between tasks": distance_figure(distances(gates), list(gates)),
   }
-  files.write(output, pictures["gates"])
-  to_tensorboard(pictures, model_dir)
+  files.write(output, _picture(drawn["gates"], kind))
+  pictures = {tag: _picture(f) for tag, f in drawn.items()}
+  for each in drawn.values():
+    plt.close(each)
+  try:
+    to_tensorboard(pictures, model_dir)
+  except tf.errors.OpError as e:  # a folder of someone else's
+    console.say(f"not shown in TensorBoard: {errors.sentence(e)}")
   return numbers
 
 
@@ -319,6 +390,7 @@ def main(argv) -> None:
   """
   del argv
   tf.disable_v2_behavior()
+  paths_of(FLAGS.output)
   files.check_output(FLAGS.output)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)

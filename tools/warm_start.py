@@ -23,9 +23,10 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints, errors, projection
+from hypergrid_mtf import checkpoint_files, checkpoints, errors, projection
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.launch import checkpoint_checks, console, files
+from t5_tasks import vocabularies, vocabulary_record
 from tools import golden
 
 FLAGS = flags.FLAGS
@@ -48,6 +49,7 @@ def shapes_there(path: str) -> dict[str, tuple[int, ...]]:
     UserError: if it is neither.
   """
   if not path.endswith(".json"):
+    checkpoint_files.check_whole(path, "--checkpoint")
     return checkpoints.reader_shapes(path, "--checkpoint")
   try:
     with tf.io.gfile.GFile(path) as f:
@@ -58,6 +60,19 @@ def shapes_there(path: str) -> dict[str, tuple[int, ...]]:
     raise errors.UserError(
       f"--checkpoint={path} holds no names and shapes: {errors.sentence(e)}"
     ) from None
+
+
+def check_source(model, path: str) -> None:
+  """Checks what shapes cannot show: the gates, and a --vocabulary."""
+  if path.endswith(".json"):
+    return
+  vocabulary = None
+  if FLAGS.vocabulary:
+    facts = vocabulary_record.facts(
+      vocabularies.get_vocabulary(FLAGS.vocabulary)
+    )
+    vocabulary = {"inputs": facts, "targets": facts}
+  checkpoint_checks.check_source(model, path, "--checkpoint", vocabulary)
 
 
 def vocab_size(found: dict[str, tuple[int, ...]], path: str) -> int:
@@ -219,6 +234,8 @@ def main(argv) -> int:
   """
   del argv
   path = FLAGS.checkpoint
+  if not path.endswith(".json"):
+    path = checkpoints.of_path(path, "--checkpoint")
   if FLAGS.output:
     files.check_output(FLAGS.output)
   if FLAGS.logits and path.endswith(".json"):
@@ -237,7 +254,8 @@ def main(argv) -> int:
     FLAGS.gin_file, bindings, vocab_size(found, path)
   ) as model:
     warm = taken(model, found)
-  console.say(f"{os.path.basename(path)}\n{warm.to_text()}")
+    console.say(f"{os.path.basename(path)}\n{warm.to_text()}")
+    check_source(model, path)
   report = dict(checkpoint=path, **warm.to_json())
   if FLAGS.logits and not warm.unexpected:
     table = compare(path, FLAGS.gin_file, bindings, FLAGS.batch)

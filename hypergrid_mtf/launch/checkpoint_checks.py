@@ -111,17 +111,7 @@ def source(asked: request.Request) -> str | None:
     raise errors.UserError(f"{origin} = {given!r} is no path of a checkpoint.")
   if asked.mode == "finetune" and isinstance(asked.checkpoint_step, list):
     return checkpoint_files.path_of(given, asked.checkpoint_step[0])
-  if os.path.basename(given) == "checkpoint":  # the list of a folder
-    given = os.path.dirname(given) or "."
-  if not tf.io.gfile.isdir(given):
-    return checkpoint_files.prefix(given)
-  latest = checkpoints.latest_checkpoint(given)
-  if latest is None:
-    raise errors.UserError(
-      f"{origin} = {given!r} is a folder without checkpoints: give the path of "
-      "a checkpoint, such as DIR/model.ckpt-1000."
-    )
-  return latest
+  return checkpoints.of_path(given, origin)
 
 
 def explain_failed_restore(model_dir: str, asked: request.Request) -> None:

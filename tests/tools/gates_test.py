@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_files, preflight
+from hypergrid_mtf.launch import gin_files, preflight, vocabulary_file
 from tools import gates
 
 
@@ -103,6 +103,55 @@ def test_pictures_and_numbers_are_written(tmp_path):
   }
   assert tags == {"gates": 1, "distances between tasks": 1}
   assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+  ("output", "expected"),
+  [
+    ("d/gates.png", ("png", "d/gates.npz")),
+    ("d/gates.PDF", ("pdf", "d/gates.npz")),
+    ("gates", ("png", "gates.npz")),
+  ],
+)
+def test_the_picture_and_the_numbers_have_names_of_their_own(output, expected):
+  assert gates.paths_of(output) == (output, *expected)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".txt", ".v2"])
+def test_a_picture_that_cannot_be_is_refused(suffix):
+  with pytest.raises(errors.UserError) as e:
+    gates.paths_of(f"d/g{suffix}")
+  assert f"--output=d/g{suffix} is the picture" in str(e.value)
+  assert "give d/g.png" in str(e.value) and "d/g.npz" in str(e.value)
+
+
+def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
+  folder = _trained(tmp_path, "L2")
+  data = tmp_path / "model.ckpt-1.data-00000-of-00001"
+  whole = data.read_bytes()
+  vocabulary_file.write(folder, {"targets": {"kind": "other"}})
+  with pytest.raises(errors.UserError, match="another vocabulary"):
+    gates.task_gates(folder)
+  (tmp_path / "vocabulary.json").unlink()
+  data.write_bytes(whole[:-1])
+  with pytest.raises(errors.UserError, match="model.ckpt-1 .* is damaged"):
+    gates.task_gates(folder)
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 0xFF
+  data.write_bytes(flipped)
+  with pytest.raises(errors.UserError, match="model.ckpt-1 .*the value of"):
+    gates.task_gates(folder, examples=1)
+  with pytest.raises(errors.UserError, match="is a checkpoint: give its fold"):
+    gates.task_gates(f"{folder}/model.ckpt-1")
+  (tmp_path / "checkpoint").unlink()
+  with pytest.raises(errors.UserError, match="checkpoints of the steps 1,"):
+    gates.task_gates(folder)
+  (tmp_path / "model.ckpt-1.index").unlink()
+  with pytest.raises(errors.UserError, match="holds no checkpoint"):
+    gates.task_gates(folder)
+  (tmp_path / "operative_config.gin").write_text("x = ")
+  with pytest.raises(errors.UserError, match="describes no model"):
+    gates.task_gates(folder)
 
 
 def test_a_vanilla_model_has_no_gates(tmp_path):

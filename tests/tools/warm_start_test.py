@@ -2,9 +2,12 @@
 
 import json
 
+import gin
 import pytest
+from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import vocabulary_file
 from tests.hypergrid_mtf import published
 from tools import golden, warm_start
 
@@ -72,3 +75,41 @@ def test_what_is_no_list_of_shapes_is_refused(tmp_path, text):
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match="has no shared/embedding"):
     warm_start.vocab_size({"dense/kernel": (2, 2)}, "x")
+
+
+def test_a_checkpoint_by_any_of_its_names(checkpoint, tmp_path):
+  folder = checkpoint.rsplit("/", 1)[0]
+  assert checkpoints.of_path(f"{checkpoint}.index", "x") == checkpoint
+  with pytest.raises(errors.UserError) as e:  # it has no list of checkpoints
+    checkpoints.of_path(folder, "--checkpoint")
+  assert "none of those of the steps 999900: give the path" in str(e.value)
+  assert str(e.value).endswith(f"such as {checkpoint}.")
+  with pytest.raises(errors.UserError, match="no file none.index"):
+    warm_start.shapes_there(str(tmp_path / "none"))
+
+
+def test_another_function_or_vocabulary_is_refused(tmp_path):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["test"])
+  path = str(tmp_path / "model.ckpt-1")
+  with golden.configured_model(GIN_FILES):
+    config = tmp_path / "operative_config.gin"
+    config.write_text(gin.operative_config_str())
+  with golden.configured_model(GIN_FILES) as model:
+    warm_start.check_source(model, path)
+  other = ["HyperGrid.gate = 'two_sigmoid'"]
+  with (
+    golden.configured_model(GIN_FILES, other) as model,
+    pytest.raises(errors.UserError, match="HyperGrid.gate of .*--allow_part"),
+  ):
+    warm_start.check_source(model, path)
+  vocabulary_file.write(str(tmp_path), {"targets": {"described": "/a.model"}})
+  flags.FLAGS.vocabulary = "bytes"
+  try:
+    with (
+      golden.configured_model(GIN_FILES) as model,
+      pytest.raises(errors.UserError, match="bytes with 100 .* /a.model in"),
+    ):
+      warm_start.check_source(model, path)
+  finally:
+    flags.FLAGS["vocabulary"].unparse()
