@@ -348,45 +348,44 @@ def _multirc(numbers, labels):
   return rows
 
 
+def _multirc_scores(numbers, labels):
+  """t5's scores of a model that says True to every answer."""
+  task = seqio.TaskRegistry.get("super_glue_multirc_v102")
+  targets = [
+    task.postprocess_fn(
+      ("False", "True")[label],
+      example={"idx/question": number},
+      is_target=True,
+    )
+    for number, label in zip(numbers, labels, strict=True)
+  ]
+  answers = [task.postprocess_fn("True", is_target=False)] * len(targets)
+  scores = {}
+  for metric in task.metric_fns:
+    scores |= metric(targets, answers)
+  return scores
+
+
 def test_multirc_is_grouped_by_question_and_paragraph(tmp_path):
-  # Six questions; a model that says 1 to every answer has the five whole.
-  labels = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
-  right = 100 * 5 / 6
-  scores, numbers = {}, {}
-  for name, questions in (
-    ("official", ((0, 1), (2, 3), (4, 5))),
-    ("anew", ((0, 1), (0, 1), (0, 1))),
-    ("gaps", ((7, 3), (9, 1), (12, 40))),
+  # Six questions of two answers; all but the last are answered right.
+  labels = [1] * 11 + [0]
+  for name, questions, expected in (
+    ("official", ((0, 1), (2, 3), (4, 5)), [0, 1, 2, 3, 4, 5]),
+    ("anew", ((0, 1), (0, 1), (0, 1)), [0, 1, 2, 3, 4, 5]),
+    ("gaps", ((7, 3), (9, 1), (12, 40)), [7, 3, 9, 1, 12, 40]),
   ):
-    root = tmp_path / name
-    dataset = _write(root, "MultiRC/val.jsonl", _multirc(questions, labels))
+    rows = _multirc(questions, labels)
+    dataset = _write(tmp_path / name, "MultiRC/val.jsonl", rows)
     rows, notes = _read(dataset, "validation")
-    examples = [example for _, example in rows]
-    numbers[name] = [example["idx"]["question"] for example in examples[::2]]
-    task = seqio.TaskRegistry.get("super_glue_multirc_v102")
-    targets = [
-      task.postprocess_fn(
-        ("False", "True")[example["label"]],
-        example={"idx/question": example["idx"]["question"]},
-        is_target=True,
-      )
-      for example in examples
-    ]
-    predictions = [task.postprocess_fn("True", is_target=False)] * len(targets)
-    scores[name] = {
-      key: value
-      for metric in task.metric_fns
-      for key, value in metric(targets, predictions).items()
-    }
+    numbers = [example["idx"]["question"] for _, example in rows]
+    assert numbers[::2] == expected
+    scores = _multirc_scores(numbers, [e["label"] for _, e in rows])
+    assert scores["exact_match"] == pytest.approx(100 * 5 / 6), name
     assert len(notes) == (name == "anew")
     assert not notes or "numbers 0 to 5" in notes[0]
-  assert numbers == {
-    "official": [0, 1, 2, 3, 4, 5],
-    "anew": [0, 1, 2, 3, 4, 5],
-    "gaps": [7, 3, 9, 1, 12, 40],
-  }
-  for name, score in scores.items():
-    assert score["exact_match"] == pytest.approx(right), name
+  # What t5 makes of the file's own numbers.
+  wrong = _multirc_scores([0, 0, 1, 1] * 3, labels)
+  assert wrong["exact_match"] == 50.0
 
 
 def test_multirc_of_a_server_keeps_its_numbers(tmp_path):
