@@ -3,10 +3,9 @@
 import gin
 import mesh_tensorflow as mtf
 import pytest
-from t5.models import mtf_model
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import devices, meshes
+from hypergrid_mtf.launch import data_checks, devices, meshes, preflight
 from tests.hypergrid_mtf import command_line
 
 # d_model 16, d_ff 64, 4 heads of 16, 384 of vocabulary; batch 64.
@@ -24,8 +23,15 @@ TPU = ("--tpu=a-tpu",)
 GPUS = ["cpu:0", "gpu:0", "gpu:1"]
 
 
-def _reached(**kwargs):
-  raise command_line.GraphReached
+@pytest.fixture(autouse=True)
+def _mesh_alone(monkeypatch):
+  """Without what takes most of a start: the data, and checks after a mesh's."""
+
+  def reached(*args, **kwargs):
+    raise command_line.GraphReached
+
+  monkeypatch.setattr(data_checks, "check_data", lambda *args: None)
+  monkeypatch.setattr(preflight, "check_packing", reached)
 
 
 def _shape(text):
@@ -425,7 +431,6 @@ def test_the_mesh_of_a_run(
   run, monkeypatch, capsys, arguments, here, mesh, line
 ):
   monkeypatch.setattr(devices, "present", lambda: here)
-  monkeypatch.setattr(mtf_model, "MtfModel", _reached)
   with pytest.raises(command_line.GraphReached):
     run(*NANO, *arguments)
   said = capsys.readouterr().out
