@@ -44,7 +44,6 @@ def test_a_folder_without_the_packages_is_refused(tmp_path):
     imports.read(str(tmp_path))
 
 
-def test_this_project_has_no_circle_and_no_way_up():
+def test_this_project_has_no_circle():
   modules = imports.read()
   assert not imports.circles(modules)
-  assert not imports.upward(modules)
