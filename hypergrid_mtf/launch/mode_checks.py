@@ -17,6 +17,7 @@ from hypergrid_mtf.launch import (
   files,
   gin_files,
   request,
+  steps,
 )
 
 # t5's own gin files name these where a user's path belongs.
@@ -36,7 +37,10 @@ def check(asked: request.Request, mixture_or_task, flags) -> None:
   """
   if flags.use_model_api:
     _check_api(asked.mode, flags)
-  elif asked.mode == "infer":
+    return
+  if asked.mode.endswith("eval") or asked.mode == "infer":
+    _check_all_steps(flags.model_dir)
+  if asked.mode == "infer":
     _check_infer()
   elif asked.mode.startswith("score_from"):
     _check_scoring(asked.mode)
@@ -44,6 +48,16 @@ def check(asked: request.Request, mixture_or_task, flags) -> None:
     files.check_output_dir(asked.results, "run.export_path")
   elif asked.mode.endswith("eval"):
     _check_evaluation(asked, mixture_or_task)
+
+
+def _check_all_steps(model_dir: str) -> None:
+  """Checks that "all" is not none: to t5 it begins after step 0."""
+  name = "run.eval_checkpoint_step"
+  if gin_files.value(name) == "all" and steps.steps_in(model_dir) == [0]:
+    raise errors.UserError(
+      f"{name} = 'all' leaves out step 0, and --model_dir={model_dir} has no "
+      "other: give 0."
+    )
 
 
 def _check_infer() -> None:

@@ -63,9 +63,21 @@ def _modes(folder):
       last,
       SHORT,
     ],
+    "score_dataset": [
+      "--gin_file=score_from_task.gin",
+      f"--gin_param=scores_filename = '{folder}/task'",
+      "--gin_param=MIXTURE_NAME = 'embedded_copy_v1'",
+      "--gin_param=mesh_eval_dataset_fn.num_eval_examples = 5",
+      SHORT,
+    ],
     "export": [
       "--gin_param=run.mode = 'export_infer'",
       f"--gin_param=run.export_path = '{folder}/export'",
+      SHORT,
+    ],
+    "export_score": [
+      "--gin_param=run.mode = 'export_score'",
+      f"--gin_param=run.export_path = '{folder}/export_score'",
       SHORT,
     ],
   }
@@ -74,8 +86,9 @@ def _modes(folder):
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  (folder / "inputs").write_text("\n".join(INPUTS) + "\n")
-  (folder / "targets").write_text("dcba\nabcd\nghija\n")
+  # With the mark of some editors in front, and a blank line at the end.
+  (folder / "inputs").write_text("\ufeff" + "\n".join(INPUTS) + "\n\n")
+  (folder / "targets").write_text("dcba\nabcd\nghija\n\n")
   config = [
     f"--model_dir={folder}/model",
     "--gin_file=models/micro.gin",
@@ -143,37 +156,55 @@ def test_evaluation_prints_one_line_a_task_and_metric(done):
 @pytest.mark.parametrize("name", ["outputs", "beam"])
 def test_inference_writes_text(done, name):
   folder, _ = done
-  text = (folder / f"{name}-6").read_text().splitlines()
-  assert len(text) == len(INPUTS)
+  *text, end = (folder / f"{name}-6").read_text().split("\n")
+  assert len(text) == len(INPUTS) + 1 and end == ""
   assert not any(line.startswith("b'") for line in text)
 
 
 def test_scoring_writes_one_score_a_target(done):
-  folder, _ = done
-  scores = [float(s) for s in (folder / "scores.scores").read_text().split()]
-  targets = (folder / "scores.targets").read_text().splitlines()
-  lengths = [int(n) for n in (folder / "scores.lengths").read_text().split()]
-  assert len(scores) >= 3 and all(s < 0 for s in scores)
-  assert targets[:3] == ["dcba", "abcd", "ghija"]
-  assert lengths[:3] == [5, 5, 6]  # with the end of the sequence
+  folder, lines = done
+  for name, count in (("scores", 4), ("task", 5)):
+    scores = [float(s) for s in (folder / f"{name}.scores").read_text().split()]
+    assert len(scores) == count and all(s < 0 for s in scores)
+    targets = (folder / f"{name}.targets").read_text().split("\n")[:-1]
+    lengths = (folder / f"{name}.lengths").read_text().split()
+    # With the end of the sequence.
+    assert [int(n) for n in lengths] == [len(t) + 1 for t in targets]
+  targets = (folder / "scores.targets").read_text()
+  assert targets == "dcba\nabcd\nghija\n\n"
+  assert (
+    "run.eval_checkpoint_step is not given: the last checkpoint is scored"
+    in lines
+  )
 
 
-def test_the_saved_model_answers_as_inference_does(done):
-  folder, _ = done
-  (export,) = glob.glob(f"{folder}/export/*")
+def test_the_saved_models_answer_as_the_modes_do(done):
+  folder, lines = done
+  paths = [glob.glob(f"{folder}/{n}/*")[0] for n in ("export", "export_score")]
+  for path in paths:
+    assert any(
+      f"{path}, which takes at most 4 strings at once" in line for line in lines
+    )
   code = (
     "import sys, json, tensorflow as tf, tensorflow_text\n"
-    "model = tf.saved_model.load(sys.argv[1])\n"
-    "f = model.signatures['serving_default']\n"
-    "out = f(inputs=tf.constant(json.loads(sys.argv[2])))['outputs']\n"
+    "infer, score = (tf.saved_model.load(p).signatures['serving_default']\n"
+    "                for p in sys.argv[1:3])\n"
+    "inputs = tf.constant(json.loads(sys.argv[3]))\n"
+    "out = infer(inputs=inputs)['outputs']\n"
     "print(json.dumps([o.decode() for o in out.numpy()]))\n"
+    "one = score(inputs=inputs[:1], targets=tf.constant(['dcba']))\n"
+    "print(json.dumps([one['scores'].numpy().tolist(),\n"
+    "                  [t.decode() for t in one['targets'].numpy()]]))\n"
   )
   result = subprocess.run(
-    [sys.executable, "-c", code, export, json.dumps(INPUTS)],
+    [sys.executable, "-c", code, *paths, json.dumps(INPUTS)],
     capture_output=True,
     text=True,
     check=False,
   )
   assert result.returncode == 0, result.stderr[-3000:]
-  got = json.loads(result.stdout.splitlines()[-1])
-  assert got == (folder / "outputs-6").read_text().splitlines()
+  answers, (scores, targets) = map(json.loads, result.stdout.splitlines()[-2:])
+  written = (folder / "outputs-6").read_text().split("\n")
+  assert answers == written[: len(INPUTS)]
+  first = float((folder / "scores.scores").read_text().split()[0])
+  assert targets == ["dcba"] and scores == [pytest.approx(first, rel=1e-4)]

@@ -143,6 +143,27 @@ def test_scores_and_answers_have_folders_of_their_own(check, tmp_path):
   assert check("include 'eval.gin'", *data, suffix).results == f"{answers}_b"
 
 
+@pytest.mark.parametrize("gin_file", ["eval.gin", "perplexity_eval.gin"])
+def test_all_checkpoints_are_not_none(check, tmp_path, gin_file):
+  lines = f"include '{gin_file}'", "MIXTURE_NAME = 'embedded_copy_v1'"
+  (tmp_path / "model.ckpt-0.index").write_text("")
+  with pytest.raises(errors.UserError, match="'all' leaves out step 0"):
+    check(*lines)
+  check(*lines, "eval_checkpoint_step = 0")
+  (tmp_path / "model.ckpt-2.index").write_text("")
+  check(*lines)
+
+
+def test_an_evaluation_here_decodes_as_it_is_told(check):
+  mixture = "MIXTURE_NAME = 'embedded_copy_v1'"
+  local = "include 'experiments/local_eval.gin'"
+  check("include 'beam_search.gin'", local, mixture)
+  assert gin_files.value("Bitransformer.decode.beam_size") == 4
+  assert gin_files.value("Bitransformer.decode.max_decode_length") == 128
+  check(local, mixture)
+  assert gin_files.value("Bitransformer.decode.beam_size") is None  # t5's own
+
+
 @pytest.mark.parametrize(
   ("api", "words"),
   [
