@@ -219,3 +219,14 @@ print(json.dumps(drawn))
   for op in [op for seeded in one for op in seeded]:
     assert op[0] == op[1] != op[2] == op[3]
   assert one[0] != one[1] and one[0][0] != one[0][1]
+
+
+def test_all_checkpoints_are_their_steps_once_in_order(tmp_path):
+  from t5.models import utils
+
+  for step in (10, 0, 2):
+    for end in ("index", "meta", "data-00000-of-00001"):
+      (tmp_path / f"model.ckpt-{step}.{end}").write_text("")
+  steps = utils.get_checkpoints_iterator("all", str(tmp_path))
+  assert steps == [0, 2, 10]
+  assert list(utils.get_checkpoints_iterator([9, 9], str(tmp_path))) == [10]
