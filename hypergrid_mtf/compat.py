@@ -198,9 +198,10 @@ def _mend_scored_targets() -> None:
       if asked is None:
         return without_decoding(features, labels, mode, params, config)
       spec = model_fn(features, labels, mode, params, config)
-      return spec._replace(
-        predictions={k: v[:asked] for k, v in spec.predictions.items()}
-      )
+      cut = {k: v[:asked] for k, v in spec.predictions.items()}
+      # Made anew, since what is exported is derived from the predictions.
+      fields = {**spec._asdict(), "predictions": cut, "export_outputs": None}
+      return type(spec)(**fields)
 
     return scoring
 
