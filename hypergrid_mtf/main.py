@@ -304,7 +304,7 @@ def main(argv) -> None:
     asked = _request()
     required.check(asked, FLAGS)
     gin_faults.check_references()
-    values.check_bindings(asked)
+    values.check_bindings(asked.trains)
     values.check_decoding(asked, FLAGS)
     if FLAGS.use_model_api:
       _adopt_trained_model(asked)

@@ -17,7 +17,7 @@ from absl import flags
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.launch import console, files, gin_files, gin_unread, values
 
 FLAGS = flags.FLAGS
 
@@ -62,6 +62,9 @@ def configured_model(paths, bindings=(), vocab_size: int = VOCAB_SIZE):
       list(bindings),
       finalize_config=False,  # what a run requires, a model does not
     )
+    gin_unread.check_macros()
+    gin_unread.check_scopes()
+    values.check_bindings(trains=False)
   try:
     yield utils.build_model(
       model_type="bitransformer",
@@ -117,6 +120,12 @@ def main(argv) -> None:
   del argv
   if not FLAGS.output_dir:
     raise errors.UserError("--output_dir is needed: where the files go.")
+  for size in FLAGS.sizes or [""]:
+    if size not in SIZES:
+      raise errors.UserError(
+        f"--sizes={','.join(FLAGS.sizes)}: give one or more of "
+        f"{', '.join(SIZES)}."
+      )
   for size in FLAGS.sizes:
     lines = []
     for key, shapes in of_size(size).items():

@@ -73,27 +73,18 @@ RATES_OVER_TIME = (
 )
 
 
-def _always(asked: request.Request) -> bool:
-  del asked
-  return True
-
-
-def _trains(asked: request.Request) -> bool:
-  return asked.trains
-
-
 @dataclasses.dataclass(frozen=True)
 class _Row:
-  """The kind of a parameter, in the runs that read it."""
+  """The kind of a parameter, perhaps in a training alone."""
 
   kind: Kind
-  read: Callable[[request.Request], bool] = _always
+  in_training: bool = False
 
 
 # By the end of the full name: "run.mode" is the parameter of one configurable,
 # ".dropout_rate" that of every one which has it.
 _BINDINGS = (
-  ("run.train_steps", _Row(POSITIVE | FUNCTION, _trains)),
+  ("run.train_steps", _Row(POSITIVE | FUNCTION, in_training=True)),
   ("run.train_steps", _Row(INTEGER | FUNCTION)),
   ("run.total_run_steps", _Row(POSITIVE | NONE)),
   ("run.iterations_per_loop", _Row(POSITIVE)),
@@ -106,7 +97,7 @@ _BINDINGS = (
   ("run.optimizer", _Row(FUNCTION | NONE)),
   ("run.predict_fn", _Row(FUNCTION | NONE)),
   ("run.train_dataset_fn", _Row(FUNCTION | NONE)),
-  ("run.train_dataset_fn", _Row(FUNCTION, _trains)),
+  ("run.train_dataset_fn", _Row(FUNCTION, in_training=True)),
   ("run.eval_dataset_fn", _Row(FUNCTION | NONE)),
   ("run.train_model_fn", _Row(FUNCTION)),
   ("run.dataset_split", _Row(TEXT)),
@@ -114,7 +105,7 @@ _BINDINGS = (
     "run.dataset_split",
     _Row(
       Kind("the split 'train' that mode 'train' needs", "train".__eq__),
-      _trains,
+      in_training=True,
     ),
   ),
   ("run.model_type", _Row(TEXT)),
@@ -197,11 +188,11 @@ _API_FLAGS = {
 }
 
 
-def check_bindings(asked: request.Request) -> None:
+def check_bindings(trains: bool) -> None:
   """Checks every gin binding whose type or range is known.
 
   Args:
-    asked: the run: some ranges matter to a training alone.
+    trains: whether the run trains: some ranges matter to a training alone.
 
   Raises:
     UserError: naming the binding, its value, and what would be right.
@@ -213,7 +204,7 @@ def check_bindings(asked: request.Request) -> None:
     for name, bound in parameters.items():
       full = f"{selector}.{name}"
       rows = [r for end, r in _BINDINGS if f".{full}".endswith(_dotted(end))]
-      kinds = [row.kind for row in rows if row.read(asked)]
+      kinds = [row.kind for row in rows if trains or not row.in_training]
       if not rows and not selector.startswith("hypergrid_mtf."):
         signature = signature or _signature(selector)
         kinds = _kinds_of_default(signature.get(name))

@@ -117,7 +117,7 @@ def test_plan_puts_vanilla_in_every_group(parse):
       "cannot serve train_packed",
     ),
     (["--contractions=sideways"], "contraction"),
-    (["--gin_param=d_modle = = 3"], "gin bindings"),
+    (["--gin_param=d_modle = = 3"], '--gin_param="d_modle = = 3"'),
   ],
 )
 def test_bad_input_is_one_sentence(parse, arguments, sentence):

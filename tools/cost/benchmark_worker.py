@@ -26,7 +26,7 @@ from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator import run_config
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, preflight
+from hypergrid_mtf.launch import gin_files, gin_unread, preflight, values
 from tools.cost import benchmark_cases as cases
 
 _MODES = {
@@ -105,7 +105,16 @@ def bind(job: Job) -> None:
   try:
     with gin.unlock_config():
       gin.clear_config()
-      gin.parse_config_files_and_bindings(files, [*bindings, *job.gin_params])
+      gin_files.parse(
+        gin.parse_config_files_and_bindings,
+        files,
+        [*bindings, *job.gin_params],
+      )
+    gin_unread.check_macros()
+    gin_unread.check_scopes()
+    values.check_bindings(trains=True)
+  except errors.UserError:
+    raise
   except (ValueError, SyntaxError, TypeError, ImportError, OSError) as e:
     raise errors.UserError(
       f"the gin bindings of {job.setting.name} are wrong: {errors.sentence(e)}"

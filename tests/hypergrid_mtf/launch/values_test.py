@@ -1,24 +1,13 @@
 """Types and ranges of bindings and flags."""
 
-import dataclasses
-
 import gin
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import request, values
+from hypergrid_mtf.launch import values
 from tests.hypergrid_mtf.command_line import GraphReached
 from tests.hypergrid_mtf.launch import configuration
 
-TRAINING = request.Request(
-  mode="train",
-  mixture="embedded_v1",
-  trains=True,
-  waits=False,
-  split=None,
-  input_files=(),
-  results="",
-)
 API = ("--use_model_api", "--mixture_or_task=embedded_v1")
 
 
@@ -81,7 +70,7 @@ def no_bindings_left_behind():
 def test_a_value_that_t5_cannot_use_is_refused(text, words):
   configuration.parse(text)
   with pytest.raises(errors.UserError) as e:
-    values.check_bindings(TRAINING)
+    values.check_bindings(trains=True)
   assert words in str(e.value)
   assert f'(--gin_param="{text}")' in str(e.value)
 
@@ -100,12 +89,10 @@ def test_values_that_t5_takes_are_not_refused():
     "SimdMeshImpl.allreduce_in_bfloat16_max_group_size = 8",
     "run.learning_rate_schedule = [1, @learning_rate_schedules.linear_decay]",
   )
-  values.check_bindings(TRAINING)
+  values.check_bindings(trains=True)
   # Only a training reads it.
   configuration.parse("run.train_steps = 0")
-  values.check_bindings(
-    dataclasses.replace(TRAINING, mode="eval", trains=False)
-  )
+  values.check_bindings(trains=False)
 
 
 @pytest.mark.parametrize(
