@@ -18,9 +18,8 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("trained")
   with tf.Graph().as_default(), tf.Session() as sess:
     rng = np.random.default_rng(0)
-    weight = tf.get_variable(
-      "wi/kernel", initializer=rng.normal(size=[16, 8]).astype(np.float32)
-    )
+    weight = tf.constant(rng.normal(size=[16, 8]).astype(np.float32))
+    tf.get_variable("wi/kernel", initializer=weight)
     tf.get_variable("half", initializer=tf.cast(weight, tf.bfloat16))
     tf.get_variable("global_step", initializer=tf.constant(0, tf.int64))
     sess.run(tf.global_variables_initializer())
