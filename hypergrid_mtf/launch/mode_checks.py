@@ -10,14 +10,13 @@ import os
 import gin
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoint_files, checkpoints, errors
 from hypergrid_mtf.launch import (
   console,
   eval_metrics,
   files,
   gin_files,
   request,
-  steps,
 )
 
 # t5's own gin files name these where a user's path belongs.
@@ -53,7 +52,9 @@ def check(asked: request.Request, mixture_or_task, flags) -> None:
 def _check_all_steps(model_dir: str) -> None:
   """Checks that "all" is not none: to t5 it begins after step 0."""
   name = "run.eval_checkpoint_step"
-  if gin_files.value(name) == "all" and steps.steps_in(model_dir) == [0]:
+  if gin_files.value(name) == "all" and checkpoint_files.steps(model_dir) == [
+    0
+  ]:
     raise errors.UserError(
       f"{name} = 'all' leaves out step 0, and --model_dir={model_dir} has no "
       "other: give 0."

@@ -168,7 +168,7 @@ def test_an_evaluation_here_decodes_as_it_is_told(check):
   ("api", "words"),
   [
     (["--mode=predict"], ["predict", "--model_dir", "no checkpoint"]),
-    (["--mode=finetune"], ["--pretrained_model_dir is not given"]),
+    (["--mode=finetune"], ["--mode=finetune needs --pretrained_model_dir"]),
     (
       ["--mode=finetune", "--pretrained_model_dir=/proc"],
       ["--pretrained_model_dir=/proc", "no checkpoint"],
