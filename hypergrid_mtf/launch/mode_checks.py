@@ -185,8 +185,6 @@ def _check_trained(mode: str, flag: str, folder: str) -> None:
   """Checks that a folder holds what `MtfModel` reads of a trained model."""
   right = "give the folder that a training run wrote"
   needs = f"--mode={mode} needs a trained model, and {flag}"
-  if not folder:
-    raise errors.UserError(f"{needs} is not given: {right}.")
   if not checkpoints.latest_checkpoint(folder):
     raise errors.UserError(f"{needs}={folder} holds no checkpoint: {right}.")
   if not tf.io.gfile.exists(f"{folder}/operative_config.gin"):
