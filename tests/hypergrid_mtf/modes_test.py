@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tests import command
+from tools.experiments import lines
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +124,7 @@ def _gin(folder) -> dict[str, list[str]]:
   return {
     "train": [
       *config,
+      "--seed=1",
       _param("run.train_steps = 4"),
       _param("run.save_checkpoints_steps = 2"),
     ],
@@ -273,24 +275,24 @@ def done(tmp_path_factory):
   (folder / "inputs").write_text(text)
   (folder / "targets").write_text("".join(f"{line}\n" for line in TARGETS))
   (folder / "ranked_tasks.py").write_text(_RANKED)
-  lines = {
+  calls = {
     f"{way}: {name}": arguments
     for way, made in (("gin", _gin(folder)), ("api", _api(folder)))
     for name, arguments in made.items()
   }
-  outcomes = command.outcomes(lines, python_path=folder)
+  outcomes = command.outcomes(calls, python_path=folder)
   print("\n| mode | seconds | what happened |\n| --- | --- | --- |")
   for name, o in outcomes.items():
-    lines = [*o["said"].splitlines(), *o["error"].splitlines()]
-    last = lines[-1].replace(str(folder), "…") if lines else ""
+    last = [*o["said"].splitlines(), *o["error"].splitlines()][-1]
+    last = last.replace(str(folder), "…")
     print(f"| {name} | {o['seconds']:.0f} | {o['outcome']}: {last} |")
   return folder, outcomes
 
 
 def _lines(path) -> list[str]:
-  *lines, end = path.read_text().split("\n")
+  *found, end = path.read_text().split("\n")
   assert end == ""
-  return lines
+  return found
 
 
 REFUSED = {
@@ -379,7 +381,7 @@ def test_evaluation_writes_answers_and_a_metric(done, name):
   assert set(values) == ({2, 4} if name == "all" else {4})
   for step in values:
     path = folder / name / f"embedded_copy_v1_{step}_predictions"
-    assert len(path.read_text().rstrip("\n").split("\n")) == 6
+    assert len(lines.read_lines(str(path), count=6)) == 6
 
 
 def test_the_api_evaluates_each_checkpoint_once_in_order(done):
