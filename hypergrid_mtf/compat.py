@@ -7,16 +7,16 @@ says so in one sentence (a warning), because a silent half-mended stack is worse
 than a loud one.
 """
 
-import contextlib
 import functools
 import importlib
 import importlib.util
-import os
 import sys
 import types
 import warnings
 
 import gin
+
+from hypergrid_mtf import tfds_data
 
 
 def mend() -> None:
@@ -288,47 +288,6 @@ def _mend_finetune_arguments() -> None:
   mtf_model.MtfModel.finetune = finetune
 
 
-def prepared_dir(tfds_name: str, data_dir=None):
-  """Where TFDS keeps a prepared data set, whether or not it is there.
-
-  Args:
-    tfds_name: as t5 tasks give it, "glue/cola:1.0.0" or "glue/cola".
-    data_dir: the TFDS data folder; None for the default of TFDS.
-
-  Returns:
-    The folder, `<data_dir>/glue/cola/1.0.0`, as a string.
-  """
-  import tensorflow_datasets as tfds
-
-  name, _, version = tfds_name.partition(":")
-  root = os.path.expanduser(str(data_dir or tfds.core.constants.DATA_DIR))
-  return os.path.join(root, *name.split("/"), version)
-
-
-def is_prepared(tfds_name: str, data_dir=None) -> bool:
-  """Whether TFDS can read the data set from disk without any network."""
-  import tensorflow as tf
-
-  return tf.io.gfile.exists(
-    os.path.join(prepared_dir(tfds_name, data_dir), "dataset_info.json")
-  )
-
-
-@contextlib.contextmanager
-def without_cloud_bucket():
-  """Within this context TFDS does not look into gs://tfds-data."""
-  from tensorflow_datasets.core.utils import (
-    gcs_utils,
-  )
-
-  before = gcs_utils._is_gcs_disabled
-  gcs_utils._is_gcs_disabled = True
-  try:
-    yield
-  finally:
-    gcs_utils._is_gcs_disabled = before
-
-
 def _mend_tfds_reads_from_disk() -> None:
   """SeqIO asks the public cloud bucket for data that is already on disk.
 
@@ -349,9 +308,9 @@ def _mend_tfds_reads_from_disk() -> None:
     @functools.wraps(original)
     def call(self, split=None, *args, _original=original, **kwargs):
       name, data_dir = self.get_split_params(split)
-      if not (name and is_prepared(name, data_dir)):
+      if not (name and tfds_data.is_prepared(name, data_dir)):
         return _original(self, split, *args, **kwargs)
-      with without_cloud_bucket():
+      with tfds_data.without_cloud_bucket():
         return _original(self, split, *args, **kwargs)
 
     setattr(cls, method, call)

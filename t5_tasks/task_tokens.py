@@ -23,7 +23,7 @@ import tensorflow.compat.v2 as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
-from hypergrid_mtf import compat
+from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from t5_tasks import embedded, mixtures, vocabularies
 
@@ -228,7 +228,7 @@ def _first_token(task: seqio.Task, examples: int) -> int | None:
   source = task.source
   if isinstance(source, seqio.TfdsDataSource):
     name, data_dir = source.tfds_dataset.get_split_params("train")
-    if not (name and compat.is_prepared(name, data_dir)):
+    if not (name and tfds_data.is_prepared(name, data_dir)):
       return None
   try:
     vocabularies.check_vocabulary(task)

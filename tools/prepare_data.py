@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import flags, logging
 
-from hypergrid_mtf import compat
+from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.launch import console
 from tools.data import local_files, local_mixture
@@ -212,7 +212,7 @@ def _write(item: Prepared, stage: str) -> str:
   logging.set_verbosity(logging.ERROR)
   try:
     with (
-      compat.without_cloud_bucket(),  # pylint: disable=protected-access
+      tfds_data.without_cloud_bucket(),  # pylint: disable=protected-access
       contextlib.redirect_stdout(io.StringIO()),
       tqdm.tqdm(
         desc=dataset.name,

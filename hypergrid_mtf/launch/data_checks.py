@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
-from hypergrid_mtf import compat, errors
+from hypergrid_mtf import errors, tfds_data
 from hypergrid_mtf.launch import source_files
 
 # By name, the first examples of each task.
@@ -35,7 +35,7 @@ def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
     if not isinstance(source, seqio.TfdsDataSource):
       continue
     name, data_dir = source.tfds_dataset.get_split_params()
-    if name and not compat.is_prepared(name, data_dir):
+    if name and not tfds_data.is_prepared(name, data_dir):
       missing.append(name)
   if not missing:
     return
@@ -199,7 +199,7 @@ def _is_readable(task) -> bool:
   if not isinstance(task.source, seqio.TfdsDataSource):
     return True
   name, data_dir = task.source.tfds_dataset.get_split_params()
-  return bool(name) and compat.is_prepared(name, data_dir)
+  return bool(name) and tfds_data.is_prepared(name, data_dir)
 
 
 def _declared(task, split: str) -> int | None:

@@ -72,17 +72,6 @@ def test_the_stand_in_for_pytorch_explains_itself():
     t5.models.HfPyTorchModel("small", "/tmp", None)
 
 
-def test_a_prepared_data_set_is_found_by_its_name(tmp_path):
-  from hypergrid_mtf import compat
-
-  assert not compat.is_prepared("glue/cola:1.0.0", tmp_path)
-  folder = tmp_path / "glue" / "cola" / "1.0.0"
-  folder.mkdir(parents=True)
-  (folder / "dataset_info.json").write_text("{}")
-  assert compat.is_prepared("glue/cola:1.0.0", tmp_path)
-  assert compat.prepared_dir("glue/cola:1.0.0", tmp_path) == str(folder)
-
-
 def test_inputs_of_estimators_are_not_autotuned(monkeypatch):
   """Its thread would hold the process at the end, for up to a minute."""
   import tensorflow.compat.v1 as tf

@@ -9,7 +9,7 @@ import pytest
 import seqio
 
 import t5_tasks  # noqa: F401  (mends the stack, registers the tasks)
-from hypergrid_mtf import compat
+from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures
 from tests import command
@@ -47,7 +47,7 @@ def _place(example):
 def test_tfds_reads_what_was_written(name, downloads, tfds_dir):
   benchmark, config = name.split("/")
   version = local_files.VERSIONS[benchmark]
-  with compat.without_cloud_bucket():
+  with tfds_data.without_cloud_bucket():
     builder = tfds.builder(f"{name}:{version}", data_dir=str(tfds_dir))
     official = {
       "glue": tfds.text.glue.Glue,

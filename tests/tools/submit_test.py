@@ -125,7 +125,7 @@ def test_fillers_without_data_are_refused_at_once(
   """Offline, and without waiting for a download: MultiRC needs its numbers."""
   monkeypatch.setattr(data_checks, "_online", lambda: False)
   monkeypatch.setattr(
-    data_checks.compat, "is_prepared", lambda name, _: "multirc" not in name
+    data_checks.tfds_data, "is_prepared", lambda name, _: "multirc" not in name
   )
 
   def read(task):

@@ -8,7 +8,7 @@ from t5.data import glue_utils
 from tensorflow_datasets.text import glue as tfds_glue
 from tensorflow_datasets.text import super_glue as tfds_super_glue
 
-from hypergrid_mtf import compat
+from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from tests.tools.data import benchmark_files as files
 from tools.data import local_files, local_glue, local_super_glue, local_text
@@ -33,7 +33,7 @@ def _builder(benchmark, config, data_dir):
     "glue": tfds_glue.Glue,
     "super_glue": tfds_super_glue.SuperGlue,
   }[benchmark]
-  with compat.without_cloud_bucket():
+  with tfds_data.without_cloud_bucket():
     return cls(
       config=config,
       version=local_files.VERSIONS[benchmark],
