@@ -13,7 +13,7 @@ import dataclasses
 
 import mesh_tensorflow as mtf
 
-from hypergrid_mtf import errors, projection
+from hypergrid_mtf import errors, sharding
 
 CONDITION_ON = ("first_token", "task_token")
 
@@ -89,7 +89,7 @@ def first_tokens(
     context: a transformer.Context.
     x: the layer's input, [<batch>, length, d_model].
     condition_on: one of CONDITION_ON.
-    shards: from projection.shard_dims. X has them where its gradient is best
+    shards: from sharding.shard_dims. X has them where its gradient is best
       sent as a part of one that is sent anyway; elsewhere it is cheaper to send
       that of the gate's vectors.
 
@@ -112,7 +112,7 @@ def first_tokens(
     return FirstTokens(_at_position_zero(source, length_dim))
   memory_dim = mtf.Dimension("memory_length", length_dim.size)
   # The gradient joins that of the layer's wi.
-  source = projection.copies(source, shards)
+  source = sharding.copies(source, shards)
   return FirstTokens(
     mtf.replace_dimensions(source, length_dim, memory_dim),
     _selector(
@@ -137,9 +137,9 @@ def _decoder_first_tokens(
   if condition_on == "task_token":
     source = _input_embeddings(context, memory_dim, first_only=not packed)
   elif packed:
-    source = projection.copies(context.encoder_output, shards)
+    source = sharding.copies(context.encoder_output, shards)
   else:
-    source = projection.copies(context.encoder_output, shards)
+    source = sharding.copies(context.encoder_output, shards)
     source = _at_position_zero(source, memory_dim)
   if not packed:
     return FirstTokens(source)  # [<batch>, d_model]

@@ -1,28 +1,19 @@
-"""Three orders of computing y = h (psi(G) * W), on TensorFlow tensors.
+"""Orders of y = h (psi(G) * W) that suit a CPU, on TensorFlow tensors.
 
-The gate G has one value for each region of W, a grid of R x C regions. N gates
-serve T tokens each: one example a row of the batch gives N rows of T tokens,
-packed examples a gate for each token (T = 1), a gate that no example changes
-N = 1.
-
-  order    what is made                                  its elements
-  weights  a gated W for each gate                       N F M
-  rows     a partial product for each grid row           N T R M
-  cols     a scaled copy of h for each grid column       N T C F
-
-All give the same y. The functions run on one shard of a mesh: F, M, R and C are
-what one device holds. They walk over gates, rows or columns in steps whose
-temporaries stay small enough for a cache (and below the size from which malloc
-returns memory to the system after each use, which costs more than the product
-does); the gradients recompute what they need, so nothing but h, W and G is kept
-between the forward and the backward pass.
+All give the same y as `projection.plain_product`, on what one device holds of
+h, W and G. They walk over gates, rows or columns in steps whose temporaries
+stay small enough for a cache (and below the size from which malloc returns
+memory to the system after each use, which costs more than the product does).
+The gradients recompute what they need, so nothing but h, W and G is kept
+between the forward and the backward pass. `contraction` says what each order
+makes, and what that costs.
 """
 
 import dataclasses
 
 import tensorflow.compat.v1 as tf
 
-ORDERS = ("weights", "rows", "cols")
+from hypergrid_mtf.contraction import Sizes
 
 # Elements of one temporary of a step; 4 MB of float32.
 _STEP_ELEMENTS = 1 << 20
@@ -30,86 +21,11 @@ _STEP_ELEMENTS = 1 << 20
 _MAX_STEPS = 32
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-  """Static sizes of one product, on one device.
-
-  Attributes:
-    gates: N, how many gates there are.
-    tokens: T, how many tokens share one gate.
-    fan_in: F.
-    fan_out: M.
-    rows: R, grid rows; divides F.
-    cols: C, grid columns; divides M.
-  """
-
-  gates: int
-  tokens: int
-  fan_in: int
-  fan_out: int
-  rows: int
-  cols: int
-
-
-# Nanoseconds that one element of what an order makes costs beside the plain
-# product: (forward, forward and backward). The geometric means of two CPUs, one
-# of them with AVX-512, which differ by a factor of three, for all orders alike.
-# README, "Which order"; `python -m tools.calibrate` measures them again.
-CPU_NANOSECONDS = {
-  "weights": (0.70, 2.9),
-  "rows": (0.86, 2.3),
-  "cols": (0.68, 3.2),
-}
-# One multiply-add of the partial products that `rows` makes a second time.
-_CPU_RECOMPUTE_NANOSECONDS = 0.0115
-
-
-def elements(order: str, sizes: Sizes) -> int:
-  """How many elements an order makes beside h, W, G and y."""
-  s = sizes
-  return {
-    "weights": s.gates * s.fan_in * s.fan_out,
-    "rows": s.gates * s.tokens * s.rows * s.fan_out,
-    "cols": s.gates * s.tokens * s.cols * s.fan_in,
-  }[order]
-
-
-def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
-  """What an order costs beside the plain product.
-
-  Args:
-    order: one of ORDERS.
-    sizes: of the product.
-    train: whether there is a backward pass.
-    on_tpu: count elements, which is what a TPU's memory bandwidth sees (never
-      measured on one), instead of nanoseconds of a CPU.
-
-  Returns:
-    a number to compare orders by
-  """
-  count = elements(order, sizes)
-  if on_tpu:
-    return count
-  nanoseconds = count * CPU_NANOSECONDS[order][train]
-  if order == "rows" and train:
-    s = sizes
-    macs = s.gates * s.tokens * s.fan_in * s.fan_out
-    nanoseconds += macs * _CPU_RECOMPUTE_NANOSECONDS
-  return nanoseconds
-
-
-def cheapest(
-  orders, sizes: Sizes, train: bool = True, on_tpu: bool = False
-) -> str:
-  """The order among `orders` that costs least; the first of equals."""
-  return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
-
-
 def product(order: str, h, kernel, gate):
   """y = h (psi(G) * W).
 
   Args:
-    order: one of ORDERS.
+    order: one of contraction.ORDERS.
     h: [N, T, F].
     kernel: W, [F, M].
     gate: G, [N, R, C]; R divides F, C divides M.
@@ -124,7 +40,7 @@ def gradients(order: str, h, kernel, gate, dy):
   """Gradients of `product`, from its inputs alone.
 
   Args:
-    order: one of ORDERS.
+    order: one of contraction.ORDERS.
     h: [N, T, F].
     kernel: W, [F, M].
     gate: G, [N, R, C].

@@ -1,9 +1,14 @@
-"""The feed-forward layer of HyperGrid: DenseReluDense with a gated projection.
+"""The feed-forward layer of HyperGrid, known to gin as `HyperGrid`.
 
-    h = relu(x wi),  y = h (psi(G) * wo)
+A batch goes through these modules in this order:
 
-with one gate G an example, made from its conditioning vector X (see
-`conditioning`) by a global and a local vector (see `projection`).
+  layers        the layer: wi, activation, dropout, wo
+  conditioning  from a Context to the conditioning vector X of every token
+  projection    from X to the gate G, and the product y = h (psi(G) * wo)
+
+Beside them, and not needed to read them: `contraction` chooses the order in
+which the product is computed, `cpu_product` and `cpu_orders` compute it as a
+CPU does it fast, `sharding` is what a mesh that splits wo needs.
 """
 
 import functools
@@ -13,23 +18,38 @@ import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer_layers
 
-from hypergrid_mtf import conditioning, contraction, errors, projection
+from hypergrid_mtf import (
+  conditioning,
+  contraction,
+  errors,
+  projection,
+  sharding,
+)
 
 GATED_KERNELS = ("wo", "wi")
-CONTRACTIONS = ("auto", *contraction.ORDERS)
+CONTRACTIONS = contraction.CHOICES
 
 
-def _check_choice(name: str, value, choices) -> None:
-  if value not in choices:
-    raise errors.UserError(
-      f"HyperGrid.{name} = {value!r} is unknown: choose one of "
-      f"{', '.join(map(repr, choices))}."
-    )
-
-
-@gin.configurable(module="hypergrid_mtf.layers")
-class HyperGrid(transformer_layers.DenseReluDense):
+# transformer.sublayer_call_layer names the variable scope after the class: with
+# a name of its own, wi and wo of a vanilla checkpoint would not be found.
+@gin.configurable("HyperGrid", module="hypergrid_mtf.layers")
+class DenseReluDense(transformer_layers.DenseReluDense):
   """Two dense layers, one of them gated region by region for each example.
+
+      h = relu(x wi),  y = h (psi(G) * wo)
+      G = sigmoid(r (x) c),  r = X L_r,  c = X L_c
+      psi(G)[i, j] = G[i // (d_ff / n_r), j // (d_model / n_c)]
+
+  with x, y [length, d_model]; h [length, d_ff]; wi [d_model, d_ff]; wo [d_ff,
+  d_model]; G [n_r, n_c] of each example, n_r and n_c being grid_rows and
+  grid_cols; X [d_model] of the example's first token (`conditioning`); L_r
+  [d_model, n_r] and L_c [d_model, n_c], in whose place the variants have a
+  trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
+  element-wise one.
+
+  Sources, by the marks of README, "Fidelity": gates from a global and a local
+  vector [A], by outer product and repetition [S], on wo, through the sigmoid,
+  X of the first token [R], in the decoder from the encoder's output [P].
 
   The hyperparameters that t5's gin files give to `DenseReluDense` (hidden_size,
   dropout_rate, activation, use_bias) hold for this layer too, because it is
@@ -43,7 +63,7 @@ class HyperGrid(transformer_layers.DenseReluDense):
     variant: str = "L2",
     grid_rows: int = 16,
     grid_cols: int = 16,
-    gate: str = "sigmoid",
+    gate: projection.Gate = "sigmoid",
     condition_on: str = "first_token",
     gated_kernel: str = "wo",
     zero_init: bool | None = None,
@@ -61,16 +81,19 @@ class HyperGrid(transformer_layers.DenseReluDense):
       grid_rows: grid rows; divides the fan-in of the gated matrix.
       grid_cols: grid columns; divides its fan-out. Unused by "row", as
         grid_rows by "col".
-      gate: "sigmoid", the paper's form, or "two_sigmoid", twice that.
+      gate: "sigmoid", the paper's form, "two_sigmoid", twice that, or, by a
+        gin reference such as @my_gate, a function of the logits r (x) c: it
+        takes an mtf.Tensor and returns one of the same shape and type.
       condition_on: "first_token", the hidden state of the example's first
         token, or "task_token", its input embedding.
       gated_kernel: "wo" or "wi" (each factor of a gated-linear wi).
       zero_init: start with r (x) c = 0. None: as the gate needs it, so that
-        "two_sigmoid" starts exactly at the vanilla function, and "sigmoid"
-        with gates that differ.
-      contraction: the order of the product: "auto", which takes the cheapest
-        for the shapes at hand, "weights", "rows" or "cols"; README, "Which
-        order". All give the same result.
+        "two_sigmoid" starts exactly at the vanilla function, and others with
+        gates that differ.
+      contraction: the order of the product: "plain", as the equation has it,
+        "weights", "rows" or "cols", made for a CPU, or "auto", which takes the
+        cheapest of these three for the shapes at hand; README, "Which order".
+        All give the same result.
       hidden_size: as in DenseReluDense; this and the following are its own
         hyperparameters, and None takes what gin binds to DenseReluDense.
       dropout_rate: as in DenseReluDense.
@@ -88,15 +111,16 @@ class HyperGrid(transformer_layers.DenseReluDense):
     )
     super().__init__(**{k: v for k, v in given.items() if v is not None})
     _check_choice("variant", variant, tuple(projection.VARIANTS))
-    _check_choice("gate", gate, tuple(projection.GATES))
+    if not callable(gate):
+      _check_choice("gate", gate, tuple(projection.GATES))
     _check_choice("condition_on", condition_on, conditioning.CONDITION_ON)
     _check_choice("gated_kernel", gated_kernel, GATED_KERNELS)
     _check_choice("contraction", contraction, CONTRACTIONS)
-    self._check_activation()
+    self._activations()  # raises UserError for names that are unknown
     if not isinstance(zero_init, bool | None):
       raise errors.UserError(
-        f"HyperGrid.zero_init = {zero_init!r} is no truth value: give True, "
-        "False or None."
+        f"HyperGrid.zero_init = {zero_init!r} is not a truth value: give "
+        "True, False or None."
       )
     self.variant = variant
     self.gate = gate
@@ -104,22 +128,29 @@ class HyperGrid(transformer_layers.DenseReluDense):
     self.gated_kernel = gated_kernel
     self.contraction = contraction
     self.zero_init = gate == "two_sigmoid" if zero_init is None else zero_init
+    self.last_gate = None  # for tools that look at gates; not read here
     row_kind, col_kind = projection.VARIANTS[variant]
-    self.last_gate = None
     # A side that the variant leaves out is one cell wide.
     self.grid_rows = mtf.Dimension("grid_rows", grid_rows if row_kind else 1)
     self.grid_cols = mtf.Dimension("grid_cols", grid_cols if col_kind else 1)
 
-  def _check_activation(self):
-    activations = self.activation
-    if not isinstance(activations, list | tuple):
-      activations = [activations]
-    for name in activations:
-      if isinstance(name, str) and name != "linear" and not hasattr(mtf, name):
-        raise errors.UserError(
-          f"DenseReluDense.activation = {name!r} is unknown: give the name of "
-          "a function of mesh_tensorflow, such as 'relu', or 'linear'."
-        )
+  def _activations(self) -> list:
+    """(name of wi, function or None) of each factor of h."""
+    given = self.activation
+    given = list(given) if isinstance(given, list | tuple) else [given]
+    for i, activation in enumerate(given):
+      if activation == "linear":
+        given[i] = None
+      elif isinstance(activation, str):
+        given[i] = getattr(mtf, activation, None)
+        if given[i] is None:
+          raise errors.UserError(
+            f"DenseReluDense.activation = {activation!r} is unknown: give the "
+            "name of a function of mesh_tensorflow, such as 'relu', or "
+            "'linear'."
+          )
+    names = [f"wi_{i}" for i in range(len(given))] if given[1:] else ["wi"]
+    return list(zip(names, given, strict=True))
 
   @property
   def gates_differ(self) -> bool:
@@ -127,18 +158,25 @@ class HyperGrid(transformer_layers.DenseReluDense):
     return "local" in projection.VARIANTS[self.variant]
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError if the grid does not fit a model of this width.
+    """Checks what can be known without a graph.
 
     Args:
       model_dim: the model's d_model.
+
+    Raises:
+      UserError: if the grid does not fit a model of this width, or if a gate
+        of the user's own does not give back what a gate must.
     """
     projection.check_grid(
       *self._gated_dims(model_dim), self.grid_rows.size, self.grid_cols.size
     )
+    if callable(self.gate):
+      projection.check_gate(self.gate)
 
   def _gated_dims(self, model_dim):
+    """Fan-in and fan-out of the gated matrix."""
     hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
-    dims = (model_dim, hidden_dim)  # fan-in, fan-out of wi
+    dims = (model_dim, hidden_dim)
     return dims if self.gated_kernel == "wi" else dims[::-1]
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
@@ -147,27 +185,20 @@ class HyperGrid(transformer_layers.DenseReluDense):
     Args:
       context: a transformer.Context.
       x: [<batch>, (length,) d_model]; no length at "incremental" steps.
-      losses: ignored, as in DenseReluDense.
+      losses: ignored, as in mesh_tensorflow's DenseReluDense.
 
     Returns:
       [<batch>, (length,) d_model]
     """
     del losses
     model_dim = x.shape.dims[-1]
-    self.check(model_dim)
     hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
-    gate = self._gate(context, x)
-    dense = functools.partial(self._dense, context)
-    wi_gate, wo_gate = (
-      (gate, None) if self.gated_kernel == "wi" else (None, gate)
-    )
-    activations = self.activation
-    if not isinstance(activations, list | tuple):
-      activations = [activations]
-    factors = []
-    for i, activation in enumerate(activations):
-      name = f"wi_{i}" if len(activations) > 1 else "wi"
-      factors.append(_activate(dense(x, hidden_dim, name, wi_gate), activation))
+    self.check(model_dim)
+    gates = {self.gated_kernel: self._gate(context, x)}
+    factors = [
+      self._dense(context, x, hidden_dim, name, gates.get("wi"), activation)
+      for name, activation in self._activations()
+    ]
     h = functools.reduce(mtf.multiply, factors)  # [<batch>, (length,) d_ff]
     if context.train and self.dropout_rate != 0.0:
       h = mtf.dropout(
@@ -176,18 +207,58 @@ class HyperGrid(transformer_layers.DenseReluDense):
         keep_prob=1.0 - self.dropout_rate,
         noise_shape=h.shape - context.length_dim,
       )
-    return dense(h, model_dim, "wo", wo_gate)
+    return self._dense(context, h, model_dim, "wo", gates.get("wo"))
 
-  def _dense(self, context, x, new_dim, name, gate):
-    """`mtf.layers.dense`, gated or not, with its variable names."""
-    ensemble_dims = context.model.ensemble_dims
+  def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
+    """G of every token, [<batch>, (length,) grid_rows, grid_cols]."""
+    if context.mode == "incremental":
+      return context.get_constant_state()
+    gate = self._make_gate(context, x)
+    if context.mode == "first_part":
+      context.record_constant_state(gate)
+    self.last_gate = gate
+    return gate
+
+  def _make_gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
+    """G = gate(r (x) c), of the vectors that the variant has."""
+    row_kind, col_kind = projection.VARIANTS[self.variant]
+    fan_in, fan_out = self._gated_dims(context.model.model_dim)
+    shards = sharding.shard_dims(fan_in, fan_out, sharding.ways(context))
+    first = conditioning.first_tokens(context, x, self.condition_on, shards)
+
+    def side(kind, name, grid_dim, dim):
+      vector = projection.grid_vector(
+        kind,
+        name,
+        first.x,
+        grid_dim,
+        context.model.model_dim,
+        context.variable_dtype,
+        context.model.ensemble_dims,
+        # One zero side is enough for r (x) c = 0, and lets the other learn.
+        zero_init=self.zero_init and (name == "col" or self.variant == "row"),
+      )
+      if vector is None:
+        return None
+      vector = first.spread(vector)  # [<batch>, (length,) grid_dim]
+      return sharding.local_cells(vector, grid_dim, dim, shards)
+
+    with tf.variable_scope("hypergrid"):
+      r = side(row_kind, "row", self.grid_rows, fan_in)
+      c = side(col_kind, "col", self.grid_cols, fan_out)
+      return projection.gate_matrix(r, c, self.gate)
+
+  def _dense(self, context, x, new_dim, name, gate, activation=None):
+    """`mtf.layers.dense`, with its variables; gated, if there is a gate."""
     fan_in = x.shape.dims[-1]
+    ensemble_dims = context.model.ensemble_dims
     if gate is None:
       return mtf.layers.dense(
         x,
         new_dim,
         reduced_dims=[fan_in],
         use_bias=self.use_bias,
+        activation=activation,
         variable_dtype=context.variable_dtype,
         expert_dims=ensemble_dims,
         name=name,
@@ -205,11 +276,9 @@ class HyperGrid(transformer_layers.DenseReluDense):
       x,
       kernel,
       gate,
-      fan_in,
-      new_dim,
       order=self.contraction,
       train=context.train,
-      ways=_ways(context),
+      ways=sharding.ways(context),
     )
     if mtf.layers.unit_scaling_convention():
       y *= fan_in.size**-0.5
@@ -222,69 +291,18 @@ class HyperGrid(transformer_layers.DenseReluDense):
           initializer=tf.zeros_initializer(),
           dtype=context.variable_dtype,
         )
-    return y
-
-  def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
-    """G of every token, [<batch>, (length,) grid_rows, grid_cols]."""
-    if context.mode == "incremental":
-      return context.get_constant_state()
-    gate = self._make_gate(context, x)
-    if context.mode == "first_part":
-      context.record_constant_state(gate)
-    self.last_gate = gate  # for tools that look at gates; nothing here reads it
-    return gate
-
-  def _make_gate(self, context, x):
-    row_kind, col_kind = projection.VARIANTS[self.variant]
-    ways = _ways(context)
-    dims = self._gated_dims(context.model.model_dim)
-    shards = projection.shard_dims(*dims, ways)
-    first = conditioning.first_tokens(context, x, self.condition_on, shards)
-    vectors = []
-    with tf.variable_scope("hypergrid"):
-      for kind, name, grid, dim in (
-        (row_kind, "row", self.grid_rows, dims[0]),
-        (col_kind, "col", self.grid_cols, dims[1]),
-      ):
-        vector = projection.grid_vector(
-          kind,
-          name,
-          first.x,
-          grid,
-          context.model.model_dim,
-          context.variable_dtype,
-          context.model.ensemble_dims,
-          # One zero side is enough for r (x) c = 0, and lets the other learn.
-          zero_init=self.zero_init and (name == "col" or self.variant == "row"),
-        )
-        if vector is not None:
-          vector = projection.copies(first.spread(vector), shards)
-          vector = projection.local_cells(vector, grid, dim, ways(dim))
-        vectors.append(vector)
-    return projection.gate_matrix(*vectors, gate=self.gate)
+    return y if activation is None else activation(y)
 
 
-def _ways(context):
-  """A function of a Dimension: into how many shards the mesh splits it."""
-  return functools.partial(
-    mtf.tensor_dim_to_mesh_dim_size,
-    context.model.layout or "",
-    context.model.mesh_shape or "",
-  )
+HyperGrid = DenseReluDense
 
 
-# sublayer_call_layer names the variable scope after the class: with a name of
-# its own, wi and wo of a vanilla checkpoint would silently not be found.
-HyperGrid.__name__ = "DenseReluDense"
-
-
-def _activate(x: mtf.Tensor, activation) -> mtf.Tensor:
-  """Applies an activation as `mtf.layers.dense_product` names them."""
-  if activation is None or activation == "linear":
-    return x
-  if isinstance(activation, str):
-    activation = getattr(mtf, activation)
-  return activation(x)
+def _check_choice(name: str, value, choices) -> None:
+  if value not in choices:
+    raise errors.UserError(
+      f"HyperGrid.{name} = {value!r} is unknown: choose one of "
+      f"{', '.join(map(repr, choices))}."
+    )
 
 
 def hypergrid_layers(model) -> list:

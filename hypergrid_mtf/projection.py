@@ -11,11 +11,12 @@ each `fan_in/rows x fan_out/cols` weights large, and
 """
 
 import math
+from collections.abc import Callable
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import contraction, errors
+from hypergrid_mtf import contraction, cpu_product, errors
 
 # variant -> (where the row vector comes from, where the column vector does)
 VARIANTS = {
@@ -28,6 +29,8 @@ VARIANTS = {
 }
 # gate -> factor in front of the logistic sigmoid
 GATES = {"sigmoid": 1.0, "two_sigmoid": 2.0}
+# One of GATES, or a function of the logits, tensors of any shape.
+Gate = str | Callable[[mtf.Tensor], mtf.Tensor]
 
 
 def check_grid(
@@ -40,8 +43,8 @@ def check_grid(
   ):
     if not isinstance(cells, int) or isinstance(cells, bool) or cells < 1:
       raise errors.UserError(
-        f"HyperGrid.{what} = {cells!r} is no number of cells: give a positive "
-        f"integer that divides {dim.name} = {dim.size}."
+        f"HyperGrid.{what} = {cells!r} is not a number of cells: give a "
+        f"positive integer that divides {dim.name} = {dim.size}."
       )
     if dim.size % cells:
       raise errors.UserError(
@@ -51,338 +54,34 @@ def check_grid(
       )
 
 
-def num_extra_parameters(variant: str, d_model: int, rows: int, cols: int):
-  """How many parameters HyperGrid adds to one layer, by the formulas.
+def check_gate(gate: Callable[[mtf.Tensor], mtf.Tensor]) -> None:
+  """Checks what a gate of the user's own gives back.
 
   Args:
-    variant: a key of VARIANTS.
-    d_model: size of the conditioning vector X.
-    rows: number of grid rows.
-    cols: number of grid columns.
-
-  Returns:
-    an integer: a local side costs d_model a cell, a global side one.
-  """
-  cost = {"local": d_model, "global": 1, None: 0}
-  row_kind, col_kind = VARIANTS[variant]
-  return cost[row_kind] * rows + cost[col_kind] * cols
-
-
-def gate_matrix(
-  row_vector: mtf.Tensor | None,
-  col_vector: mtf.Tensor | None,
-  gate: str = "sigmoid",
-) -> mtf.Tensor:
-  """G = factor * sigmoid(r (x) c), before its expansion psi.
-
-  Args:
-    row_vector: [..., grid_rows], or None for a gate of columns alone.
-    col_vector: [..., grid_cols], or None for a gate of rows alone.
-    gate: a key of GATES.
-
-  Returns:
-    [..., grid_rows, grid_cols], or the one-sided [..., grid_rows] or
-    [..., grid_cols].
-  """
-  if row_vector is None or col_vector is None:
-    logits = row_vector if col_vector is None else col_vector
-  else:
-    rows, cols = row_vector.shape.dims[-1], col_vector.shape.dims[-1]
-    leading = list(row_vector.shape.dims[:-1])
-    leading += [d for d in col_vector.shape.dims[:-1] if d not in leading]
-    logits = mtf.einsum(  # [..., grid_rows, grid_cols]
-      [row_vector, col_vector], output_shape=leading + [rows, cols]
-    )
-  return GATES[gate] * mtf.sigmoid(logits)
-
-
-def shard_dims(
-  fan_in: mtf.Dimension, fan_out: mtf.Dimension, ways
-) -> list[mtf.Dimension]:
-  """The dimensions that a gate gains where a mesh splits its matrix.
-
-  Each device then has a gate of its own, for its own part of the matrix. It is
-  made from the device's own copy of what all have (`copies`), so that what
-  comes back from the devices is one sum, of the kind that the plain product
-  makes, and can be added to that before either is sent.
-
-  Args:
-    fan_in: of the gated matrix.
-    fan_out: of the gated matrix.
-    ways: a function of a Dimension: into how many shards the mesh splits it.
-
-  Returns:
-    one element a shard; empty where nothing is split.
-  """
-  return [
-    mtf.Dimension(d.name, ways(d)) for d in (fan_in, fan_out) if ways(d) > 1
-  ]
-
-
-def copies(x: mtf.Tensor, dims: list[mtf.Dimension]) -> mtf.Tensor:
-  """[...] -> [*dims, ...]; the gradient is a sum over `dims`."""
-  missing = [d for d in dims if d not in x.shape.dims]
-  return mtf.broadcast(x, missing + x.shape.dims) if missing else x
-
-
-def local_cells(
-  vector: mtf.Tensor, grid_dim: mtf.Dimension, dim: mtf.Dimension, ways: int
-) -> mtf.Tensor:
-  """Leaves each device those cells of a side that lie in its own shard.
-
-  Where there are more shards than cells, neighbours share a cell.
-
-  Args:
-    vector: [..., grid_dim], with a dimension of shards named as `dim` is.
-    grid_dim: grid_rows or grid_cols.
-    dim: the side of the matrix: fan-in for rows, fan-out for columns.
-    ways: into how many shards the mesh splits `dim`.
-
-  Returns:
-    [..., cells of one shard], the last dimension of grid_dim's name
-  """
-  if ways == 1:
-    return vector
-  cells = math.lcm(grid_dim.size, ways)
-  shard = mtf.Dimension(dim.name, ways)
-  local = mtf.Dimension(grid_dim.name, cells // ways)
-  # Another name, for the two are in one tensor for a moment.
-  whole = mtf.Dimension("all_" + grid_dim.name, grid_dim.size)
-  vector = mtf.replace_dimensions(vector, grid_dim, whole)
-  number = mtf.range(vector.mesh, shard, tf.int32) * local.size
-  number += mtf.range(vector.mesh, local, tf.int32)  # of [shard, local]
-  old = mtf.floordiv(number, cells // grid_dim.size)
-  which = mtf.one_hot(old, whole, dtype=vector.dtype)  # [shard, local, whole]
-  dims = [d for d in vector.shape.dims if d != whole] + [local]
-  return mtf.einsum([vector, which], output_shape=dims)
-
-
-def gated_product(
-  h: mtf.Tensor,
-  kernel: mtf.Tensor,
-  gate: mtf.Tensor,
-  fan_in: mtf.Dimension,
-  fan_out: mtf.Dimension,
-  order: str = "auto",
-  train: bool = True,
-  ways=lambda dim: 1,
-) -> mtf.Tensor:
-  """y = h (psi(G) * W), in one of the orders of `contraction`.
-
-  Nothing but h, W and G is kept for the gradient, and no device needs more of
-  them than its own shard: only sums that the plain product makes too cross
-  devices.
-
-  Args:
-    h: [..., fan_in].
-    kernel: W, [(ensemble,) fan_in, fan_out].
-    gate: G, [..., grid_rows, grid_cols], or without one of the two (a gate of
-      rows or of columns alone). Its leading dimensions are those of shard_dims
-      and some of those of h; its cells are those of one shard.
-    fan_in: the dimension of h that is contracted.
-    fan_out: the dimension of the result.
-    order: "auto", which takes the cheapest, or one of contraction.ORDERS.
-    train: whether a gradient will be wanted; "auto" asks.
-    ways: a function of a Dimension: into how many shards the mesh splits it.
-
-  Returns:
-    y, [..., fan_out].
+    gate: a function of the logits.
 
   Raises:
-    UserError: for the order "weights" if every token has a gate of its own.
+    UserError: if it fails, or gives anything but a tensor like the logits.
   """
-  ensemble = kernel.shape.dims[:-2]
-  leading = [d for d in h.shape.dims if d not in ensemble and d != fan_in]
-  gate_leading = _prefix(leading, gate.shape.dims)
-  sides = [d for d in gate.shape.dims if d.name in ("grid_rows", "grid_cols")]
-  sides.sort(key=lambda d: d.name, reverse=True)
-  h = _reorder(h, ensemble + leading + [fan_in])
-  gate = _reorder(
-    gate,
-    ensemble + gate_leading + shard_dims(fan_in, fan_out, ways) + sides,
-  )
-  shard = _Shard(
-    ensemble, leading, len(gate_leading), fan_in, fan_out, sides, ways
-  )
-  order = _choose(order, shard.sizes, train, h.mesh, gate_leading)
-  return shard.product(order, h, kernel, gate)
-
-
-def _reorder(x: mtf.Tensor, dims) -> mtf.Tensor:
-  """x with these dimensions; mtf.transpose copies even where it need not."""
-  shape = mtf.Shape(dims)
-  if x.shape == shape:
-    return x
-  if set(x.shape.dims) == set(dims):
-    return mtf.transpose(x, shape)
-  return mtf.broadcast(x, shape)
-
-
-def _prefix(leading, dims):
-  """The shortest prefix of `leading` that holds all of it that `dims` has."""
-  last = [i for i, d in enumerate(leading) if d in dims]
-  return leading[: last[-1] + 1] if last else []
-
-
-def _choose(order, sizes, train, mesh, gate_leading) -> str:
-  orders = list(contraction.ORDERS)
-  # Packed rows: a gate for each position. (A step of decoding has no positions:
-  # its gates are one for each example.)
-  if "length" in (d.name for d in gate_leading):
-    orders.remove("weights")
-  if order == "auto":
-    # mesh_tensorflow places variables by a function on TPUs only.
-    on_tpu = callable(mesh.variable_placer_fn)
-    return contraction.cheapest(orders, sizes, train, on_tpu)
-  if order not in orders:
-    raise errors.UserError(cannot_serve_packed_rows(order))
-  return order
-
-
-def cannot_serve_packed_rows(order: str) -> str:
-  """Says what to choose instead of the order "weights"."""
-  others = [o for o in contraction.ORDERS if o != order]
-  return (
-    f"HyperGrid.contraction = {order!r} needs one gate for each row of the "
-    "batch, and these rows hold several packed examples: choose "
-    f"{', '.join(map(repr, others))} or 'auto', or do not pack "
-    "(mesh_train_dataset_fn.pack = False)."
-  )
-
-
-class _Shard:
-  """The product on one shard, as operations of Mesh TensorFlow."""
-
-  def __init__(
-    self, ensemble, leading, gate_leading, fan_in, fan_out, sides, ways
+  name = f"{gate.__module__}.{gate.__qualname__}"
+  dims = [mtf.Dimension("grid_rows", 2), mtf.Dimension("grid_cols", 3)]
+  with tf.Graph().as_default():  # of variables that it may have
+    logits = mtf.zeros(mtf.Mesh(mtf.Graph(), "gate"), mtf.Shape(dims))
+    try:
+      result = gate(logits)
+    except Exception as e:
+      raise errors.UserError(
+        f"HyperGrid.gate = @{name} fails on logits [grid_rows, grid_cols]: "
+        f"{type(e).__name__}: {errors.sentence(e)}"
+      ) from e
+  if not isinstance(result, mtf.Tensor) or (result.shape, result.dtype) != (
+    logits.shape,
+    logits.dtype,
   ):
-    """See gated_product.
-
-    Args:
-      ensemble: dimensions that h, W and G all begin with.
-      leading: the other dimensions of h but fan_in.
-      gate_leading: how many of `leading` the gate has.
-      fan_in: the contracted dimension.
-      fan_out: the result's dimension.
-      sides: the gate's last dimensions: grid_rows, grid_cols, both or none.
-      ways: as in gated_product.
-    """
-    self._ensemble = ensemble
-    self._leading = leading
-    self._gate_leading = gate_leading
-    self._fan_in = fan_in
-    self._fan_out = fan_out
-    self._sides = sides
-    self._ways = ways
-
-  @property
-  def sizes(self) -> contraction.Sizes:
-    """What one device holds."""
-
-    def local(dims):
-      return math.prod(d.size // self._ways(d) for d in dims)
-
-    cells = {d.name: d.size for d in self._sides}
-    return contraction.Sizes(
-      gates=local(self._leading[: self._gate_leading]),
-      tokens=local(self._leading[self._gate_leading :]),
-      fan_in=local([self._fan_in]),
-      fan_out=local([self._fan_out]),
-      rows=cells.get("grid_rows", 1),
-      cols=cells.get("grid_cols", 1),
+    raise errors.UserError(
+      f"HyperGrid.gate = @{name} returns {result} for logits [grid_rows, "
+      "grid_cols]: return an mtf.Tensor of their shape and type."
     )
-
-  def product(self, order, h, kernel, gate) -> mtf.Tensor:
-    """y [(ensemble,) ..., fan_out]."""
-    (y,) = self._slicewise(
-      lambda *args: [contraction.product(order, *args)],
-      [h, kernel, gate],
-      [self._ensemble + self._leading + [self._fan_out]],
-      lambda op, dy: self._gradients(order, *op.inputs, dy),
-    )
-    return y
-
-  def _gradients(self, order, h, kernel, gate, dy):
-    return self._slicewise(
-      lambda *args: contraction.gradients(order, *args),
-      [h, kernel, gate, dy],
-      [x.shape.dims for x in (h, kernel, gate)],
-      None,
-    )
-
-  def _slicewise(self, fn, inputs, output_dims, grad_function):
-    """Runs a function of `contraction` on every shard.
-
-    Args:
-      fn: takes h, W, G (and dy) as `contraction` shapes them, returns a list.
-      inputs: mtf Tensors h, W, G (and dy).
-      output_dims: of each output, without the dimensions of partial sums.
-      grad_function: as in mtf.slicewise.
-
-    Returns:
-      a list of mtf Tensors
-    """
-    all_dims = list(dict.fromkeys(d for x in inputs for d in x.shape.dims))
-    # What a device lacks of a sum becomes a dimension, one element a device;
-    # its sum is the all-reduce that the plain product makes.
-    partial = []
-    for dims in output_dims:
-      names = {d.name for d in dims}
-      missing = {d.name: d for d in all_dims if d.name not in names}
-      partial.append(
-        [
-          mtf.Dimension(name, self._ways(d))
-          for name, d in missing.items()
-          if self._ways(d) > 1
-        ]
-      )
-
-    def on_shard(*xs):
-      outs = self._on_shard(fn, xs)
-      outs = [
-        tf.reshape(y, [1] * len(p) + y.shape.as_list()) if p else y
-        for y, p in zip(outs, partial, strict=True)
-      ]
-      return tuple(outs) if len(outs) > 1 else outs[0]
-
-    dims = [p + d for p, d in zip(partial, output_dims, strict=True)]
-    outs = mtf.slicewise(
-      on_shard,
-      inputs,
-      [mtf.Shape(d) for d in dims],
-      [x.dtype for x in inputs[: len(dims)]],
-      splittable_dims=list(dict.fromkeys(all_dims + sum(dims, []))),
-      grad_function=grad_function,
-      name="hypergrid_product" if grad_function else "hypergrid_gradients",
-    )
-    return [
-      mtf.reduce_sum(y, output_shape=mtf.Shape(d)) if p else y
-      for y, p, d in zip(outs, partial, output_dims, strict=True)
-    ]
-
-  def _on_shard(self, fn, xs):
-    """Shapes the slices as `contraction` wants them, and the results back."""
-    h, kernel, gate, *rest = xs
-    depth = len(self._ensemble)
-    shape = h.shape.as_list()
-    members, sizes = math.prod(shape[:depth]), self.sizes
-    n, t = sizes.gates, sizes.tokens
-    flat = [
-      tf.reshape(h, [members, n, t, sizes.fan_in]),
-      tf.reshape(kernel, [members, sizes.fan_in, sizes.fan_out]),
-      tf.reshape(gate, [members, n, sizes.rows, sizes.cols]),
-      *(tf.reshape(dy, [members, n, t, sizes.fan_out]) for dy in rest),
-    ]
-    if members == 1:
-      outs = fn(*(tf.reshape(x, x.shape[1:]) for x in flat))
-    else:
-      each = [fn(*x) for x in zip(*map(tf.unstack, flat), strict=True)]
-      outs = [tf.stack(parts) for parts in zip(*each, strict=True)]
-    if len(outs) > 1:
-      shapes = [x.shape for x in xs[: len(outs)]]
-    else:
-      shapes = [[*shape[:-1], sizes.fan_out]]
-    return [tf.reshape(y, s) for y, s in zip(outs, shapes, strict=True)]
 
 
 def grid_vector(
@@ -438,3 +137,103 @@ def grid_vector(
     kernel_initializer=tf.zeros_initializer() if zero_init else None,
     name=name,
   )
+
+
+def gate_matrix(
+  row_vector: mtf.Tensor | None,
+  col_vector: mtf.Tensor | None,
+  gate: Gate = "sigmoid",
+) -> mtf.Tensor:
+  """G = gate(r (x) c), before its expansion psi.
+
+  Args:
+    row_vector: [..., grid_rows], or None for a gate of columns alone.
+    col_vector: [..., grid_cols], or None for a gate of rows alone.
+    gate: a key of GATES, factor * sigmoid(r (x) c), or a function.
+
+  Returns:
+    [..., grid_rows, grid_cols], or the one-sided [..., grid_rows] or
+    [..., grid_cols].
+  """
+  if row_vector is None or col_vector is None:
+    logits = row_vector if col_vector is None else col_vector
+  else:
+    rows, cols = row_vector.shape.dims[-1], col_vector.shape.dims[-1]
+    leading = list(row_vector.shape.dims[:-1])
+    leading += [d for d in col_vector.shape.dims[:-1] if d not in leading]
+    logits = mtf.einsum(  # [..., grid_rows, grid_cols]
+      [row_vector, col_vector], output_shape=leading + [rows, cols]
+    )
+  if callable(gate):
+    return gate(logits)
+  return GATES[gate] * mtf.sigmoid(logits)
+
+
+def gated_product(
+  h: mtf.Tensor,
+  kernel: mtf.Tensor,
+  gate: mtf.Tensor,
+  order: str = "auto",
+  train: bool = True,
+  ways=lambda dim: 1,
+) -> mtf.Tensor:
+  """y = h (psi(G) * W), in one of the orders of `contraction`, all equal.
+
+  Args:
+    h: [..., fan_in].
+    kernel: W, [(ensemble,) fan_in, fan_out].
+    gate: G, [..., grid_rows, grid_cols], or without one of the two (a gate of
+      rows or of columns alone). Its leading dimensions are some of those of h
+      and, on a mesh that splits W, those of `sharding.shard_dims`; its cells
+      are then those of one shard.
+    order: one of contraction.CHOICES.
+    train: whether a gradient will be wanted; "auto" asks.
+    ways: a function of a Dimension: into how many shards the mesh splits it.
+
+  Returns:
+    y, [..., fan_out]
+
+  Raises:
+    UserError: for the order "weights" if every token has a gate of its own.
+  """
+  order = contraction.choose(order, h, kernel, gate, train, ways)
+  if order == "plain":
+    return plain_product(h, kernel, gate)
+  return cpu_product.product(order, h, kernel, gate, ways)
+
+
+def plain_product(
+  h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor
+) -> mtf.Tensor:
+  """y = h (psi(G) * W), as it is written: a sum over the regions of W.
+
+      p[r, c] = h[r] W[r, c],  y[c] = sum over r of p[r, c] G[r, c]
+
+  where h[r], W[r, c] and y[c] are the parts that belong to one region. So psi
+  is never made: repeating a cell is multiplying a region by it.
+
+  Args:
+    h: as in gated_product, as the others are.
+    kernel: W.
+    gate: G.
+
+  Returns:
+    y, [..., fan_out]
+  """
+  *ensemble, fan_in, fan_out = kernel.shape.dims
+  *leading, _ = h.shape.dims
+  *rows, row_cell = _grid_dims(gate, "grid_rows", fan_in)
+  *cols, col_cell = _grid_dims(gate, "grid_cols", fan_out)
+  h = mtf.reshape(h, [*leading, *rows, row_cell])
+  kernel = mtf.reshape(kernel, [*ensemble, *rows, row_cell, *cols, col_cell])
+  p = mtf.einsum([h, kernel], [*leading, *rows, *cols, col_cell])
+  y = mtf.einsum([p, gate], [*leading, *cols, col_cell])
+  return mtf.reshape(y, [*leading, fan_out])
+
+
+def _grid_dims(gate, side, dim):
+  """One side of W as dimensions: (shard,) (cell of the grid,) place in it."""
+  dims = {d.name: d for d in gate.shape.dims}
+  dims = [dims[name] for name in (dim.name, side) if name in dims]
+  size = dim.size // math.prod(d.size for d in dims)
+  return [*dims, mtf.Dimension(f"{side}_cell", size)]

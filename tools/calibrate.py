@@ -19,7 +19,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import contraction
+from hypergrid_mtf import contraction, cpu_orders
 from hypergrid_mtf.launch import console, files, progress
 
 FLAGS = flags.FLAGS
@@ -75,9 +75,9 @@ def measure(sizes: contraction.Sizes, train: bool, runs: int) -> dict:
     )
     fetches = {PLAIN: _plain(h, kernel, dy, train)}
     for order in _served(s):
-      fetches[order] = [contraction.product(order, h, kernel, gate)]
+      fetches[order] = [cpu_orders.product(order, h, kernel, gate)]
       if train:
-        fetches[order] += contraction.gradients(order, h, kernel, gate, dy)
+        fetches[order] += cpu_orders.gradients(order, h, kernel, gate, dy)
     ops = {k: [t.op for t in tensors] for k, tensors in fetches.items()}
     times = {k: [] for k in ops}
     with tf.Session() as sess:

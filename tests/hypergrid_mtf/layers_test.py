@@ -331,7 +331,6 @@ def test_variables_are_vanillas_and_the_formulas(variant, activation, use_bias):
     "GG": ROWS + COLS,
   }[variant]
   assert sum(int(np.prod(s)) for s in extra.values()) == want
-  assert projection.num_extra_parameters(variant, D_MODEL, ROWS, COLS) == want
 
 
 def test_scope_is_vanillas():
