@@ -63,7 +63,7 @@ def check_gate(gate: Callable[[mtf.Tensor], mtf.Tensor]) -> None:
   Raises:
     UserError: if it fails, or gives anything but a tensor like the logits.
   """
-  name = f"{gate.__module__}.{gate.__qualname__}"
+  name = f"{gate.__module__}.{getattr(gate, '__qualname__', gate)}"
   dims = [mtf.Dimension("grid_rows", 2), mtf.Dimension("grid_cols", 3)]
   with tf.Graph().as_default():  # of variables that it may have
     logits = mtf.zeros(mtf.Mesh(mtf.Graph(), "gate"), mtf.Shape(dims))

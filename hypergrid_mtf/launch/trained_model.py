@@ -79,6 +79,9 @@ def _attributes(layer) -> Facts:
     kind = type(layer).__name__
     if isinstance(layer, layers.HyperGrid) and name not in _OF_DENSE:
       kind = "HyperGrid"
+    if kind == "HyperGrid" and callable(value):  # a gate of the user's own
+      function = inspect.unwrap(value)
+      found.update(_bound(f"HyperGrid.{name}", function, function))
     value = _plain(value)
     if value is not _plain:
       found[f"{kind}.{name}"] = value
@@ -103,6 +106,8 @@ def _plain(value):
   if isinstance(value, dict):
     found = {str(k): _plain(v) for k, v in value.items()}
     return _plain if _plain in found.values() else found
+  if hasattr(value, "__qualname__"):
+    return f"{value.__module__}.{value.__qualname__}"
   return getattr(value, "__name__", _plain)
 
 
@@ -120,10 +125,19 @@ def _sublayers(layer_stack, where: str) -> dict:
   return {f"LayerStack.sublayers_{where}": names, **found}
 
 
-def _bound(name: str, function) -> dict:
-  """{name.parameter: value} that gin will pass to a function."""
+def _bound(name: str, function, configurable=None) -> dict:
+  """{name.parameter: value} that gin will pass to a function.
+
+  Args:
+    name: of the function.
+    function: whose defaults hold for what is not bound.
+    configurable: as gin knows the function, if not by its name.
+
+  Returns:
+    values that can be compared
+  """
   try:
-    bound = gin.get_bindings(name)
+    bound = gin.get_bindings(configurable or name)
   except ValueError:  # not a configurable
     bound = {}
   found = {}

@@ -27,9 +27,6 @@ from tools.data import local_files
 
 from . import mtf_testing
 
-# Values of HyperGrid.contraction to test; None: as the gin files have it.
-CONTRACTIONS = (None,)
-
 GLUE = ("cola", "sst2", "mrpc", "stsb", "rte")
 VOCABULARY = seqio.ByteVocabulary(extra_ids=0)
 LENGTH, STEPS = 64, 16  # of the real inputs, and of what is decoded from them
@@ -356,12 +353,19 @@ def _real_inputs(shared_data, count):
   return mtf_testing.pad([encode(i, LENGTH) for i, _ in texts], LENGTH)
 
 
-@pytest.mark.parametrize("contraction", CONTRACTIONS)
-@pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
+@pytest.mark.parametrize(
+  ("setting", "contraction"),
+  [
+    *((setting, None) for setting in SETTINGS),
+    (SETTINGS[0], "plain"),
+    (SETTINGS[-1], "plain"),
+  ],
+  ids=str,
+)
 def test_every_step_of_decoding_is_the_teacher_forced_one(
   setting, contraction, shared_data, record_property
 ):
-  count = 200 if setting == SETTINGS[0] else 50
+  count = 200 if (setting, contraction) == (SETTINGS[0], None) else 50
   inputs = _real_inputs(shared_data, count)
   figures = _compare_greedy(inputs, 50, setting, contraction)
   for name, value in figures.items():
@@ -408,7 +412,7 @@ def _chi_square(counts, probabilities):
   return (statistic - degrees) / np.sqrt(2 * degrees)
 
 
-def _sample(setting, contraction=None, temperature=0.7, each=1000, runs=4):
+def _sample(setting, temperature=0.7, each=1000, runs=4):
   """Samples two tokens for each of four inputs, many times.
 
   Returns:
@@ -418,7 +422,7 @@ def _sample(setting, contraction=None, temperature=0.7, each=1000, runs=4):
     greedy tokens
   """
   variant, *others = setting
-  small = Model(variant, bindings(*others, contraction), SMALL_VOCAB)
+  small = Model(variant, bindings(*others), SMALL_VOCAB)
   inputs = _small_inputs(4)
   tokens = np.arange(SMALL_VOCAB)
   with small.tf_graph.as_default():
@@ -485,11 +489,8 @@ def _sample(setting, contraction=None, temperature=0.7, each=1000, runs=4):
   }
 
 
-@pytest.mark.parametrize("contraction", CONTRACTIONS)
-def test_sampling_draws_from_the_teacher_forced_softmax(
-  contraction, record_property
-):
-  figures = _sample(SETTINGS[0], contraction)
+def test_sampling_draws_from_the_teacher_forced_softmax(record_property):
+  figures = _sample(SETTINGS[0])
   for name, value in figures.items():
     record_property(name, value)
   assert figures["largest logit difference"] < 1e-4
@@ -586,7 +587,7 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
 
   Args:
     setting: as in SETTINGS
-    contraction: as in CONTRACTIONS
+    contraction: of HyperGrid; None: as the gin files have it
     mesh: None, or MESH
     searches: (width, alpha) of each; those as wide as WIDE are held against the
       enumeration of all sequences
@@ -665,18 +666,18 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
   }
 
 
-@pytest.mark.parametrize("contraction", CONTRACTIONS)
 @pytest.mark.parametrize(
-  ("setting", "mesh", "searches"),
+  ("setting", "contraction", "mesh", "searches"),
   [
-    (("L2", "first_token", "wo"), None, SEARCHES[::2]),
-    (("GL", "task_token", "wi"), None, SEARCHES[1:2]),
-    (("L2", "first_token", "wo"), MESH, SEARCHES[:1]),
+    (("L2", "first_token", "wo"), None, None, SEARCHES[::2]),
+    (("GL", "task_token", "wi"), None, None, SEARCHES[1:2]),
+    (("L2", "first_token", "wo"), None, MESH, SEARCHES[:1]),
+    (("L2", "first_token", "wo"), "plain", MESH, SEARCHES[:1]),
   ],
-  ids=["L2", "GL", "mesh"],
+  ids=["L2", "GL", "mesh", "plain"],
 )
 def test_beam_search_is_that_of_the_teacher_forced_scores(
-  setting, mesh, searches, contraction, record_property
+  setting, contraction, mesh, searches, record_property
 ):
   figures = _beams(setting, contraction, mesh, searches)
   for name, value in figures.items():
@@ -687,21 +688,20 @@ def test_beam_search_is_that_of_the_teacher_forced_scores(
   assert figures["largest score difference"] < 1e-4
 
 
-def _scores(folder, setting, texts, contraction=None, batch=10):
+def _scores(folder, setting, texts, batch=10):
   """MtfModel.score on texts, and the teacher-forced sums.
 
   Args:
     folder: for the checkpoint
     setting: as in SETTINGS
     texts: a list of (inputs, targets), a multiple of `batch`
-    contraction: as in CONTRACTIONS
     batch: how many are scored at a time
 
   Returns:
     both, [len(texts)]
   """
   variant, *others = setting
-  micro = Model(variant, MICRO + bindings(*others, contraction))
+  micro = Model(variant, MICRO + bindings(*others))
   with micro.tf_graph.as_default():
     forced, _ = micro.forced(len(texts), LENGTH, STEPS)
     tf.train.create_global_step()
@@ -734,12 +734,11 @@ def _scores(folder, setting, texts, contraction=None, batch=10):
   return np.array(got), -example_losses(forced, ids[1])
 
 
-@pytest.mark.parametrize("contraction", CONTRACTIONS)
 def test_scores_are_the_teacher_forced_sums(
-  contraction, tmp_path, shared_data, record_property
+  tmp_path, shared_data, record_property
 ):
   texts = real_texts(shared_data, 50)
-  got, want = _scores(tmp_path, SETTINGS[0], texts, contraction)
+  got, want = _scores(tmp_path, SETTINGS[0], texts)
   record_property("largest difference", np.abs(got - want).max())
   assert len(np.unique(want.round(3))) > 40
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)

@@ -28,12 +28,14 @@ class _Case:
     own_inputs: each member has examples of its own.
     packed: two examples a row.
     mesh_shape: "" is one CPU and no mesh.
+    contraction: of the ensemble; a member's is "auto".
   """
 
   layers: str
   own_inputs: bool = False
   packed: bool = False
   mesh_shape: str = ""
+  contraction: str = "auto"
 
 
 def _features(packed, members):
@@ -63,7 +65,10 @@ class _Graph:
     bindings = [SMALL]
     own = []
     if members:
-      bindings.append(f"Unitransformer.ensemble = {members}")
+      bindings += [
+        f"Unitransformer.ensemble = {members}",
+        f"HyperGrid.contraction = '{case.contraction}'",
+      ]
       own = [members] if case.own_inputs else []
     mesh_shape = case.mesh_shape if members else ""
     self._graph = tf.Graph()
@@ -141,6 +146,14 @@ def _log_softmax(x):
   [
     _Case("L2"),
     _Case("LG", own_inputs=True, packed=True, mesh_shape="ensemble:2"),
+    _Case("L2", contraction="plain"),
+    _Case(
+      "LG",
+      own_inputs=True,
+      packed=True,
+      mesh_shape="ensemble:2",
+      contraction="plain",
+    ),
   ],
   ids=str,
 )

@@ -24,6 +24,8 @@ MEMORY_SEGMENTS = np.array(
   ],
   np.int32,
 )
+# Gates of a user's own, by their names in the oracle.
+OWN_GATES = {"tanh": mtf.tanh}
 
 
 def _conditions(source, source_ids, token_ids):
@@ -123,7 +125,7 @@ def _errors(
         variant=variant,
         grid_rows=rows,
         grid_cols=cols,
-        gate=gate,
+        gate=OWN_GATES.get(gate, gate),
         gated_kernel=gated_kernel,
         condition_on=condition_on,
         contraction=order,
@@ -254,6 +256,8 @@ def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
   "config",
   [
     {"gate": "two_sigmoid"},
+    {"gate": "tanh"},
+    {"gate": "tanh", "variant": "row", "packed": True, "decoder": True},
     {"gated_kernel": "wi"},
     {"gated_kernel": "wi", "packed": True, "decoder": True},
     {"activations": ("gelu", "linear")},

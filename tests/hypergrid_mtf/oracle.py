@@ -26,15 +26,23 @@ ACTIVATIONS = {
 }
 
 
+# gate -> G of the logits, and its slope, of G
+GATES = {
+  "sigmoid": (sigmoid, lambda g: g * (1 - g)),
+  "two_sigmoid": (lambda z: 2 * sigmoid(z), lambda g: g * (1 - g / 2)),
+  "tanh": (np.tanh, lambda g: 1 - g**2),  # one that the layer does not name
+}
+
+
 def gate_matrix(x, params, variant, rows, cols, gate):
   """G [rows, cols] for one conditioning vector x [d_model]."""
-  scale = {"sigmoid": 1.0, "two_sigmoid": 2.0}[gate]
+  function, _ = GATES[gate]
   if variant == "row":
     u = x @ params["local_row/kernel"]
-    return scale * np.repeat(sigmoid(u)[:, None], cols, axis=1)
+    return np.repeat(function(u)[:, None], cols, axis=1)
   if variant == "col":
     u = x @ params["local_col/kernel"]
-    return scale * np.repeat(sigmoid(u)[None, :], rows, axis=0)
+    return np.repeat(function(u)[None, :], rows, axis=0)
   r = (
     params["global_row"]
     if variant[0] == "G"
@@ -45,7 +53,7 @@ def gate_matrix(x, params, variant, rows, cols, gate):
     if variant[1] == "G"
     else x @ params["local_col/kernel"]
   )
-  return scale * sigmoid(np.outer(r, c))
+  return function(np.outer(r, c))
 
 
 def expand(g, fan_in, fan_out):
@@ -124,7 +132,7 @@ def gradients(x, conditions, params, config, dy):
   dx, dconditions = np.zeros_like(x), np.zeros_like(x)
   grads = {k: np.zeros_like(v) for k, v in params.items()}
   gated = config["gated_kernel"]
-  scale = {"sigmoid": 1.0, "two_sigmoid": 2.0}[config["gate"]]
+  _, gate_slope = GATES[config["gate"]]
   shape = config["rows"], config["cols"]
   for t, (token, condition) in enumerate(zip(x, conditions, strict=True)):
     if np.isnan(condition).any():
@@ -142,7 +150,7 @@ def gradients(x, conditions, params, config, dy):
     dkernels = {"wo": np.outer(h, dy[t]), "wi": np.outer(token, dh)}
     for k, dk in dkernels.items():
       grads[f"{k}/kernel"] += dk * psi[k]
-    # From the weights to their regions, and through the sigmoid.
+    # From the weights to their regions, and through the gate's function.
     of_weights = dkernels[gated] * params[f"{gated}/kernel"]
     dg = np.zeros(shape)
     height, width = (
@@ -151,7 +159,7 @@ def gradients(x, conditions, params, config, dy):
     for i in range(of_weights.shape[0]):
       for j in range(of_weights.shape[1]):
         dg[i // height, j // width] += of_weights[i, j]
-    dlogits = dg * g * (1 - g / scale)
+    dlogits = dg * gate_slope(g)
     variant = config["variant"]
     if variant in ("row", "col"):
       sides = {variant: dlogits.sum(axis=1 if variant == "row" else 0)}

@@ -1,0 +1,199 @@
+"""In which order y = h (psi(G) * W) is computed, and what each order costs.
+
+The gate G has one value for each region of W [F, M], a grid of R x C regions. N
+gates serve T tokens each: one example a row of the batch gives N rows of T
+tokens, packed examples a gate for each token (T = 1), a gate that no example
+changes N = 1.
+
+  order    what is made                                  its elements
+  plain    a partial product for each grid row           N T R M
+  weights  a gated W for each gate                       N F M
+  rows     a partial product for each grid row           N T R M
+  cols     a scaled copy of h for each grid column       N T C F
+
+All give the same y. "plain" is the equation in Mesh TensorFlow's own operations
+(`projection.plain_product`); the others are `cpu_orders`, which never hold all
+that they make at once.
+"""
+
+import dataclasses
+import math
+
+import mesh_tensorflow as mtf
+
+from hypergrid_mtf import errors
+
+ORDERS = ("weights", "rows", "cols")
+CHOICES = ("auto", "plain", *ORDERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Static sizes of one product, on one device.
+
+  Attributes:
+    gates: N, how many gates there are.
+    tokens: T, how many tokens share one gate.
+    fan_in: F.
+    fan_out: M.
+    rows: R, grid rows; divides F.
+    cols: C, grid columns; divides M.
+  """
+
+  gates: int
+  tokens: int
+  fan_in: int
+  fan_out: int
+  rows: int
+  cols: int
+
+
+# Nanoseconds that one element of what an order makes costs beside the plain
+# product: (forward, forward and backward). The geometric means of two CPUs, one
+# of them with AVX-512, which differ by a factor of three, for all orders alike.
+# README, "Which order"; `python -m tools.calibrate` measures them again.
+CPU_NANOSECONDS = {
+  "weights": (0.70, 2.9),
+  "rows": (0.86, 2.3),
+  "cols": (0.68, 3.2),
+}
+# One multiply-add of the partial products that `rows` makes a second time.
+_CPU_RECOMPUTE_NANOSECONDS = 0.0115
+
+
+def elements(order: str, sizes: Sizes) -> int:
+  """How many elements an order makes beside h, W, G and y."""
+  s = sizes
+  return {
+    "weights": s.gates * s.fan_in * s.fan_out,
+    "rows": s.gates * s.tokens * s.rows * s.fan_out,
+    "cols": s.gates * s.tokens * s.cols * s.fan_in,
+  }[order]
+
+
+def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
+  """What an order costs beside the product without a gate.
+
+  Args:
+    order: one of ORDERS.
+    sizes: of the product.
+    train: whether there is a backward pass.
+    on_tpu: count elements, which is what a TPU's memory bandwidth sees (never
+      measured on one), instead of nanoseconds of a CPU.
+
+  Returns:
+    a number to compare orders by
+  """
+  count = elements(order, sizes)
+  if on_tpu:
+    return count
+  nanoseconds = count * CPU_NANOSECONDS[order][train]
+  if order == "rows" and train:
+    s = sizes
+    macs = s.gates * s.tokens * s.fan_in * s.fan_out
+    nanoseconds += macs * _CPU_RECOMPUTE_NANOSECONDS
+  return nanoseconds
+
+
+def cheapest(
+  orders, sizes: Sizes, train: bool = True, on_tpu: bool = False
+) -> str:
+  """The order among `orders` that costs least; the first of equals."""
+  return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
+
+
+def split_dims(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor):
+  """The dimensions of h before its last: the ensemble's, N's and T's.
+
+  N are those from the first to the last that the gate has too.
+
+  Args:
+    h: as in `projection.gated_product`, as the others are.
+    kernel: W.
+    gate: G.
+
+  Returns:
+    three lists of dimensions
+  """
+  ensemble = kernel.shape.dims[:-2]
+  leading = [d for d in h.shape.dims[:-1] if d not in ensemble]
+  shared = [i for i, d in enumerate(leading) if d in gate.shape.dims]
+  end = shared[-1] + 1 if shared else 0
+  return ensemble, leading[:end], leading[end:]
+
+
+def sizes_of(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor, ways):
+  """The Sizes of a product on one device.
+
+  Args:
+    h: as in `projection.gated_product`, as the others are.
+    kernel: W.
+    gate: G.
+    ways: a function of a Dimension: into how many shards the mesh splits it.
+
+  Returns:
+    a Sizes
+  """
+
+  def local(dims):
+    return math.prod(d.size // ways(d) for d in dims)
+
+  _, gates, tokens = split_dims(h, kernel, gate)
+  fan_in, fan_out = kernel.shape.dims[-2:]
+  cells = {d.name: d.size for d in gate.shape.dims}
+  return Sizes(
+    gates=local(gates),
+    tokens=local(tokens),
+    fan_in=local([fan_in]),
+    fan_out=local([fan_out]),
+    rows=cells.get("grid_rows", 1),
+    cols=cells.get("grid_cols", 1),
+  )
+
+
+def choose(
+  order: str,
+  h: mtf.Tensor,
+  kernel: mtf.Tensor,
+  gate: mtf.Tensor,
+  train: bool,
+  ways,
+) -> str:
+  """The order that computes a product: the given one, or the cheapest.
+
+  Args:
+    order: one of CHOICES.
+    h: as in `projection.gated_product`, as the others are.
+    kernel: W.
+    gate: G.
+    train: whether a gradient will be wanted.
+    ways: a function of a Dimension: into how many shards the mesh splits it.
+
+  Returns:
+    "plain" or one of ORDERS
+
+  Raises:
+    UserError: for "weights" if every token has a gate of its own.
+  """
+  # Packed rows: a gate for each position. (A step of decoding has no positions:
+  # its gates are one for each example.)
+  packed = "length" in (d.name for d in split_dims(h, kernel, gate)[1])
+  if order == "weights" and packed:
+    raise errors.UserError(cannot_serve_packed_rows(order))
+  if order != "auto":
+    return order
+  orders = [o for o in ORDERS if o != "weights" or not packed]
+  # mesh_tensorflow places variables by a function on TPUs only.
+  on_tpu = callable(h.mesh.variable_placer_fn)
+  return cheapest(orders, sizes_of(h, kernel, gate, ways), train, on_tpu)
+
+
+def cannot_serve_packed_rows(order: str) -> str:
+  """Says what to choose instead of the order "weights"."""
+  others = [o for o in CHOICES if o not in (order, "auto")]
+  return (
+    f"HyperGrid.contraction = {order!r} needs one gate for each row of the "
+    "batch, and these rows hold several packed examples: choose "
+    f"{', '.join(map(repr, others))} or 'auto', or do not pack "
+    "(mesh_train_dataset_fn.pack = False)."
+  )
