@@ -71,4 +71,3 @@ def test_a_gate_outside_the_package_trains_evaluates_and_is_remembered(
   }.items():
     assert got[name]["outcome"] == "refused", got[name]
     assert all(w in got[name]["error"] for w in words), got[name]["error"]
-  assert not (tmp_path / "fresh").exists()
