@@ -35,7 +35,9 @@ def test_a_gate_outside_the_package_trains_evaluates_and_is_remembered(
     "--gin_file=models/nano.gin",
     "--gin_file=hypergrid/L2.gin",
     "--gin_file=experiments/embedded.gin",
+    "--gin_param=MIXTURE_NAME = 'embedded_copy_v1'",
     "--gin_param=run.train_steps = 2",
+    "--gin_param=run.batch_size = ('sequences_per_batch', 4)",
   ]
   mine = [
     *model,
