@@ -1,0 +1,66 @@
+"""requirements.in names what the project imports, and the lock has it all."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+
+from tests import command
+
+_OURS = {"hypergrid_mtf", "t5_tasks", "tools", "tests"}
+
+
+def _names(file: str) -> set[str]:
+  """Names of the packages that a requirements file pins."""
+  lines = (command.ROOT / file).read_text().splitlines()
+  return {
+    m[0] for m in map(re.compile(r"[a-z0-9-]+(?=\S*==)").match, lines) if m
+  }
+
+
+def _imported() -> dict[str, str]:
+  """{top-level module of somebody else: one file of ours that imports it}."""
+  found = {}
+  for package in sorted(_OURS):
+    for path in sorted((command.ROOT / package).rglob("*.py")):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+          names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+          names = [node.module]
+        else:
+          continue
+        for name in names:
+          found[name.split(".")[0]] = str(path)
+  return {
+    name: path
+    for name, path in found.items()
+    if name not in _OURS | sys.stdlib_module_names
+  }
+
+
+def test_what_is_imported_is_a_direct_requirement():
+  """A package that only comes along with another may go with its next one."""
+  direct = _names("requirements.in")
+  distributions = importlib.metadata.packages_distributions()
+  missing = {
+    module: path
+    for module, path in _imported().items()
+    if not direct & {name.lower() for name in distributions[module]}
+  }
+  assert not missing
+
+
+def test_the_lock_has_every_direct_requirement():
+  direct = _names("requirements.in")
+  assert {"t5", "tensorflow", "scipy", "ruff"} <= direct
+  assert direct <= _names("requirements.txt")
+
+
+def test_the_documents_name_every_direct_requirement():
+  """In the first column of the table that says why."""
+  documents = [command.ROOT / "README.md", *command.ROOT.glob("docs/*.md")]
+  text = "\n".join(path.read_text() for path in documents)
+  cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+  named = set(re.findall(r"[\w-]+", " ".join(cells)))
+  assert not _names("requirements.in") - named
