@@ -94,9 +94,14 @@ def main(argv) -> None:
   console.say(f"the demonstration took {time.time() - start:.0f} s")
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
   flags.DEFINE_integer(
     "steps", 1000, "Training steps of each model.", lower_bound=1
   )
+
+
+if __name__ == "__main__":
+  define_flags()
   console.run(main)

@@ -136,7 +136,12 @@ def main(argv) -> None:
     console.say(f"wrote {path}")
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("output_dir", None, "Where the files go.")
   flags.DEFINE_list("sizes", list(SIZES), "The sizes to write.")
+
+
+if __name__ == "__main__":
+  define_flags()
   console.run(main)

@@ -149,6 +149,11 @@ def main(argv) -> int:
   return 1 if unknown else 0
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_bool("list", False, "Name the test files and exit.")
+
+
+if __name__ == "__main__":
+  define_flags()
   console.run(main)

@@ -267,10 +267,15 @@ def main(argv) -> int:
   return 2 if warm.unexpected else 0
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("checkpoint", None, "A checkpoint's prefix, or a .json.")
   flags.DEFINE_bool("logits", False, "Compare the function with vanilla T5's.")
   flags.DEFINE_integer("batch", 4, "Rows of --logits.", lower_bound=1)
   flags.DEFINE_string("output", None, "A .json of the report.")
   flags.mark_flag_as_required("checkpoint")
+
+
+if __name__ == "__main__":
+  define_flags()
   console.run(main)

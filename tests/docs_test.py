@@ -1,0 +1,308 @@
+"""The documents: their commands, links, paths, fields and figures are true."""
+
+import functools
+import json
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
+from hypergrid_mtf.launch import gin_files
+from tests import program
+from tools.experiments import sweep_file
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = sorted(
+  [
+    *ROOT.glob("*.md"),
+    *(p for p in ROOT.glob("docs/*.md") if p.name != "commands.md"),
+  ]
+)
+CONFIGS = ROOT / "operative_configs"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+# What a run or tools.prepare_data writes, so that a clone does not have it.
+MADE = re.compile(r"(runs|data|vocabulary|tables|DIR|DATA|VOCAB|<model_dir>)\b")
+SETS_UP = re.compile(r"\. \.venv/bin/activate|[A-Z]+=")
+INLINE = re.compile(
+  r"(make [\w-]|pip install |(\.venv/bin/)?python -m |hypergrid_mtf$)"
+)
+
+
+def _name(path: pathlib.Path) -> str:
+  return str(path.relative_to(ROOT))
+
+
+def _outside_fences(text: str) -> str:
+  return FENCE.sub("", text)
+
+
+def _of_shell(text: str) -> list[str]:
+  """The commands of a piece of shell, one a line, `$NAME` put in."""
+  found, names = [], {}
+  for line in text.replace("\\\n", " ").split("\n"):
+    line = " ".join(re.sub(r"\s#.*", "", line).split())
+    if re.match(r"[A-Z]+=", line):
+      name, value = line.split("=", 1)
+      names[name] = shlex.split(value)[0]
+    elif line and not SETS_UP.match(line):
+      found += line.split(" && ")
+  for name, value in names.items():
+    found = [command.replace(f"${name}", value) for command in found]
+  return found
+
+
+def _commands(path: pathlib.Path) -> list[str]:
+  text = path.read_text()
+  found = []
+  for language, body in FENCE.findall(text):
+    assert language in ("sh", "python", "text"), f"{path}: {body[:60]}"
+    if language == "sh":
+      found += _of_shell(body)
+  for code in re.findall(r"`([^`]+)`", _outside_fences(text)):
+    code = " ".join(code.split())
+    if INLINE.match(code):
+      found.append(code)
+  return found
+
+
+def _of_heads() -> list[tuple[str, str]]:
+  """(file, command) of the first lines of all gin files and sweeps."""
+  found = []
+  for path in sorted([*CONFIGS.rglob("*.gin"), *CONFIGS.rglob("*.sweep")]):
+    head = re.match(r"(#.*\n)+", path.read_text())[0]
+    text = re.sub(r"^#\s?", "", head, flags=re.M).replace("\\\n", " ")
+    for line in text.split("\n"):
+      if line.startswith("python -m "):
+        found.append((_name(path), line))
+  return found
+
+
+ALL = [(_name(p), c) for p in DOCUMENTS for c in _commands(p)]
+
+
+def _table() -> dict[str, tuple[str, str]]:
+  """{command: (heading, what stands beside it)} of docs/commands.md."""
+  found, heading = {}, ""
+  for line in (ROOT / "docs" / "commands.md").read_text().split("\n"):
+    if line.startswith("## "):
+      heading = line[3:]
+    match = re.fullmatch(r"\| `([^`]+)` \| (.+) \|", line)
+    if match:
+      assert match[1] not in found, match[1]
+      found[match[1]] = heading, match[2]
+  return found
+
+
+def test_every_command_is_in_the_table():
+  table = _table()
+  unknown = {c: name for name, c in ALL if c not in table}
+  assert not unknown
+  stale = set(table) - {c for _, c in ALL}
+  assert not stale
+
+
+def test_the_table_names_tests_that_are_there():
+  tests = {h: v for h, v in _table().values() if h.startswith("Run by")}
+  assert len(tests) == 2
+  for heading, beside in _table().values():
+    if not heading.startswith("Run by"):
+      assert heading == "Not run here" and len(beside) > 20
+      continue
+    names = re.findall(r"`([^`]+)`", beside)
+    assert names, beside
+    for name in names:
+      if name.startswith("make "):
+        continue
+      path, _, function = name.partition("::")
+      text = (ROOT / "tests" / path).read_text()
+      assert not function or f"def {function}(" in text, name
+
+
+def _check_gin_files(given: flags.FlagValues, of_data: str) -> None:
+  places = (CONFIGS, *map(pathlib.Path, gin_files.search_path()))
+  for name in given["gin_file"].value or ():
+    if name != of_data and "…" not in name:
+      assert any((place / name).is_file() for place in places), name
+
+
+def _check(command: str, monkeypatch) -> None:
+  """Checks one command as far as it goes without running it."""
+  words = shlex.split(command)
+  if words[0] == "make":
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    (target,) = [word for word in words[1:] if "=" not in word]
+    assert target in targets, command
+    return
+  if words[:2] == ["pip", "install"] or words == ["hypergrid_mtf"]:
+    return
+  assert words[0] in ("python", ".venv/bin/python"), command
+  assert words[1] == "-m"
+  module, arguments = words[2], words[3:]
+  if module == "pytest":
+    assert all((ROOT / argument).exists() for argument in arguments), command
+    return
+  assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+  if module.startswith("tests."):
+    text = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    assert 'if __name__ == "__main__":' in text
+    for argument in arguments:
+      assert f'"{argument[2:].split("=")[0]}"' in text, argument
+    return
+  # "…" stands for what the reader has: its flag is there, its value is not.
+  known = program.defined(module, monkeypatch)
+  for argument in [a for a in arguments if "…" in a]:
+    assert argument[2:].split("=")[0] in known, argument
+  given = [a for a in arguments if "…" not in a]
+  required = [f"--{a[2:].split('=')[0]}=x" for a in arguments if "…" in a]
+  parsed = program.parse(module, given + required, monkeypatch)
+  if "gin_file" in parsed:
+    made = {a.split("=", 1)[1] for a in given if "local_mixture.gin" in a}
+    folders = [CONFIGS, *map(pathlib.Path, gin_files.search_paths())]
+    for name in parsed["gin_file"].value or ():
+      if name not in made and name != "x":
+        assert any((f / name).is_file() for f in folders), name
+  if "sweep" in parsed:
+    assert sweep_file.find(parsed["sweep"].value)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in ALL}))
+def test_the_commands_of_a_document_parse(name, monkeypatch):
+  for document, command in ALL:
+    if document == name:
+      _check(command, monkeypatch)
+
+
+def test_the_commands_of_gin_files_and_sweeps_parse(monkeypatch):
+  for _, command in _of_heads():
+    _check(command, monkeypatch)
+
+
+def _slug(heading: str) -> str:
+  kept = re.sub(r"[^\w\s-]", "", heading.replace("`", "").lower())
+  return kept.strip().replace(" ", "-")
+
+
+@functools.cache
+def _anchors(path: pathlib.Path) -> set[str]:
+  text = _outside_fences(path.read_text())
+  return {_slug(h) for h in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+@pytest.mark.parametrize("name", map(_name, DOCUMENTS))
+def test_links_and_paths_lead_somewhere(name):
+  path = ROOT / name
+  text = _outside_fences(path.read_text())
+  for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    if "://" in link:
+      continue
+    target, _, anchor = link.partition("#")
+    file = (path.parent / target).resolve() if target else path
+    assert file.exists(), link
+    if anchor:
+      assert anchor in _anchors(file), link
+  tops = {p.name for p in (*ROOT.iterdir(), *CONFIGS.iterdir())}
+  for code in re.findall(r"`([\w./*-]+)`", text):
+    if MADE.match(code) or "/" not in code or code.split("/")[0] not in tops:
+      continue
+    found = [*ROOT.glob(code), *CONFIGS.glob(code)]
+    # A program or a table of t5 may be named without its room.
+    assert found, code
+
+
+def test_the_readme_is_short():
+  assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_readmes_figures_are_those_of_the_results():
+  section = re.search(
+    r"^## Results\n(.*?)^## ", (ROOT / "README.md").read_text(), re.S | re.M
+  )[1]
+  results = (ROOT / "docs" / "results.md").read_text()
+  (ours,) = [ln for ln in section.split("\n") if " ± " in ln and "|" in ln]
+  (names,) = [ln for ln in section.split("\n") if "| GG |" in ln]
+  block = re.search(
+    r"<!-- results/embedded_nano: scores_last -->(.*?)<!-- end -->",
+    results,
+    re.S,
+  )[1]
+
+  def cells(line):
+    return [cell.strip() for cell in line.strip("| \n").split("|")]
+
+  lines = block.strip().split("\n")
+  (average,) = [ln for ln in lines if ln.startswith("| average ")]
+  assert cells(names) == cells(lines[0])[2:]
+  assert cells(ours) == cells(average)[2:]
+  intervals = re.findall(r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", section)
+  (difference,) = intervals
+  (row,) = re.findall(
+    r"results/embedded_nano: differences_last -->.*?^\|[^|]*\| L2 +\|([^|]*)\|",
+    results,
+    re.S | re.M,
+  )
+  assert difference == row.strip()
+  (line,) = re.findall(r"^\| training, unpacked.*$", _cost(), re.M)
+  assert "1.015" in section and "1.015" in line
+  (line,) = re.findall(r"^\| training, packed, .*$", _cost(), re.M)
+  assert "1.089" in section and "1.089" in line
+
+
+def _cost() -> str:
+  return (ROOT / "docs" / "cost.md").read_text()
+
+
+_TYPES = {
+  "integer": int,
+  "number": (int, float),
+  "text": str,
+  "object": dict,
+  "null": type(None),
+  "list of texts": list,
+  "list of integers": list,
+}
+
+
+def schema() -> dict[str, str]:
+  """{field: type} as docs/result_schema.md has them."""
+  text = (ROOT / "docs" / "result_schema.md").read_text()
+  rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", text, re.M)
+  assert len(dict(rows)) == len(rows)
+  return dict(rows)
+
+
+def _check_fields(value, place: str, documented: dict, seen: set) -> None:
+  """Checks a part of a result: its type, and the fields below it."""
+  below = {
+    field[len(place) + bool(place) :].split(".")[0]
+    for field in documented
+    if field.startswith(f"{place}." if place else "")
+  }
+  if place in documented:
+    seen.add(place)
+    kinds = re.split(r" or ", documented[place])
+    assert any(isinstance(value, _TYPES[kind]) for kind in kinds), place
+  if not isinstance(value, dict) or not below:
+    return
+  for key, part in value.items():
+    (anything,) = [b for b in below if b.startswith("<")] or [None]
+    name = key if key in below else anything
+    assert name, f"{key} of {place or 'a result'} is not documented"
+    _check_fields(part, f"{place}.{name}" if place else name, documented, seen)
+
+
+def test_the_schema_is_that_of_the_results():
+  answers = {"labels", "answers", "targets", "groups", "texts", "correct"}
+  answers.add("scores")
+  documented = {f: t for f, t in schema().items() if f not in answers}
+  assert answers <= set(schema())
+  seen = set()
+  for folder in sorted((ROOT / "results").iterdir()):
+    result = json.loads(sorted(folder.glob("*.json"))[0].read_text())
+    _check_fields(result, "", documented, seen)
+    for by_step in result["predictions"].values():
+      for packed in by_step.values():
+        assert set(packed) <= answers
+  assert seen == set(documented)

@@ -1,0 +1,105 @@
+"""A program of this project with its real flags, in the process of the tests.
+
+Programs define flags of the same names, so each gets a set of its own.
+"""
+
+import copy
+import functools
+import importlib
+import re
+
+from absl import flags
+
+from tools.dev import imports
+
+T5_MAIN = "t5.models.mesh_transformer_main"
+_T5_MAIN = re.compile(r"^from t5.models import mesh_transformer_main", re.M)
+
+
+@functools.cache
+def _modules() -> dict[str, imports.Module]:
+  return imports.read()
+
+
+def _imported(name: str, found: set[str]) -> set[str]:
+  """A module and everything of this project that it imports."""
+  if name not in found:
+    found.add(name)
+    for other in _modules()[name].imports:
+      _imported(other, found)
+  return found
+
+
+def _uses_t5_main(name: str) -> bool:
+  path = importlib.import_module(name).__file__
+  with open(path, encoding="utf-8") as f:
+    return bool(_T5_MAIN.search(f.read()))
+
+
+def defined(name: str, monkeypatch) -> flags.FlagValues:
+  """The flags that a program has when it is started by itself.
+
+  Args:
+    name: of its module.
+    monkeypatch: of the test.
+
+  Returns:
+    they, not parsed yet
+  """
+  module = importlib.import_module(name)
+  found = flags.FlagValues()
+  with monkeypatch.context() as patch:
+    for function in dir(flags):
+      if function.startswith("DEFINE_") or function.startswith("mark_flag"):
+        original = getattr(flags, function)
+        with_ours = functools.partial(original, flag_values=found)
+        patch.setattr(flags, function, with_ours)
+    patch.setattr(flags, "declare_key_flag", lambda *_: None)
+    if hasattr(module, "define_flags"):
+      module.define_flags()
+  imported = _imported(name, set())
+  places = [*imported]
+  if any(_uses_t5_main(other) for other in imported):
+    places.append(T5_MAIN)
+  by_module = flags.FLAGS.flags_by_module_dict()
+  for place in places:
+    for flag in by_module.get(place, ()):
+      if flag.name not in found:
+        found[flag.name] = copy.deepcopy(flag)
+        found[flag.name].unparse()
+  return found
+
+
+def parse(name: str, arguments, monkeypatch) -> flags.FlagValues:
+  """The flags of a program, parsed.
+
+  Args:
+    name: of its module.
+    arguments: as they are given to it.
+    monkeypatch: of the test.
+
+  Returns:
+    they; absl's errors are raised as they are
+  """
+  found = defined(name, monkeypatch)
+  rest = found([name, *arguments])
+  if rest[1:]:
+    raise flags.Error(f"{rest[1:]} are not flags")
+  return found
+
+
+def run(name: str, arguments, monkeypatch):
+  """Runs a program of tools/ in this process.
+
+  Args:
+    name: of its module.
+    arguments: as they are given to it.
+    monkeypatch: of the test.
+
+  Returns:
+    what its `main` gives back
+  """
+  module = importlib.import_module(name)
+  given = parse(name, arguments, monkeypatch)
+  monkeypatch.setattr(module, "FLAGS", given)
+  return module.main([name])
