@@ -33,11 +33,11 @@ format: .venv/installed
 benchmark: .venv/installed
 	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
 
-# The README's tables of experiments, from the results in the repository.
+# The tables of docs/results.md, from the results in the repository.
 tables: .venv/installed
 	for name in $(notdir $(wildcard results/*)); do \
 	  $(PY) -m tools.tables --results=results/$$name \
-	    --output_dir=runs/tables/$$name --update=README.md || exit; done
+	    --output_dir=runs/tables/$$name --update=docs/results.md || exit; done
 
 # Sweeps that are killed, started again and compared with unharmed ones.
 kill-test: .venv/installed
@@ -47,7 +47,7 @@ kill-test: .venv/installed
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py
 
-# The tests that mesh_tensorflow and t5 install themselves, on the mended stack.
+# The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
 upstream-test: .venv/installed
 	$(PY) -m tools.upstream_test
 

@@ -12,6 +12,8 @@ from absl import flags
 
 from tools.dev import imports
 
+# Importing this project imports these, which define flags.
+MESH = ("mesh_tensorflow.transformer.utils", "mesh_tensorflow.simd_mesh_impl")
 T5_MAIN = "t5.models.mesh_transformer_main"
 _T5_MAIN = re.compile(r"^from t5.models import mesh_transformer_main", re.M)
 
@@ -58,7 +60,7 @@ def defined(name: str, monkeypatch) -> flags.FlagValues:
     if hasattr(module, "define_flags"):
       module.define_flags()
   imported = _imported(name, set())
-  places = [*imported]
+  places = [*imported, *MESH]
   if any(_uses_t5_main(other) for other in imported):
     places.append(T5_MAIN)
   by_module = flags.FLAGS.flags_by_module_dict()

@@ -11,7 +11,7 @@ ring then moves a device is up to twice that, for every model alike.
 `Lowering.counters` of Mesh TensorFlow is not enough: it counts elements and not
 bytes, over all devices, a loop's body once however often it runs, and neither
 the sums that make dropout the same on all devices nor the n-fold tensors that
-a maximum and an allconcat are sent as. (README, "What a pod would send".)
+a maximum and an allconcat are sent as. (docs/cost.md, "What a pod would send".)
 """
 
 import contextlib

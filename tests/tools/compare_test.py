@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests import program
 from tests.tools.experiments import event_files
 from tools import compare
 
@@ -120,3 +121,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
   (pathlib.Path(folder) / "checkpoint").unlink()
   with pytest.raises(errors.UserError, match=r"one holds .*checkpoint"):
     compare.count_parameters(folder)
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+  one, two = (_run(tmp_path / name, SCORES) for name in ("one", "two"))
+  output = tmp_path / "table.md"
+  given = f"--runs=vanilla={one},L2={two}", f"--output={output}"
+  program.run("tools.compare", given, monkeypatch)
+  assert "vanilla |" in output.read_text()
+  assert f"wrote {output}" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import gin_files, preflight, vocabulary_file
+from tests import program
 from tools import gates
 
 
@@ -88,10 +89,12 @@ def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
     )
 
 
-def test_pictures_and_numbers_are_written(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
+  """Pictures and numbers are written."""
   folder = _trained(tmp_path, "L2")
-  output = str(tmp_path / "gates.png")
-  gates.write(gates.task_gates(folder, examples=3), folder, output)
+  output = tmp_path / "gates.png"
+  given = f"--model_dir={folder}", f"--output={output}", "--examples=3"
+  program.run("tools.gates", given, monkeypatch)
   assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
   with np.load(tmp_path / "gates.npz") as arrays:
     assert arrays["embedded_copy_v1/encoder/block_000"].shape == (16, 16)

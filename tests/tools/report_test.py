@@ -2,12 +2,14 @@
 
 import base64
 import html.parser
+import json
 import re
 
 import numpy as np
 import pytest
 
 from hypergrid_mtf import errors
+from tests import program
 from tests.tools.experiments import made_up
 from tools import report
 from tools.experiments import render
@@ -102,3 +104,12 @@ def test_gates_that_are_none_are_named(tmp_path):
   path.write_bytes(b"no zip")
   with pytest.raises(errors.UserError, match="--gates=L2="):
     report.gate_pictures("L2", str(path))
+
+
+def test_the_command(tmp_path, gates, monkeypatch):
+  for i, result in enumerate(made_up.results()):
+    (tmp_path / f"{i}.json").write_text(json.dumps(result))
+  output = tmp_path / "report.html"
+  given = f"--results={tmp_path}", f"--gates=L2={gates}", f"--output={output}"
+  program.run("tools.report", given, monkeypatch)
+  assert "<h1>HyperGrid beside vanilla T5</h1>" in output.read_text()

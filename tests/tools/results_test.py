@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
+from tests import docs_test
 from tests.tools.experiments import event_files
 from tools import results
 from tools.experiments import answers
@@ -85,6 +86,8 @@ def test_everything_is_there(collected):
   )
   assert {"cpu", "cores", "memory_bytes"} == set(found["hardware"])
   assert {"tensorflow", "t5", "mesh-tensorflow"} <= set(found["versions"])
+  of_sweeps = {"name", "flags", "wall_seconds"}
+  assert docs_test.fields({**found, **dict.fromkeys(of_sweeps)}) == set()
 
 
 def test_the_configuration_is_free_of_places_and_seeds(collected):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import sweep
 from tools.experiments import sweep_file
@@ -193,3 +194,9 @@ def test_results_are_local(monkeypatch):
   monkeypatch.setattr(sweep, "FLAGS", given)
   with pytest.raises(errors.UserError, match="=gs://b/x holds .* --models_dir"):
     sweep.main([])
+
+
+def test_the_status_of_a_sweep(tmp_path, monkeypatch, capsys):
+  given = "--sweep=embedded.sweep", "--seeds=0,1", f"--output_dir={tmp_path}"
+  program.run("tools.sweep", [*given, "--status"], monkeypatch)
+  assert "to do" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import vocabulary_file
+from tests import program
 from tests.hypergrid_mtf import published
 from tools import golden, warm_start
 
@@ -113,3 +114,13 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
       warm_start.check_source(model, path)
   finally:
     flags.FLAGS["vocabulary"].unparse()
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+  path = tmp_path / "base.json"
+  path.write_text(json.dumps(published.shapes("base")))
+  given = f"--checkpoint={path}", "--gin_file=models/base.gin"
+  code = program.run(
+    "tools.warm_start", [*given, "--gin_file=hypergrid/L2.gin"], monkeypatch
+  )
+  assert code == 0 and "48" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Tables put in their places in a document, such as the README."""
+"""Tables put in their places in a document, such as docs/results.md."""
 
 import os
 import re
@@ -50,6 +50,6 @@ def places(text: str, results_path: str) -> re.Pattern:
 
 def read(document: str) -> str:
   if not os.path.isfile(document):
-    raise errors.UserError(f"--update={document} is no file.")
+    raise errors.UserError(f"--update={document} is not a file.")
   with open(document) as f:
     return f.read()

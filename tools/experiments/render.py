@@ -10,7 +10,7 @@ from tools import compare
 from tools.experiments import load, protocol, statistics
 
 MISSING = "—"
-# Averages that were published, T5-base. README, "Fidelity", has the sources.
+# Averages that were published, T5-base. docs/fidelity.md has the sources.
 _PUBLISHED = (
   ("GLUE, 8 of 8 tasks", "one model a task", "single", 85.7),
   ("SuperGLUE, 8 of 8 tasks", "one model a task", "single", 74.8),

@@ -3,6 +3,7 @@
 import pytest
 
 from hypergrid_mtf import errors
+from tests import program
 from tools.dev import imports
 
 
@@ -47,3 +48,8 @@ def test_a_folder_without_the_packages_is_refused(tmp_path):
 def test_this_project_has_no_circle():
   modules = imports.read()
   assert not imports.circles(modules)
+
+
+def test_the_command(monkeypatch, capsys):
+  program.run("tools.structure", [], monkeypatch)
+  assert "hypergrid_mtf.launch" in capsys.readouterr().out

@@ -26,8 +26,8 @@ def test_a_document_gets_its_tables(folder):
     document.update("<!-- w: differences_last --><!-- end -->", "w", made)
 
 
-def test_the_readme_has_the_tables_of_the_results():
-  text = (ROOT / "README.md").read_text()
+def test_the_documents_have_the_tables_of_the_results():
+  text = (ROOT / "docs" / "results.md").read_text()
   folders = sorted((ROOT / "results").iterdir())
   assert folders
   for folder in folders:
