@@ -225,12 +225,14 @@ def figure(gates: dict[str, dict[str, np.ndarray]]):
     squeeze=False,
     layout="constrained",
   )
-  top = max(1.0, *(g.max() for by in gates.values() for g in by.values()))
+  grids = [g for by in gates.values() for g in by.values()]
+  low = min(0.0, *(g.min() for g in grids))  # of a gate of the user's own
+  top = max(1.0, *(g.max() for g in grids))
   image = None
   for row, task in zip(axes, tasks, strict=True):
     for axis, name in zip(row, names, strict=True):
       image = axis.imshow(
-        gates[task][name], vmin=0.0, vmax=top, cmap="RdBu_r", aspect="auto"
+        gates[task][name], vmin=low, vmax=top, cmap="RdBu_r", aspect="auto"
       )
       axis.set_xticks([])
       axis.set_yticks([])
@@ -392,6 +394,7 @@ def main(argv) -> None:
   tf.disable_v2_behavior()
   paths_of(FLAGS.output)
   files.check_output(FLAGS.output)
+  gin_files.import_modules(FLAGS.module_import)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates(

@@ -211,10 +211,17 @@ def trained_facts(folder: str) -> Facts | None:
       RuntimeError,
       tf.errors.OpError,
     ) as e:
+      why = errors.sentence(e)
+      unknown = re.search("No configurable matching reference '(.*?)'", why)
+      if unknown:
+        raise errors.UserError(
+          f"{path} names {unknown[1]}, which nothing here defines: give "
+          "--module_import=MODULE with the module that does."
+        ) from None
       raise errors.UserError(
-        f"{path} describes no model ({errors.sentence(e)}), and shows how the "
-        "checkpoints were trained: put back the file that the training wrote, "
-        "or remove it to go without that check."
+        f"{path} describes no model ({why}), and shows how the checkpoints "
+        "were trained: put back the file that the training wrote, or remove it "
+        "to go without that check."
       ) from None
 
 

@@ -167,6 +167,14 @@ def test_a_damaged_record_is_said(tmp_path, size):
     trained_model.trained_facts(str(tmp_path))
 
 
+def test_a_gate_whose_module_is_not_imported_is_said(tmp_path):
+  text = _trained(tmp_path, "L2")
+  text = text.replace("HyperGrid.gate = 'sigmoid'", "HyperGrid.gate = @mine")
+  (tmp_path / "operative_config.gin").write_text(text)
+  with pytest.raises(errors.UserError, match="names @mine, .*--module_import"):
+    trained_model.trained_facts(str(tmp_path))
+
+
 def test_the_api_takes_the_record_and_not_other_gates(tmp_path):
   _trained(tmp_path, "L2", BOTH)
   mtf_testing.small_model("L2", SWAPPED)
