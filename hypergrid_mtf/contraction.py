@@ -51,7 +51,7 @@ class Sizes:
 # Nanoseconds that one element of what an order makes costs beside the plain
 # product: (forward, forward and backward). The geometric means of two CPUs, one
 # of them with AVX-512, which differ by a factor of three, for all orders alike.
-# README, "Which order"; `python -m tools.calibrate` measures them again.
+# docs/cost.md; `python -m tools.calibrate` measures them again.
 CPU_NANOSECONDS = {
   "weights": (0.70, 2.9),
   "rows": (0.86, 2.3),

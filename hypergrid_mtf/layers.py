@@ -47,7 +47,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
   element-wise one.
 
-  Sources, by the marks of README, "Fidelity": gates from a global and a local
+  Sources, by the marks of docs/fidelity.md: gates from a global and a local
   vector [A], by outer product and repetition [S], on wo, through the sigmoid,
   X of the first token [R], in the decoder from the encoder's output [P].
 
@@ -77,7 +77,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
 
     Args:
       variant: "L2" (local rows, local columns), "LG", "GL", "row", "col" or
-        "GG"; README, "Variants".
+        "GG"; docs/variants.md.
       grid_rows: grid rows; divides the fan-in of the gated matrix.
       grid_cols: grid columns; divides its fan-out. Unused by "row", as
         grid_rows by "col".
@@ -92,8 +92,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         gates that differ.
       contraction: the order of the product: "plain", as the equation has it,
         "weights", "rows" or "cols", made for a CPU, or "auto", which takes the
-        cheapest of these three for the shapes at hand; README, "Which order".
-        All give the same result.
+        cheapest of these three for the shapes at hand; docs/cost.md. All give
+        the same result.
       hidden_size: as in DenseReluDense; this and the following are its own
         hyperparameters, and None takes what gin binds to DenseReluDense.
       dropout_rate: as in DenseReluDense.

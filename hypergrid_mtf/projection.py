@@ -1,6 +1,6 @@
 """The gated projection y = h (psi(G) * W), on Mesh TensorFlow tensors.
 
-Equations and their sources: README, "Fidelity". This module knows nothing of
+Equations and their sources: docs/fidelity.md. This module knows nothing of
 Transformers: it makes the gate G from a row vector and a column vector, and
 multiplies by a kernel whose regions the gate opens and closes.
 
@@ -224,6 +224,7 @@ def plain_product(
   *leading, _ = h.shape.dims
   *rows, row_cell = _grid_dims(gate, "grid_rows", fan_in)
   *cols, col_cell = _grid_dims(gate, "grid_cols", fan_out)
+  # Below, rows and cols are [(shard,) grid_rows] and [(shard,) grid_cols].
   h = mtf.reshape(h, [*leading, *rows, row_cell])
   kernel = mtf.reshape(kernel, [*ensemble, *rows, row_cell, *cols, col_cell])
   p = mtf.einsum([h, kernel], [*leading, *rows, *cols, col_cell])

@@ -1,18 +1,16 @@
-"""A gate in a file of its own, outside this repository, by gin alone."""
+"""A gate in a file of its own, outside this repository, by gin alone.
+
+The file is that of docs/variants.md, "Your own gate".
+"""
+
+import pathlib
+import re
 
 from tests import command
 
-# A user's file; `docs` have the same.
-MY_GATE = '''
-import gin
-import mesh_tensorflow as mtf
-
-
-@gin.configurable
-def my_gate(logits, sharpness=1.0):
-  """A gate between -1 and 1."""
-  return mtf.tanh(logits * sharpness)
-
+VARIANTS = pathlib.Path(__file__).parents[2] / "docs" / "variants.md"
+# In the same file, to be refused.
+WRONG = """
 
 @gin.configurable
 def of_rows(logits):
@@ -22,13 +20,15 @@ def of_rows(logits):
 @gin.configurable
 def misspelt(logits):
   return mtf.tahn(logits)
-'''
+"""
 
 
 def test_a_gate_outside_the_package_trains_evaluates_and_is_remembered(
   tmp_path,
 ):
-  (tmp_path / "my_gate.py").write_text(MY_GATE)
+  section = VARIANTS.read_text().split("## Your own gate")[1]
+  (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+  (tmp_path / "my_gate.py").write_text(code + WRONG)
   model_dir = tmp_path / "run"
   model = [
     f"--model_dir={model_dir}",
