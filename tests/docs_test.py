@@ -245,6 +245,17 @@ def test_the_readmes_figures_are_those_of_the_results():
   assert "1.089" in section and "1.089" in line
 
 
+def test_the_figures_in_the_heads_of_gin_files_are_those_of_the_results():
+  results = (ROOT / "docs" / "results.md").read_text()
+  heads = [
+    path.read_text().split("\n\n")[0]
+    for path in (*CONFIGS.rglob("*.gin"), *CONFIGS.rglob("*.sweep"))
+  ]
+  figures = re.findall(r"[\d.]+ ± [\d.]+ \(\d+\)", "\n".join(heads))
+  assert len(figures) >= 8
+  assert all(figure in results for figure in figures)
+
+
 def _cost() -> str:
   return (ROOT / "docs" / "cost.md").read_text()
 

@@ -24,7 +24,7 @@ def test_the_readmes_task_trains_and_evaluates_with_glue(tmp_path, tfds_dir):
   for name, words in (("train", "abcdefgh"), ("dev", "ijkl")):
     lines = [f"shout: {word}\t{word.upper()}!" for word in words]
     (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-  line = re.search(r"```\n(python -m .*?)```", section, re.DOTALL)[1]
+  line = re.search(r"```sh\n(python -m .*?)```", section, re.DOTALL)[1]
   words = shlex.split(line.replace("\\\n", " "))
   assert words[:3] == ["python", "-m", "hypergrid_mtf.main"]
   # Smaller than the README's, and with the data that tests have.
