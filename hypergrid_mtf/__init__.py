@@ -1,6 +1,6 @@
 """HyperGrid (arXiv 2007.05891) as a Mesh TensorFlow layer for t5.
 
-Importing this package is enough: the frozen stack is mended (`compat`) and the
+Importing this package is enough: the frozen stack is patched (`compat`) and the
 layers are known to gin (`layers`), so that any t5 program can use them with
 `--module_import=hypergrid_mtf`.
 """
@@ -14,7 +14,7 @@ from hypergrid_mtf import compat  # noqa: E402
 
 compat.mend()
 
-from hypergrid_mtf import layers  # noqa: E402  (needs the mended stack)
+from hypergrid_mtf import layers  # noqa: E402  (needs the patched stack)
 
 __all__ = ["compat", "console", "layers"]
 __version__ = "0.1.0"

@@ -71,7 +71,7 @@ def latest_checkpoint(model_dir: str) -> str | None:
   if not steps:
     raise errors.UserError(
       f"{index} is damaged or names a checkpoint that is gone, and no other is "
-      "there: remove it to begin anew, or give another folder."
+      "there: remove it to start again, or give another folder."
     )
   newest = checkpoint_files.newest_whole(model_dir)
   newest = steps[-1] if newest is None else newest
@@ -83,8 +83,8 @@ def latest_checkpoint(model_dir: str) -> str | None:
     "is the latest"
   )
   raise errors.UserError(
-    f"{problem}: {checkpoint_files.how_to_name(model_dir, newest)} to go on "
-    "from there, or give another folder to begin anew."
+    f"{problem}: {checkpoint_files.how_to_name(model_dir, newest)} to continue "
+    "from there, or give another folder to start again."
   )
 
 
@@ -193,9 +193,9 @@ def check_same_model(
     here = list(shapes[name]) if name in shapes else "absent"
     raise errors.UserError(
       f"the checkpoint {path} ({origin}) was made by another model: {name} is "
-      f"{there} there and {here} in this configuration ({len(names)} such "
-      "variables); give the gin files that the checkpoint was trained with, "
-      "or another folder."
+      f"{there} in the checkpoint and {here} in this configuration "
+      f"({len(names)} such variables); give the gin files that the checkpoint "
+      "was trained with, or another folder."
     )
   check_dtype(path, shapes, origin)
 
@@ -270,7 +270,7 @@ def _count(shapes: dict) -> int:
 
 def _shape_text(shape) -> str:
   if shape and isinstance(shape[0], tuple):
-    return f"{list(shape[0])} there, {list(shape[1])} here"
+    return f"{list(shape[0])} in the checkpoint, {list(shape[1])} in the model"
   return str(list(shape))
 
 

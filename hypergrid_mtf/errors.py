@@ -1,8 +1,8 @@
-"""The error that a user can mend: one sentence, no traceback."""
+"""The error that a user can correct: one sentence, no traceback."""
 
 
 class UserError(ValueError):
-  """What the user gave is wrong, and the message says how to mend it.
+  """What the user gave is wrong, and the message says how to correct it.
 
   The message is one sentence: what is wrong, the value, where it came from, and
   what would be right. Command lines print it and exit with status 2

@@ -6,7 +6,7 @@ benchmarks in one mixture (`mixtures`), eight small tasks that need no download
 inputs (`task_tokens`). `vocabularies` puts another vocabulary in place of T5's.
 """
 
-import hypergrid_mtf  # noqa: F401  (mends the stack before t5 is imported)
+import hypergrid_mtf  # noqa: F401  (patches the stack before t5 is imported)
 from t5_tasks import embedded, mixtures, task_tokens, vocabularies
 
 __all__ = ["embedded", "mixtures", "task_tokens", "vocabularies"]

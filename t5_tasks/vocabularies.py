@@ -57,8 +57,8 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     raise UserError(f"extra_ids is {extra_ids}: it must be 0 or more; T5: 100.")
   if not isinstance(name, str) or not name:
     raise UserError(
-      f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is no "
-      "name: give the path of a SentencePiece model, 'bytes' or 't5'."
+      f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is not "
+      "a name: give the path of a SentencePiece model, 'bytes' or 't5'."
     )
   if name == "t5":
     return t5.data.get_default_vocabulary()
@@ -78,7 +78,7 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     tokenizer = vocabulary.tokenizer
   except Exception as e:  # protobuf, SentencePiece and file systems all differ
     raise UserError(
-      f"The file {path!r} is no SentencePiece model: {_HOW_TO_GET_ONE}."
+      f"The file {path!r} is not a SentencePiece model: {_HOW_TO_GET_ONE}."
     ) from e
   ids = (tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id())
   if ids != (0, 1, 2):

@@ -1,3 +1,3 @@
-"""Tests; importing the package first mends the stack."""
+"""Tests; importing the package first patches the stack."""
 
 import hypergrid_mtf  # noqa: F401

@@ -108,7 +108,9 @@ def source(asked: request.Request) -> str | None:
     return None
   origin, given = asked.warm_from
   if not isinstance(given, str):
-    raise errors.UserError(f"{origin} = {given!r} is no path of a checkpoint.")
+    raise errors.UserError(
+      f"{origin} = {given!r} is not the path of a checkpoint."
+    )
   if asked.mode == "finetune" and isinstance(asked.checkpoint_step, list):
     return checkpoint_files.path_of(given, asked.checkpoint_step[0])
   return checkpoints.of_path(given, origin)
@@ -188,10 +190,12 @@ def _others(path: str) -> str:
 def _shape_of(warm: checkpoints.WarmStart, name: str) -> str:
   if name in warm.reshaped:
     there, here = warm.reshaped[name]
-    return f"{list(there)} there and {list(here)} here"
+    return f"{list(there)} in the checkpoint and {list(here)} in the model"
   if name in warm.missing:
-    return f"absent there and {list(warm.missing[name])} here"
-  return f"{list(warm.unused[name])} there and absent here"
+    return (
+      f"absent in the checkpoint and {list(warm.missing[name])} in the model"
+    )
+  return f"{list(warm.unused[name])} in the checkpoint and absent in the model"
 
 
 def check_source(
@@ -208,7 +212,7 @@ def check_source(
     path: of the checkpoint that it starts from.
     origin: where the path came from, for the message.
     vocabulary: in use, as in `check_checkpoints`; None for no check.
-    allow_partial: say what differs, and go on.
+    allow_partial: say what differs, and continue.
 
   Raises:
     UserError: if the weights would mean something else.
@@ -311,7 +315,7 @@ def forget_warm_start(model_dir: str) -> None:
 
 
 def _check_not_read(latest: str, asked: request.Request) -> None:
-  """Says that a run goes on from its own checkpoint, and not from another.
+  """Says that a run continues from its own checkpoint, and not from another.
 
   A run that was interrupted is started again with the same flags, so a
   checkpoint to start from is refused only where it can be known to be another
@@ -324,11 +328,11 @@ def _check_not_read(latest: str, asked: request.Request) -> None:
   if path and not _may_be_same(began, given, asked):
     raise errors.UserError(
       f"{origin} = {given!r} is another checkpoint than {path}, from which the "
-      f"run in {folder} began ({WARM_START}): leave it out to go on from "
+      f"run in {folder} began ({WARM_START}): leave it out to continue from "
       f"{latest}, or give another --model_dir."
     )
   console.say(
-    f"going on from {latest}: {origin} = {given!r} is not read"
+    f"continuing from {latest}: {origin} = {given!r} is not read"
     + (", the run began from it" if path else "")
   )
 

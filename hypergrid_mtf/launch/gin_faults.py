@@ -149,7 +149,7 @@ def check_references() -> None:
     for name, value in parameters.items():
       key = gin.config._format_binding_key(scope, selector, name)
       if key == "run.vocabulary":
-        continue  # t5 binds it anew
+        continue  # t5 binds it again
       if selector == "gin.macro":
         key = scope
       told = gin_statements.told(key)

@@ -106,7 +106,7 @@ def _parse_text(parse_config, text, file, skip_unknown):
 
 
 def import_modules(names: list[str] | None) -> None:
-  """Imports what --module_import names, such as tasks of one's own.
+  """Imports what --module_import names, such as the user's tasks.
 
   Args:
     names: of modules.

@@ -1,7 +1,7 @@
 """What was given on the command line or in gin files, and nothing reads.
 
 Gin takes any name as a macro and any name as a scope, so that a misspelled one
-is a new one, and the run goes on as if it were not there.
+is a new one, and the run continues as if it were not there.
 """
 
 from hypergrid_mtf import errors

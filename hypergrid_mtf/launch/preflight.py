@@ -181,8 +181,8 @@ def build_model(mixture_or_task):
     raise
   except (TypeError, ValueError, AttributeError) as e:
     raise errors.UserError(
-      f"the gin bindings describe no model of run.model_type = {model_type!r}: "
-      f"{errors.sentence(e)}"
+      "the gin bindings do not describe a model of run.model_type = "
+      f"{model_type!r}: {errors.sentence(e)}"
     ) from None
   if gated and getattr(model, "autoregressive", False):
     raise errors.UserError(

@@ -157,7 +157,7 @@ def _say_what_the_api_ignores() -> None:
       bound = gin.query_parameter(f"run.{name}")
     except ValueError:
       continue
-    # What this program itself binds is no wish of the user's.
+    # What this program itself binds was not asked for by the user.
     ours = ("model:1,batch:1", ["cpu:0"])
     if bound and _TPU not in str(bound) and bound not in ours:
       console.say(

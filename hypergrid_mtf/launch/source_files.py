@@ -1,4 +1,4 @@
-"""The files of a task of one's own, and of t5's `tsv_dataset_fn`, row by row.
+"""The files of a user's task, and of t5's `tsv_dataset_fn`, row by row.
 
 TensorFlow reads them inside the graph, where a row that cannot be parsed has
 neither file nor line. Here both are named before.

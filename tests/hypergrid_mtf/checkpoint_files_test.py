@@ -143,7 +143,7 @@ def test_a_list_that_leads_nowhere_is_not_an_empty_folder(folder, text):
   folder.mkdir()
   if text is not None:
     (folder / "checkpoint").write_text(text)
-    with pytest.raises(errors.UserError, match="remove it to begin anew"):
+    with pytest.raises(errors.UserError, match="remove it to start again"):
       checkpoints.latest_checkpoint(str(folder))
 
 

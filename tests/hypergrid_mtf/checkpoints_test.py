@@ -44,11 +44,11 @@ def test_a_checkpoint_of_the_same_model_fits(tmp_path, shapes):
   [
     (
       {"shared/embedding": (64, 8)},
-      "shared/embedding is [64, 8] there and [64, 16] in",
+      "shared/embedding is [64, 8] in the checkpoint and [64, 16] in",
     ),
     (
       {"encoder/block_002/wi": (16, 32)},
-      "encoder/block_002/wi is [16, 32] there and absent in",
+      "encoder/block_002/wi is [16, 32] in the checkpoint and absent in",
     ),
   ],
 )
@@ -61,7 +61,7 @@ def test_another_model_is_named(tmp_path, shapes, changes, says):
 
 def test_a_vanilla_checkpoint_is_not_the_same_model(tmp_path, shapes):
   path = _save(tmp_path / "model.ckpt", _vanilla(shapes))
-  with pytest.raises(errors.UserError, match="absent there"):
+  with pytest.raises(errors.UserError, match="absent in the checkpoint"):
     checkpoints.check_same_model(path, shapes, "here")
 
 
@@ -100,7 +100,7 @@ def test_what_is_unexpected_is_sorted_and_named(shapes):
   assert set(warm.missing) == {"encoder/rms_norm/scale"}
   assert set(warm.unused) == {"decoder/extra"}
   text = warm.to_text()
-  assert "[32, 16] there, [64, 16] here" in text
+  assert "[32, 16] in the checkpoint, [64, 16] in the model" in text
   assert "encoder/rms_norm/scale" in text and "decoder/extra [3]" in text
 
 

@@ -124,7 +124,7 @@ def test_wrong_vocabularies_are_explained(tmp_path):
     vocabularies.use_vocabulary(missing)
   for content in (b"", b"not a model", b"\x00" * 100):
     (tmp_path / "bad.model").write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.model' is no SentencePiece"):
+    with pytest.raises(UserError, match=r"bad\.model' is not a SentencePiece"):
       vocabularies.get_vocabulary(str(tmp_path / "bad.model"))
   for extra_ids in (-1, "x", True, 1.5):
     with pytest.raises(UserError, match="extra_ids is"):

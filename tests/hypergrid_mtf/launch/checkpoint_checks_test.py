@@ -194,7 +194,9 @@ def test_a_start_that_is_not_read_is_said(folder, tmp_path, capsys):
   shutil.copytree(folder, tmp_path / "source")
   assert _check(folder, _asked(start=start)) is None
   line = capsys.readouterr().out
-  assert f"going on from {folder}/model.ckpt-4: run.init_checkpoint = " in line
+  assert (
+    f"continuing from {folder}/model.ckpt-4: run.init_checkpoint = " in line
+  )
   assert f"'{start}' is not read\n" in line
   checkpoint_checks.record_warm_start(str(folder), str(start), {})
   shutil.copytree(folder, tmp_path / "copy")

@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 from t5.data import preprocessors
 
-import hypergrid_mtf  # noqa: F401  (mends the stack)
+import hypergrid_mtf  # noqa: F401  (patches the stack)
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.launch import data_checks, source_files
 
