@@ -87,11 +87,10 @@ def strings(split: str) -> tuple[str, ...]:
 def _all_strings() -> tuple[str, ...]:
   total = sum(NUM_EXAMPLES.values())
   rng = np.random.RandomState(_SEED)  # a frozen stream, by NumPy's policy
-  draw = functools.partial(rng.randint, dtype=np.int64)
   found: dict[str, None] = {}
   while len(found) < total:
-    lengths = draw(MIN_LENGTH, MAX_LENGTH + 1, size=total)
-    letters = draw(0, len(ALPHABET), size=(total, MAX_LENGTH))
+    lengths = rng.randint(MIN_LENGTH, MAX_LENGTH + 1, total, np.int64)
+    letters = rng.randint(0, len(ALPHABET), (total, MAX_LENGTH), np.int64)
     for length, row in zip(lengths.tolist(), letters.tolist(), strict=True):
       found["".join(ALPHABET[i] for i in row[:length])] = None
   return tuple(found)[:total]

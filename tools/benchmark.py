@@ -108,7 +108,9 @@ def plan() -> list[benchmark_group.Group]:
       f"--runs={FLAGS.runs} is too few to see a spread: give {MIN_RUNS} or "
       "more, or --quick to only try the program."
     )
-  lengths = [_positive("inputs", n) for n in FLAGS.inputs or []] or [None]
+  lengths: list[int | None] = [None]
+  if FLAGS.inputs:
+    lengths = [_positive("inputs", n) for n in FLAGS.inputs]
   settings = dict.fromkeys(  # a set in order: each model once
     cases.Setting(variant, *grid, contraction, stacks)
     for variant, grid, contraction, stacks in itertools.product(

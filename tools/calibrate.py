@@ -85,7 +85,7 @@ def measure(sizes: contraction.Sizes, train: bool, runs: int) -> dict:
       if train:
         fetches[order] += cpu_orders.gradients(order, h, kernel, gate, dy)
     ops = {k: [t.op for t in tensors] for k, tensors in fetches.items()}
-    times = {k: [] for k in ops}
+    times: dict[str, list[float]] = {k: [] for k in ops}
     with tf.Session() as sess:
       sess.run(tf.global_variables_initializer())
       for i in range(runs + 1):

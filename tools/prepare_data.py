@@ -171,10 +171,10 @@ def _say_table(prepared: Iterable[Prepared]) -> None:
       )
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   console.say("")
-  for name, split, rows, official in lines:
+  for name, split, *counts in lines:
     console.say(
-      f"{name:<{widths[0]}}  {split:<{widths[1]}}  {rows:>{widths[2]}}  "
-      f"{official:>{widths[3]}}"
+      f"{name:<{widths[0]}}  {split:<{widths[1]}}  {counts[0]:>{widths[2]}}  "
+      f"{counts[1]:>{widths[3]}}"
     )
 
 

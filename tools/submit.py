@@ -190,13 +190,17 @@ def main(argv) -> None:
   asked = FLAGS.benchmarks
   names = benchmarks(list(BENCHMARKS) if asked is None else asked)
   found = decoded.find(FLAGS.model_dir, "test")
-  chosen = {name: choose(name, found, FLAGS.step) for name in names}
-  absent = [name for name, files_of in chosen.items() if files_of is None]
+  chosen, absent = {}, []
+  for name in names:
+    files_of = choose(name, found, FLAGS.step)
+    if files_of is None:
+      absent.append(name)
+    else:
+      chosen[name] = files_of
   if absent == names or (absent and asked is not None):
     raise _check_step(absent, found, FLAGS.step)
   for name in absent:
     console.say(f"{name}: none of its tasks was decoded, so there is no zip")
-    del chosen[name]
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)

@@ -94,18 +94,17 @@ def read(latest: str, asked: request.Request) -> list[str]:
   return [checkpoint_files.path_of(folder, s) for s in there]
 
 
-def source(asked: request.Request) -> str | None:
+def source(asked: request.Request) -> str:
   """The checkpoint that training starts from, by its prefix.
 
   Args:
-    asked: the run.
+    asked: the run, with a `warm_from`.
 
   Returns:
     what was given, where it is a folder its last checkpoint, where it is a file
-    of a checkpoint that one; None where none was given
+    of a checkpoint that one
   """
-  if not asked.warm_from:
-    return None
+  assert asked.warm_from
   origin, given = asked.warm_from
   if not isinstance(given, str):
     raise errors.UserError(
@@ -322,6 +321,7 @@ def _check_not_read(latest: str, asked: request.Request) -> None:
   than the one that the run began from.
   """
   folder = os.path.dirname(latest)
+  assert asked.warm_from
   origin, given = asked.warm_from
   began = _read_warm_start(folder)
   path = began.get("checkpoint")

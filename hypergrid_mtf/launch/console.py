@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+from typing import TextIO
 
 from hypergrid_mtf import errors
 
@@ -22,10 +23,10 @@ _PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
 class _State:
   """Descriptor 2 as it was, and the log that took its place."""
 
-  terminal = None  # text stream, or None while descriptor 2 is untouched
-  log_path = None
+  terminal: TextIO | None = None  # None while descriptor 2 is untouched
+  log_path = ""
   temporary = False  # the log goes away at exit
-  upload_to = None  # where a log that cannot be written in place goes at exit
+  upload_to = ""  # where a log that cannot be written in place goes at exit
 
 
 def is_command() -> bool:

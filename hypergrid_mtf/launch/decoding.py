@@ -78,10 +78,10 @@ class CutAnswers(tf.train.SessionRunHook):
 @contextlib.contextmanager
 def show():
   """Within this context, decodings show their progress and what they cut."""
-  said = set()
+  said: set[str] = set()
   examples = 0  # of the decoding that is under way
   cut_answers = None
-  decodes = weakref.WeakKeyDictionary()
+  decodes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
   estimator_predict = tpu_estimator.TPUEstimator.predict
   original_decode = utils.decode
   original_clean_decodes = utils.clean_decodes

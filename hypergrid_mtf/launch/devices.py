@@ -53,6 +53,7 @@ def check(names, where: str) -> list[str]:
   here = present()
   for name in names:
     device = _DEVICE.fullmatch(name)
+    assert device  # as was checked
     if device["job"] not in (None, "localhost"):
       if "TF_CONFIG" in os.environ:
         continue  # a device of a cluster, of which this machine knows nothing

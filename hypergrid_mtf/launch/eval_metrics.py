@@ -33,7 +33,7 @@ def of_kind(metric_fns, scored: bool) -> list:
   return [f for f in metric_fns if _takes_scores(f) == scored]
 
 
-def check(mixture_or_task, split: str) -> None:
+def check(mixture_or_task, split: str | None) -> None:
   """Checks that `score_eval` has something to compute.
 
   Args:

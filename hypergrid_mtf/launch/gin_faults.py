@@ -30,8 +30,8 @@ def explain(
     one sentence
   """
   message, _, location = str(error).partition("\n  In ")
-  line = re.search(r" line (\d+)\n", location)
-  line = int(line[1]) if line else None
+  found = re.search(r" line (\d+)\n", location)
+  line = int(found[1]) if found else None
   if isinstance(error, tokenize.TokenError):
     message, (line, _) = error.args
     message = "a bracket or a quote is not closed"
@@ -76,20 +76,20 @@ def _ended(sentence: str) -> str:
 
 def _hint(message: str) -> str:
   """The known name that is nearest to the one that gin does not know."""
-  found = re.search(r"Configurable '(.+)' doesn't have a parameter", message)
+  found = re.search(
+    r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
+  )
   if found:
-    name = re.search(r"named '(\w+)'", message)[1]
     signature = inspect.signature(gin.get_configurable(found[1]))
-    return gin_statements.did_you_mean(name, signature.parameters)
+    return gin_statements.did_you_mean(found[2], signature.parameters)
   found = re.search(
     r"No configurable matching (?:reference '@|')([\w.]+)", message
   )
   if found:
-    known = {}
+    known = []
     for selector, _ in gin.config._REGISTRY.items():
       parts = selector.split(".")
-      for i in range(len(parts)):
-        known[".".join(parts[i:])] = None
+      known += [".".join(parts[i:]) for i in range(len(parts))]
     return gin_statements.did_you_mean(found[1], known)
   return ""
 

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from gin import config_parser
 from mesh_tensorflow.transformer import utils
 
-_statements = []  # of the last parsing, as gin's own configuration is
+_statements: list[
+  "Statement"
+] = []  # of the last parsing, as gin's own configuration is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,8 @@ class References(config_parser.ParserDelegate):
   """Collects what a value refers to, without looking it up."""
 
   def __init__(self):
-    self.macros = set()
-    self.scopes = set()
+    self.macros: set[str] = set()
+    self.scopes: set[str] = set()
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
     self.scopes.update(scoped_configurable_name.split("/")[:-1])

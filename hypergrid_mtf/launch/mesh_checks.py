@@ -113,10 +113,10 @@ def check_batch(
     UserError: naming the batch, the axis and what would be right.
   """
   axes = [mesh.axis_of("outer_batch"), mesh.axis_of("batch")]
-  if outer % (axes[0].size if axes[0] else 1):
+  if axes[0] and outer % axes[0].size:
     raise errors.UserError(
       f"{_OUTER} = {outer} does not divide among the "
-      f" {axes[0].size} devices of the axis {axes[0].name} "
+      f"{axes[0].size} devices of the axis {axes[0].name} "
       f"({mesh.shape_given}): give a multiple of {axes[0].size}."
     )
   multiple = outer * mesh.ways("batch")
@@ -200,7 +200,8 @@ def check_model(
       mode=tf.estimator.ModeKeys.TRAIN,
       variable_dtype=utils.get_variable_dtype(),
     )
-  sizes = {}  # of each dimension: "heads" is num_heads, or that times d_kv
+  # Of each dimension: "heads" is num_heads, or that times d_kv.
+  sizes: dict[str, set[int]] = {}
   variables = [o for o in graph.operations if isinstance(o, mtf.Variable)]
   for operation in variables + graph.operations:  # those with names come first
     for tensor in operation.outputs:
@@ -229,7 +230,7 @@ def check_model(
 
 def _check_tensor(mesh, operation, dims) -> None:
   """No two dimensions of a tensor may be split over the same axis."""
-  used = {}
+  used: dict[str, str] = {}
   for dim in dims:
     axis = mesh.axis_of(dim.name)
     if axis is None:
@@ -287,8 +288,11 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
   if batch:
     check_batch(mesh, batch, given, outer)
   if mesh.axes:
-    lengths = (_lengths(flags) or {}).items()
-    lengths = {k: n for k, n in lengths if isinstance(n, int) and n > 0}
+    lengths = {
+      feature: length
+      for feature, length in (_lengths(flags) or {}).items()
+      if isinstance(length, int) and length > 0
+    }
     default = {"inputs": 16, "targets": 16}  # evaluation finds its own
     batch = batch or outer * mesh.ways("batch")
     check_model(mesh, model, batch, lengths or default, outer)

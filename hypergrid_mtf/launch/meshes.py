@@ -151,7 +151,7 @@ def _whole(size) -> int | None:
 
 
 def tpu_shape(
-  topology, model_parallelism, ensemble_parallelism, names: tuple[str, str, str]
+  topology, model_parallelism, ensemble_parallelism, names: tuple[str, ...]
 ) -> mtf.Shape:
   """`utils.tpu_mesh_shape`, with its arguments checked.
 

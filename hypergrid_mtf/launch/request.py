@@ -101,7 +101,7 @@ def from_gin(flags) -> Request:
     results = _files_by("save_scores.scores_filename", ".*")
   elif mode == "perplexity_eval":
     results = os.path.join(flags.model_dir, f"eval_*_{split}_*")
-  elif evaluates:
+  elif split:
     results = _eval_folder(flags.model_dir, split, mode == "score_eval")
   else:
     results = flags.model_dir

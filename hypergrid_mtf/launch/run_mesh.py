@@ -127,7 +127,10 @@ def _gin_tpu_shape():
 
   names = ("tpu_topology", "model_parallelism", "ensemble_parallelism")
   values = [value(name) for name in names]
-  shape = meshes.tpu_shape(*values, tuple(f"{_TPU}.{n} = " for n in names))
+  topology, cores, members = values
+  shape = meshes.tpu_shape(
+    topology, cores, members, tuple(f"{_TPU}.{name} = " for name in names)
+  )
   given = ", ".join(
     f"{_TPU}.{name} = {value!r}"
     for name, value in zip(names, values, strict=True)

@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import gin
 
@@ -27,7 +28,7 @@ class Kind:
   """
 
   says: str
-  accepts: Callable[[object], bool]
+  accepts: Callable[[Any], bool]
 
   def __or__(self, other: "Kind") -> "Kind":
     return Kind(

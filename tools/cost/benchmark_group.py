@@ -89,6 +89,7 @@ class Worker:
   def _ask(self, request: str) -> dict:
     name = f"{self._job.setting.name} of {self._job.case.name}"
     line = ""
+    assert self._process.stdin and self._process.stdout
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.write(request + "\n")
       self._process.stdin.flush()
@@ -135,7 +136,7 @@ def measure(
     UserError: for what the user can mend, from a worker, or too little memory.
   """
   case = group.case
-  models = []
+  models: list[dict] = []
   workers = []
   load = os.getloadavg()[0]
   with contextlib.ExitStack() as stack:

@@ -212,7 +212,7 @@ def _draw(
   ]
   # A line's name says only what the lines differ in.
   telling = [k for k in others if len({p[k] for p in points}) > 1] or ["case"]
-  lines = {}
+  lines: dict[tuple, list[dict]] = {}
   for point in points:
     lines.setdefault(tuple(point[k] for k in telling), []).append(point)
   places = sorted(

@@ -28,6 +28,7 @@ from tensorflow_estimator.python.estimator import run_config
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files, gin_unread, preflight, values
 from tools.cost import benchmark_cases as cases
+from tools.dev import environment
 
 _MODES = {
   "train": tf.estimator.ModeKeys.TRAIN,
@@ -216,7 +217,7 @@ class Model:
       options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
       run_metadata=metadata,
     )
-    found = collections.defaultdict(lambda: [0, 0.0])
+    found: dict = collections.defaultdict(lambda: [0, 0.0])
     for device in metadata.step_stats.dev_stats:
       for node in device.node_stats:
         label = re.match(r".* = (\w+)\(", node.timeline_label)
@@ -310,8 +311,7 @@ def _session(estimator, spec):
 
 def peak_memory() -> int:
   """Peak resident memory of this process in bytes, since it was forgotten."""
-  with open("/proc/self/status") as f:
-    return int(re.search(r"VmHWM:\s*(\d+) kB", f.read())[1]) * 1024
+  return environment.meminfo("VmHWM", "/proc/self/status")
 
 
 def _forget_peak_memory() -> None:

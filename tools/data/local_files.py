@@ -106,14 +106,14 @@ class LocalDataset:
     Raises:
       UserError: names the file and line of a row that is not right.
     """
+    path = self.files[split]
+    assert path
     if self.benchmark == "glue":
-      rows = local_glue.read_split(
-        self.config, split, self.files, self.folder, note
-      )
+      rows = local_glue.read_split(self.config, split, path, self.folder, note)
     else:
-      rows = local_super_glue.read_split(self.config, split, self.files, note)
+      rows = local_super_glue.read_split(self.config, split, path, note)
     if split.startswith("test"):
-      rows = _all_labelled_or_none(self.files[split], rows)
+      rows = _all_labelled_or_none(path, rows)
     for _, key, example in rows:
       yield key, example
 

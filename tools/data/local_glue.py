@@ -179,7 +179,7 @@ def _dev_ids_file(there: Mapping[str, str]) -> str | None:
 def read_split(
   config: str,
   split: str,
-  files: Mapping[str, str | None],
+  path: str,
   folder: str,
   note: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:
@@ -187,20 +187,19 @@ def read_split(
 
   Args:
     config: a key of CONFIGS.
-    split: a split of that config that has a file.
-    files: the answer of `find_files`.
+    split: of that config.
+    path: the split's file, from `find_files`.
     folder: where the files are.
     note: takes a sentence about rows that are left out.
 
   Raises:
     UserError: names the file and line of a row that is not right.
   """
-  path = files[split]
   spec = CONFIGS[config]
   is_test = split.startswith("test")
   is_wanted = _mrpc_filter(path, split, folder) if config == "mrpc" else None
   # TFDS hides the labels that the original MRPC test file has.
-  is_labelled = spec.label is not None and not (config == "mrpc" and is_test)
+  label = None if config == "mrpc" and is_test else spec.label
 
   columns, count = None, 0
   names = _names_without_header(config, path, is_test)
@@ -220,13 +219,13 @@ def read_split(
         feature: _column(path, row, aliases)
         for feature, aliases in spec.text.items()
       }
-      if is_labelled and not is_test:
-        _column(path, row, (spec.label,))
+      if label and not is_test:
+        _column(path, row, (label,))
     if is_wanted and not is_wanted(row):
       continue
     example: Example = {f: row[column] for f, column in columns.items()}
     example["label"] = _label(
-      row.get(spec.label) if is_labelled else None, spec, path, line, is_test
+      row.get(label) if label else None, spec, path, line, is_test
     )
     example["idx"] = idx
     count += 1
@@ -327,13 +326,14 @@ def _mrpc_filter(
 ) -> Callable[[Mapping[str, str]], bool] | None:
   """Which rows of the original MRPC training file belong to the split."""
   there = local_text.files_of(folder)
-  if path != there.get(_MRPC_TRAIN):
+  ids_path = _dev_ids_file(there)
+  if ids_path is None or path != there.get(_MRPC_TRAIN):
     return None
   names = ("#1 ID", "#2 ID")
-  ids_path = _dev_ids_file(there)
   dev_ids = {
     tuple(row.values())
     for _, row in local_text.read_table(ids_path, names=names)
+    if row is not None
   }
 
   def is_wanted(row: Mapping[str, str]) -> bool:

@@ -109,26 +109,26 @@ def find_files(config: str, folder: str) -> dict[str, str | None]:
 def why_missing(config: str, folder: str) -> str | None:
   """As of `local_glue`; no split here needs more than its own file."""
   del config, folder
+  return None
 
 
 def read_split(
   config: str,
   split: str,
-  files: Mapping[str, str | None],
+  path: str,
   note: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:
   """Yields line number, key and example of one split, in the file's order.
 
   Args:
     config: a key of CONFIGS.
-    split: a split of that config that has a file.
-    files: the answer of `find_files`.
+    split: of that config.
+    path: the split's file, from `find_files`.
     note: takes a sentence about rows that are read, but look odd.
 
   Raises:
     UserError: names the file and line of a row that is not right.
   """
-  path = files[split]
   read = {"multirc": _multirc, "record": _record}.get(config, _flat)
   renumber = _renumbering(path, split, note) if config == "multirc" else {}
   odd = local_text.Oddities(path)
@@ -179,7 +179,7 @@ def _note_odd(
 
 def _flat(
   config: str, row: local_text.Field, is_test: bool
-) -> Iterator[tuple[int, Example]]:
+) -> Iterator[tuple[int | str, Example]]:
   """One example a line."""
   spec = CONFIGS[config]
   source = dict.fromkeys((*spec.text, *spec.integers), row)
@@ -241,7 +241,7 @@ def _renumbering(
 
 def _multirc(
   config: str, row: local_text.Field, is_test: bool
-) -> Iterator[tuple[str, Example]]:
+) -> Iterator[tuple[int | str, Example]]:
   """One example for each answer to each question of a line."""
   passage = row.child("passage")
   paragraph, paragraph_idx = passage.text("text"), row.integer("idx")
@@ -267,7 +267,7 @@ def _multirc(
 
 def _record(
   config: str, row: local_text.Field, is_test: bool
-) -> Iterator[tuple[int, Example]]:
+) -> Iterator[tuple[int | str, Example]]:
   """One example for each query of a line; entities and answers without doubles.
 
   Entities are the texts from `start` up to and with `end`, in the passage.

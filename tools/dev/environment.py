@@ -50,7 +50,8 @@ def commit() -> str:
   return done.stdout.strip()
 
 
-def meminfo(field: str) -> int:
-  """A line of /proc/meminfo in bytes."""
-  with open("/proc/meminfo") as f:
-    return int(re.search(rf"{field}:\s*(\d+) kB", f.read())[1]) * 1024
+def meminfo(field: str, path: str = "/proc/meminfo") -> int:
+  """A line of /proc/meminfo, or of a process's `status`, in bytes."""
+  with open(path) as f:
+    fields = dict(line.split(":", 1) for line in f)
+  return int(fields[field].removesuffix(" kB\n")) * 1024

@@ -98,19 +98,17 @@ def _imports(text: str, name: str, known) -> list[str]:
       for alias in node.names:
         whole = f"{node.module}.{alias.name}"
         names.append(whole if whole in known else node.module)
-    elif isinstance(node, ast.Call) and _is_import_module(node):
-      names = [node.args[0].value]
+    elif isinstance(node, ast.Call):
+      names = _imported_by_call(node)
     found.update(dict.fromkeys(n for n in names if n in known and n != name))
   return list(found)
 
 
-def _is_import_module(call: ast.Call) -> bool:
-  """Whether a call is importlib.import_module of a name written out."""
-  return (
-    getattr(call.func, "attr", None) == "import_module"
-    and bool(call.args)
-    and isinstance(call.args[0], ast.Constant)
-  )
+def _imported_by_call(call: ast.Call) -> list[str]:
+  """What importlib.import_module is given, where it is written out."""
+  if getattr(call.func, "attr", None) != "import_module":
+    return []
+  return [str(a.value) for a in call.args[:1] if isinstance(a, ast.Constant)]
 
 
 def floor(module: Module) -> int:

@@ -9,7 +9,7 @@ question of MultiRC, the copies of one query of ReCoRD), a whole group.
 import ast
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import seqio
@@ -56,7 +56,7 @@ def pack(
       return packed
   if not grouped:
     right = [int(a == t) for a, t in zip(answers, targets, strict=True)]
-    if _is_mean(100 * np.mean(right), scores):
+    if _is_mean(100 * float(np.mean(right)), scores):
       return {"correct": "".join(map(str, right))}
   for sides in read.values():
     packed = _scores_of_units(task, *sides)
@@ -74,7 +74,7 @@ def _parse(text: str):
   return value if isinstance(value, int | float) or _is_dict(value) else text
 
 
-_PARSERS = {"labels": _parse, "texts": str}
+_PARSERS: dict[str, Callable] = {"labels": _parse, "texts": str}
 
 
 def _is_dict(*values) -> bool:
@@ -107,7 +107,7 @@ def _gives(task: str, packed: dict, scores: dict[str, float]) -> bool:
 
 def _groups(targets: list) -> list[int]:
   """The number of each example's group."""
-  numbers = {}
+  numbers: dict[str, int] = {}
   return [
     numbers.setdefault(str(t.get("group", i)), len(numbers))
     for i, t in enumerate(targets)
@@ -138,7 +138,7 @@ def _scores_of_units(task: str, answers: list, targets: list) -> dict | None:
   if metric_fns is None:
     return None
   groups = _groups(targets) if _is_dict(*answers, *targets) else None
-  found = {}
+  found: dict[str, list[float]] = {}
   try:
     for unit in _units(groups, len(answers)):
       one = _compute(
@@ -157,7 +157,7 @@ def _units(groups: list[int] | None, count: int) -> list[list[int]]:
   """The examples of each unit."""
   if groups is None:
     return [[i] for i in range(count)]
-  found = [[] for _ in range(max(groups) + 1)]
+  found: list[list[int]] = [[] for _ in range(max(groups) + 1)]
   for i, group in enumerate(groups):
     found[group].append(i)
   return found
@@ -187,10 +187,11 @@ def unpack(packed: dict) -> tuple[list, list]:
   """
   key = "labels" if "labels" in packed else "texts"
   values = [_PARSERS[key](text) for text in packed[key]]
-  return tuple(
+  answers, targets = (
     [values[_DIGITS.index(c)] for c in packed[side]]
     for side in ("answers", "targets")
   )
+  return answers, targets
 
 
 class Answers:
@@ -212,7 +213,8 @@ class Answers:
       UserError: if the task is not registered and its metrics are needed.
     """
     self._scores = scores
-    self._by_unit, self._pair = {}, None
+    self._by_unit: dict[str, np.ndarray] = {}
+    self._pair: list[np.ndarray] | None = None
     self.units = 0
     if "scores" in packed:
       self._by_unit = {m: np.array(v) for m, v in packed["scores"].items()}
@@ -246,6 +248,7 @@ class Answers:
     Returns:
       [units]
     """
+    contents: Iterable[tuple]
     if self._pair is None:
       contents = zip(*self._by_unit.values(), strict=True)
     else:
@@ -254,7 +257,7 @@ class Answers:
         tuple(sorted(map(str, (pairs[i] for i in unit))))
         for unit in self._units
       )
-    numbers = {}
+    numbers: dict[tuple, int] = {}
     return np.array([numbers.setdefault(c, len(numbers)) for c in contents])
 
   def metrics(self, chosen: np.ndarray) -> dict[str, float]:
@@ -280,6 +283,7 @@ class Answers:
   def _draw_groups(self, chosen) -> tuple[list[dict], list[dict]]:
     """A group that is drawn twice is two groups."""
     answers, targets = [], []
+    assert self._pair
     for number, unit in enumerate(chosen):
       for i in self._units[unit]:
         answers.append(dict(value=self._pair[0][i]))

@@ -108,7 +108,7 @@ class Evaluation:
           "again in one way (--gin_param=\"eval_checkpoint_step = 'all'\"), or "
           "remove the folder first."
         )
-    return first
+    return first or {}
 
   def notes(self) -> list[str]:
     """Sentences about what is not as it should be."""
@@ -212,7 +212,7 @@ def read(folder: str) -> Evaluation:
       damaged.append(path)
   if not found:
     raise errors.UserError(_no_scores(folder, names, damaged))
-  scores = {}
+  scores: dict[str, dict[str, dict[int, Score]]] = {}
   # Tasks and metrics by name; of the scores of a step, the latest is last.
   for task, metric, step, score in sorted(
     found, key=lambda f: (*f[:3], f[3].time)

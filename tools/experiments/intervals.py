@@ -60,9 +60,9 @@ class Interval:
     high: upper end.
   """
 
-  value: float
-  low: float
-  high: float
+  value: float | np.ndarray
+  low: float | np.ndarray
+  high: float | np.ndarray
 
   def to_text(self, percent: bool = False) -> str:
     """Such as "1.25 [-0.40, 2.90]"; the value alone where there is no more."""

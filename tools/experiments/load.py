@@ -1,6 +1,5 @@
 """The results of runs: read, and refused where they do not belong together."""
 
-import collections
 import glob
 import json
 import os
@@ -85,7 +84,7 @@ def _checked(result) -> dict:
       raise _NotAResult(f'"{key}" is not an object')
   if not result["metrics"]:
     raise _NotAResult('its "metrics" are empty')
-  metrics = {}
+  metrics: dict[str, dict[str, dict[str, float]]] = {}
   for task, by_metric in result["metrics"].items():
     for metric, values in by_metric.items():
       for step, value in values.items():
@@ -107,8 +106,8 @@ def _checked(result) -> dict:
 
 def _check(found: list[dict]) -> None:
   first = found[0]
-  tasks = {}
-  models = {}
+  tasks: dict[str, tuple[str, dict]] = {}
+  models: dict[tuple, str] = {}
   for result in found:
     if result["protocol"] != first["protocol"]:
       keys = {**result["protocol"], **first["protocol"]}
@@ -154,7 +153,7 @@ def by_model(
   found: list[dict], baseline: str = "vanilla", single: str = "single"
 ) -> dict[str, dict[int, list[dict]]]:
   """{cell: {seed: its results}}, the baseline first and single tasks last."""
-  models = collections.defaultdict(lambda: collections.defaultdict(list))
+  models: dict[str, dict[int, list[dict]]] = {}
   for result in sorted(
     found,
     key=lambda r: (
@@ -164,5 +163,6 @@ def by_model(
       r["seed"],
     ),
   ):
-    models[result["cell"]][result["seed"]].append(result)
+    by_seed = models.setdefault(result["cell"], {})
+    by_seed.setdefault(result["seed"], []).append(result)
   return models

@@ -100,7 +100,7 @@ def nans(models) -> list[str]:
 
 def _nan_tasks(run: dict) -> dict[str, tuple[dict, set[int]]]:
   """{task: (its metrics that are nan, at these steps)}"""
-  found = {}
+  found: dict[str, tuple[dict, set[int]]] = {}
   for checkpoint in protocol.CHECKPOINTS:
     steps = statistics.chosen_steps(run, checkpoint)
     values = statistics.scores([run], checkpoint)

@@ -90,7 +90,7 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
     {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
     average over
   """
-  groups = {}
+  groups: dict[str | None, dict] = {}
   for (task, metric), value in scores.items():
     name = known(task, metric)
     benchmark = next(

@@ -66,7 +66,7 @@ def with_averages(
     the same with (AVERAGE, label) beside; nan where a metric is
   """
   needed = wanted(table)
-  found = {}
+  found: dict[str, dict[int, dict]] = {}
   for cell, by_seed in table.items():
     found[cell] = {}
     for seed, values in by_seed.items():
@@ -138,7 +138,7 @@ def _units(kept) -> dict[str, set[int]]:
   Answers that are all alike fit any units: those of a model that is wrong
   throughout are packed example by example, where others' are by groups.
   """
-  found = collections.defaultdict(set)
+  found: dict[str, set[int]] = collections.defaultdict(set)
   for by_seed in kept.values():
     for by_task in by_seed.values():
       for task, one in by_task.items():
@@ -274,7 +274,7 @@ class _Samples:
   def _weights(self, label) -> dict[str, dict[str, float]]:
     """What a point of a metric adds to an average."""
     nothing = dict.fromkeys(self._keys, 0.0)
-    found = collections.defaultdict(dict)
+    found: dict[str, dict[str, float]] = collections.defaultdict(dict)
     for task, metric in self._keys:
       weight = protocol.averages({**nothing, (task, metric): 1.0}).get(label)
       if weight:

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Iterable
 
 import seqio
 import tensorflow.compat.v1 as tf
@@ -277,7 +278,7 @@ def _expected(entry: Entry) -> str:
   return "a text, or a dictionary with a value"
 
 
-def file_text(entry: Entry, numbered: list[tuple[tuple, object]]) -> str:
+def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
   """The contents of one file.
 
   Args:
@@ -294,7 +295,9 @@ def file_text(entry: Entry, numbered: list[tuple[tuple, object]]) -> str:
     for (index,), answer in numbered:
       out.write(f"{index}\t{answer}\n")
   elif entry.file == _MULTIRC:
-    paragraphs = collections.defaultdict(lambda: collections.defaultdict(list))
+    paragraphs: dict[int, dict[int, list[dict]]] = collections.defaultdict(
+      lambda: collections.defaultdict(list)
+    )
     for (paragraph, question, answer), label in numbered:
       paragraphs[paragraph][question].append(dict(idx=answer, label=label))
     for paragraph, questions in paragraphs.items():
@@ -374,7 +377,7 @@ def make_filler(entry: Entry) -> File:
   Raises:
     UserError: if those are not the official test set.
   """
-  numbers = [(i,) for i in range(entry.rows)]
+  numbers: list[tuple[int, ...]] = [(i,) for i in range(entry.rows)]
   if needs_data(entry):
     found = test_set(entry.task)
     _check_numbers(entry, entry.task, found)

@@ -98,8 +98,9 @@ def parse(
   Raises:
     UserError: naming file and line.
   """
-  shared = dict.fromkeys(_SHARED, ())
-  usual, lines = {}, {}
+  shared: dict[str, tuple[str, ...]] = dict.fromkeys(_SHARED, ())
+  usual: dict[str, str] = {}
+  lines: dict[str, tuple[str, ...]] = {}
   for number, line in _lines(text):
     if not line.strip() or line.lstrip().startswith("#"):
       continue
