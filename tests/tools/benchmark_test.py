@@ -107,7 +107,7 @@ def test_plan_puts_vanilla_in_every_group(parse):
     (["--stacks=left"], "--stacks=left is unknown"),
     (["--grids=16"], "--grids=16 is no grid"),
     (["--grids=16x7"], "does not divide"),
-    (["--grids=0x16"], "no number of cells"),
+    (["--grids=0x16"], "not a number of cells"),
     (["--inputs=64,x"], "--inputs=x is no length"),
     (["--runs=4"], "--runs=4 is too few"),
     (["--cases=train_packed", "--targets=8"], "do not fit"),
