@@ -5,7 +5,7 @@ r"""The rooms of this project, and who imports whom.
 
 For each room: its modules and lines, and the rooms it imports. Then what should
 not be: circles between modules, imports that run back up the floors, modules
-longer than 400 lines. Read are the files alone; nothing of them is run.
+longer than 400 lines. It reads the files and runs nothing of them.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Runs the tests that mesh_tensorflow and t5 install, on the mended stack.
+"""Runs the tests that mesh_tensorflow and t5 install, on the patched stack.
 
   python -m tools.upstream_test
 

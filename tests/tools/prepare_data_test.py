@@ -8,7 +8,7 @@ import gin
 import pytest
 import seqio
 
-import t5_tasks  # noqa: F401  (mends the stack, registers the tasks)
+import t5_tasks  # noqa: F401  (patches the stack, registers the tasks)
 from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures

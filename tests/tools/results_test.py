@@ -114,7 +114,7 @@ def test_what_is_not_a_number_is_standard_json(tmp_path):
   values = metrics["glue_stsb_v002"]["pearson_corrcoef"]
   assert values == {"20": "nan"} and math.isnan(results.number(values["20"]))
   assert results.number(metrics[TASK]["accuracy"]["20"]) == 50.0
-  # A file of before.
+  # A file of an earlier version.
   assert math.isnan(results.number(json.loads("NaN")))
   assert results.as_json(-math.inf) == "-inf"
 

@@ -98,7 +98,7 @@ class Worker:
       status = self._process.wait()
       cause = f"ended with exit status {status}"
       if status == -9:
-        cause = "was killed, probably for want of memory"
+        cause = "was killed, probably for lack of memory"
       raise WorkerError(f"the worker of {name} {cause}: see {self._log}")
     answer = json.loads(line)
     if "user_error" in answer:
@@ -133,7 +133,8 @@ def measure(
 
   Raises:
     WorkerError: for a worker that failed.
-    UserError: for what the user can mend, from a worker, or too little memory.
+    UserError: for what the user can correct, from a worker, or too little
+      memory.
   """
   case = group.case
   models: list[dict] = []

@@ -192,7 +192,7 @@ def draw(groups: list[dict], output_dir: str, title: str = "") -> list[str]:
     ("grid", "grid (rows x columns)"),
     ("inputs", "input tokens a row"),
   ):
-    # Cases have different lengths by default, which is no growth of anything.
+    # Cases have different lengths by default, which does not show growth.
     if len({(p["case"], p[axis]) for p in points}) > len(
       {p["case"] for p in points}
     ):

@@ -2,7 +2,7 @@
 
 Field names, label ids and `idx` are those of
 `tensorflow_datasets/text/super_glue.py`: MultiRC gives an example for each
-answer, ReCoRD one for each query, and `wsc.fixed` is WSC with the spans mended
+answer, ReCoRD one for each query, and `wsc.fixed` is WSC with corrected spans
 so that they are parts of the text. What t5's preprocessors and metrics take for
 granted beyond that is checked here, where the file and the line are known.
 """

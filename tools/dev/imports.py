@@ -135,7 +135,8 @@ def upward(modules: dict[str, Module]) -> list[tuple[str, str]]:
 def circles(modules: dict[str, Module]) -> list[tuple[str, ...]]:
   """Groups of modules that import each other, each sorted.
 
-  A package and a module inside it are no circle: `import a.b` runs `a` first.
+  A package and a module inside it are not a circle: `import a.b` runs `a`
+  first.
 
   Args:
     modules: from `read`.

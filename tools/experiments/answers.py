@@ -82,7 +82,7 @@ def _is_dict(*values) -> bool:
 
 
 def _agree(found: dict[str, float], scores: dict[str, float]) -> bool:
-  """Whether all metrics are those of t5; one that is no number may be any."""
+  """Whether all metrics are those of t5; for nan any value will do."""
   return all(
     abs(found.get(m, math.inf) - v) < _TOLERANCE or math.isnan(v)
     for m, v in scores.items()
@@ -120,7 +120,7 @@ def _in_characters(key: str, answers: list, targets: list) -> dict | None:
     groups = _groups(targets)
     answers, targets = ([v["value"] for v in x] for x in (answers, targets))
   if any(isinstance(t, list | tuple) for t in targets):
-    return None  # several right answers are no label
+    return None  # several right answers are not a label
   labels = sorted({str(v) for v in (*answers, *targets)})
   if len(labels) > len(_DIGITS):
     return None
@@ -232,8 +232,8 @@ class Answers:
       self.units = len(self._units)
       if self._metric_fns is None:
         raise errors.UserError(
-          f"{task} is no registered task, so its metrics are not known: give "
-          "--module_import=MODULE with the module that registers it."
+          f"{task} is not a registered task, so its metrics are not known: "
+          "give --module_import=MODULE with the module that registers it."
         )
       if _ACCURACY in scores and self._groups is None:
         right = 100.0 * (self._pair[0] == self._pair[1])

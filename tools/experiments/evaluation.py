@@ -208,7 +208,7 @@ def read(folder: str) -> Evaluation:
             score = Score(float(value.simple_value), event.wall_time, config)
             found.append((*parts[1:], event.step, score))
     except tf.errors.OpError:
-      # A file that was being written when its run was killed ends in a ruin.
+      # A file that was being written when its run was killed has a broken end.
       damaged.append(path)
   if not found:
     raise errors.UserError(_no_scores(folder, names, damaged))

@@ -12,7 +12,7 @@ S², the variance of the d_s, holds all that differs from seed to seed: the seed
 itself, and what the examples do to one seed alone. T is the covariance, over
 draws of examples, of two different seeds' differences: the noise that all
 seeds share, which their spread cannot show. A seed's own variance over examples
-is no part of T, as it is in S² already.
+is not part of T, because it is in S² already.
 
 S² has n - 1 degrees of freedom, T those of the examples, taken as infinite. The
 interval is that of Banerjee (1960, "Approximate confidence interval for linear

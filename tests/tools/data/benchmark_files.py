@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 # What such files contain: quotes that open and never close, accents, a line
-# separator that is no line end, spaces at the end.
+# separator that is not a line end, spaces at the end.
 _TEXTS = (
   'He said " yes and left .',
   "it 's a caf\u00e9 \u2014 really",

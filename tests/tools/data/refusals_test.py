@@ -12,7 +12,7 @@ import re
 import pytest
 import seqio
 
-import t5_tasks  # noqa: F401  (mends the stack, registers the tasks)
+import t5_tasks  # noqa: F401  (patches the stack, registers the tasks)
 from hypergrid_mtf.errors import UserError
 from tests.tools.data import benchmark_files as files
 from tools.data import local_files, local_glue, local_super_glue
@@ -67,7 +67,7 @@ def _check_refused(dataset, split, content, line, what):
 
 
 def _bad_bytes(lines):
-  """(what, content, line) of a file that is no UTF-8 text with line ends."""
+  """(what, content, line) of a file that is not UTF-8 text with line ends."""
   text = b"\n".join(lines) + b"\n"
   last = len(lines)
   yield "empty", b"", None

@@ -46,7 +46,7 @@ def _copy_alone():
 
 
 def test_answers_that_are_all_wrong_fit_the_groups_of_others(folder):
-  """As files of before have ReCoRD: of 0 by lines, else by queries."""
+  """As earlier files have ReCoRD: of 0 by lines, else by queries."""
   found = _copy_alone()
   rng = np.random.default_rng(0)
   rows = 100.0 * (rng.random([2, 50]) < 0.5)
@@ -100,7 +100,7 @@ def test_what_one_model_did_not_keep_is_drawn_for_none(folder):
 
 @pytest.mark.parametrize("nan", [float("nan"), "nan"])
 def test_a_nan_is_a_value(folder, nan):
-  """In files of before the word NaN, now the text "nan"."""
+  """In earlier files the word NaN, now the text "nan"."""
   found = made_up.results()
   found[0]["metrics"][made_up.COPY]["sequence_accuracy"].update({"20": nan})
   models = load.by_model(load.load(folder(found))[0])

@@ -55,7 +55,7 @@ SAID = {
   "AX-b.jsonl": _SAME[_TWO_WAY],
   "AX-g.jsonl": _SAME[_TWO_WAY],
 }
-# What becomes of an answer that is no label: none of ReCoRD's is.
+# What becomes of an answer that is not a label: none of ReCoRD's is.
 FILLER = {
   **dict.fromkeys(("CoLA.tsv", "SST-2.tsv", "MRPC.tsv"), "1"),
   **dict.fromkeys(("QQP.tsv", "WNLI.tsv"), "0"),
