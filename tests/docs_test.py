@@ -207,6 +207,23 @@ def test_links_and_paths_lead_somewhere(name):
     assert found or "NAME" in code, code
 
 
+def _linked(path: pathlib.Path) -> set[pathlib.Path]:
+  """The files of this project that a document links."""
+  if path.suffix != ".md":
+    return set()
+  links = re.findall(r"\]\(([^)\s#]+)", path.read_text())
+  return {(path.parent / link).resolve() for link in links if "://" not in link}
+
+
+def test_every_page_is_two_links_from_the_readme():
+  first = _linked(ROOT / "README.md")
+  second = set().union(*map(_linked, first))
+  pages = {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")}
+  assert pages - {ROOT / "README.md"} <= first | second
+  # Where the gate is made.
+  assert ROOT / "hypergrid_mtf" / "projection.py" in first
+
+
 def test_the_readme_is_short():
   assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
