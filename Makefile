@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(PY) -m tools.demo --output_dir=$(DEMO_DIR)
 
 test: .venv/installed
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .
