@@ -5,7 +5,8 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark tables kill-test modes-test lint format lock upstream-test clean
+.PHONY: demo test benchmark tables kill-test modes-test coverage lint format lock \
+  upstream-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -24,10 +25,18 @@ test: .venv/installed
 lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 
 format: .venv/installed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+# Which lines the tests run, in the processes that they start too.
+coverage: .venv/installed
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
 
 # Time and memory of a step beside vanilla T5.
 benchmark: .venv/installed

@@ -1,10 +1,30 @@
 """Fixtures for all tests."""
 
+import collections
 import os
 import pathlib
 import sys
 
 import pytest
+
+
+def pytest_terminal_summary(terminalreporter):
+  """On a workflow's page: how many passed, and why others were skipped."""
+  path = os.environ.get("GITHUB_STEP_SUMMARY")
+  if not path:
+    return
+  stats = terminalreporter.stats
+  counts = [
+    f"{len(stats[outcome])} {outcome}"
+    for outcome in ("passed", "failed", "error", "skipped")
+    if outcome in stats
+  ]
+  skipped = collections.Counter(
+    report.longrepr[2] for report in stats.get("skipped", ())
+  )
+  with open(path, "a", encoding="utf-8") as f:
+    f.write(f"{', '.join(counts)}\n\n")
+    f.writelines(f"- {n} × {reason}\n" for reason, n in skipped.items())
 
 
 @pytest.fixture(scope="session")
