@@ -111,7 +111,7 @@ def _reason(error: Exception) -> str:
 
 def _shard_damage(path, shapes, types) -> str | None:
   """What is wrong with the number and the sizes of the data files."""
-  shards = collections.defaultdict(dict)
+  shards: dict[int, dict[int, str]] = collections.defaultdict(dict)
   for file in tf.io.gfile.glob(f"{path}.data-*"):
     match = _SHARD.search(file)
     if match:

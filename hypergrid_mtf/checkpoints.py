@@ -320,7 +320,8 @@ def warm_start(
   """
   pattern = re.compile(variable_filter)
   offered = {n: s for n, s in found.items() if pattern.search(n)}
-  loaded, slots, fresh, missing, reshaped = {}, {}, {}, {}, {}
+  loaded, slots, fresh, reshaped = {}, {}, {}, {}
+  missing: dict[str, tuple[int, ...]] = {}
   used = set()
   for name, shape in shapes.items():
     there = utils.init_checkpoint_variable_mapping(name)

@@ -105,7 +105,7 @@ def _weights(h, kernel, gate):
   s = _sizes(h, kernel, gate)
   gates = _weights_steps(s, gate)
   kernel = tf.reshape(kernel, [s.rows, s.fan_in // s.rows, s.fan_out])
-  y = []
+  y: list[tf.Tensor] = []
   for part, g in zip(_split(h, len(gates), 0), gates, strict=True):
     with tf.control_dependencies(y[-1:]):
       y.append(_matmul(part, _gated(kernel, g)))
@@ -223,7 +223,8 @@ def _sum_first(x):
 
 def _rows(h, kernel, gate):
   s = _sizes(h, kernel, gate)
-  total, terms = [], []
+  total: list[tf.Tensor] = []
+  terms: list[tf.Tensor] = []
   steps = _rows_steps(s, h, kernel, gate)
   for i, (part, w, g) in enumerate(steps, 1):
     with tf.control_dependencies(total):
@@ -238,7 +239,9 @@ def _rows(h, kernel, gate):
 
 def _rows_gradients(h, kernel, gate, dy):
   s = _sizes(h, kernel, gate)
-  dh, dkernel, dgate = [], [], []
+  dh: list[tf.Tensor] = []
+  dkernel: list[tf.Tensor] = []
+  dgate: list[tf.Tensor] = []
   cells = [-1, s.gates, s.tokens, s.cols, s.fan_out // s.cols]
   dy_cells, dy = tf.reshape(dy, cells), tf.reshape(dy, _regions(s))
   for part, w, g in _rows_steps(s, h, kernel, gate):
@@ -278,7 +281,7 @@ def _by_rows(s: Sizes, h):
 def _cols(h, kernel, gate):
   s = _sizes(h, kernel, gate)
   h = _by_rows(s, h)
-  y = []
+  y: list[tf.Tensor] = []
   for w, g in _cols_steps(s, kernel, gate):
     with tf.control_dependencies(y[-1:]):
       scaled = tf.reshape(h * g, [-1, s.gates * s.tokens, s.fan_in])

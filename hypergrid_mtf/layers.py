@@ -167,8 +167,9 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       UserError: if the grid does not fit a model of this width, or if a gate
         of the user's own does not give back what a gate must.
     """
+    fan_in, fan_out = self._gated_dims(model_dim)
     projection.check_grid(
-      *self._gated_dims(model_dim), self.grid_rows.size, self.grid_cols.size
+      fan_in, fan_out, self.grid_rows.size, self.grid_cols.size
     )
     if callable(self.gate):
       projection.check_gate(self.gate)

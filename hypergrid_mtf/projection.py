@@ -234,7 +234,7 @@ def plain_product(
 
 def _grid_dims(gate, side, dim):
   """One side of W as dimensions: (shard,) (cell of the grid,) place in it."""
-  dims = {d.name: d for d in gate.shape.dims}
-  dims = [dims[name] for name in (dim.name, side) if name in dims]
+  by_name = {d.name: d for d in gate.shape.dims}
+  dims = [by_name[name] for name in (dim.name, side) if name in by_name]
   size = dim.size // math.prod(d.size for d in dims)
   return [*dims, mtf.Dimension(f"{side}_cell", size)]

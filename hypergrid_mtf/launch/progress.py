@@ -52,7 +52,6 @@ class TrainingBar(tf.train.SessionRunHook):
       max_steps: the global step to stop at.
     """
     self._max_steps = max_steps
-    self._bar = None
 
   def begin(self):
     self._fetches = {"step": tf.train.get_global_step()}
@@ -84,7 +83,6 @@ class TrainingBar(tf.train.SessionRunHook):
     self._bar.update(step - self._bar.n)
     self._bar.refresh()
     self._bar.close()
-    self._bar = None
 
 
 class EvaluationBar(tf.train.SessionRunHook):
@@ -99,7 +97,6 @@ class EvaluationBar(tf.train.SessionRunHook):
     """
     self._name = name or "evaluate"
     self._steps = steps
-    self._bar = None
 
   def after_create_session(self, session, coord):
     del session, coord
@@ -131,9 +128,10 @@ class _MetricLines(logging.Handler):
 
 def print_metric(step: int, task: str, metric: str, value: float) -> None:
   """Prints the line of one metric of one task."""
+  shown = str(value)
   with contextlib.suppress(TypeError, ValueError):  # not all are numbers
-    value = f"{value:.4g}"
-  console.say(f"step {step}  {task}  {metric}  {value}")
+    shown = f"{value:.4g}"
+  console.say(f"step {step}  {task}  {metric}  {shown}")
 
 
 @contextlib.contextmanager

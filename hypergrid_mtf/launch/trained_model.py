@@ -48,7 +48,7 @@ def facts(model) -> Facts:
   """
   model = getattr(model, "student", model)
   names = [n for n in ("encoder", "decoder") if hasattr(model, n)]
-  found = {"": {}}
+  found: Facts = {"": {}}
   # What the model asks gin for while its graph is built.
   for function in (
     mtf.layers.unit_scaling_convention,
@@ -67,7 +67,7 @@ def facts(model) -> Facts:
   return found
 
 
-def _attributes(layer) -> Facts:
+def _attributes(layer) -> dict[str, object]:
   """{Class.parameter: value} of what an __init__ recorded."""
   found = {}
   for name, value in vars(layer).items():
@@ -104,8 +104,8 @@ def _plain(value):
     found = [_plain(v) for v in value]
     return _plain if _plain in found else found
   if isinstance(value, dict):
-    found = {str(k): _plain(v) for k, v in value.items()}
-    return _plain if _plain in found.values() else found
+    values = {str(k): _plain(v) for k, v in value.items()}
+    return _plain if _plain in values.values() else values
   if hasattr(value, "__qualname__"):
     return f"{value.__module__}.{value.__qualname__}"
   return getattr(value, "__name__", _plain)
@@ -277,7 +277,7 @@ def adopt(folder: str, flag: str, model_type: str = "bitransformer") -> None:
     given = facts(utils.build_model(model_type, 2, 2))
   except Exception:  # nothing that can be built was given
     given = {}
-  trained = trained_facts(folder)
+  trained = trained_facts(folder) or {}
   with gin.unlock_config():
     gin.parse_config_file(
       path, skip_unknown=mesh_transformer.DEPRECATED_GIN_REFERENCES
