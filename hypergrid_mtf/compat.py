@@ -107,7 +107,7 @@ def _mend_t5_models_without_torch() -> None:
   if name in sys.modules or importlib.util.find_spec("torch") is not None:
     return
   stand_in = types.ModuleType(name, "Stand-in: PyTorch is not installed.")
-  vars(stand_in)["HfPyTorchModel"] = _NeedsTorch
+  stand_in.HfPyTorchModel = _NeedsTorch
   sys.modules[name] = stand_in
 
 
@@ -163,7 +163,7 @@ def _mend_decoded_bytes() -> None:
     for output in original(*args, **kwargs):
       yield output.decode("utf-8") if isinstance(output, bytes) else output
 
-  vars(decode)["mended"] = True
+  decode.mended = True
   utils.decode = decode
 
 
@@ -205,7 +205,7 @@ def _mend_scored_targets() -> None:
 
     return scoring
 
-  vars(tpu_estimator_model_fn)["_keeps_ids_of_targets"] = True
+  tpu_estimator_model_fn._keeps_ids_of_targets = True
   utils.tpu_estimator_model_fn = tpu_estimator_model_fn
 
 
@@ -422,7 +422,7 @@ def _mend_step_counter_before_reads() -> None:
 
     return ordered
 
-  vars(tpu_estimator_model_fn)["_orders_step_counter"] = True
+  tpu_estimator_model_fn._orders_step_counter = True
   utils.tpu_estimator_model_fn = tpu_estimator_model_fn
 
 

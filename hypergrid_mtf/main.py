@@ -200,7 +200,7 @@ def _training_examples(mixture) -> data_checks.Examples:
 def _adopt_trained_model(asked: request.Request) -> None:
   """What the model API binds after the checks, so that they see it too."""
   flag = "pretrained_model_dir" if asked.warm_from else "model_dir"
-  folder = getattr(FLAGS, flag)
+  folder = FLAGS[flag].value
   if asked.mode != "train" and checkpoints.latest_checkpoint(folder):
     trained_model.adopt(folder, f"--{flag}")
 
@@ -344,10 +344,8 @@ def main(argv) -> None:
       tf.errors.OutOfRangeError,
     ):
       # TensorFlow names neither the checkpoint nor its step.
-      if asked:
-        checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
+      checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
       raise
-  assert asked
   console.say(f"{asked.mode}: done{_results(asked, export)}")
 
 
