@@ -34,7 +34,7 @@ format: .venv/installed
 # Which lines the tests run, in the processes that they start too.
 coverage: .venv/installed
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest
+	$(PY) -m coverage run -m pytest -n 2 --dist loadfile
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
