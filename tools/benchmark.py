@@ -23,7 +23,7 @@ from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 from hypergrid_mtf import errors, projection
 from hypergrid_mtf.launch import console, files, progress
 from tools.cost import benchmark_cases as cases
-from tools.cost import benchmark_group, benchmark_worker
+from tools.cost import benchmark_group, benchmark_worker, models
 from tools.cost import benchmark_report as report
 from tools.dev import environment
 
@@ -31,7 +31,6 @@ FLAGS = flags.FLAGS
 
 MIN_RUNS = 5
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_MODELS = os.path.join(_ROOT, "operative_configs", "models")
 # d_model from which two models at a time are enough for the memory.
 _LARGE = 512
 
@@ -93,10 +92,7 @@ def plan() -> list[benchmark_group.Group]:
   Raises:
     UserError: for flags that ask for what cannot be measured.
   """
-  sizes = sorted(
-    f.removesuffix(".gin") for f in os.listdir(_MODELS) if f.endswith(".gin")
-  )
-  _choose("size", [FLAGS.size], sizes)
+  _choose("size", [FLAGS.size], models.sizes())
   _choose("cases", FLAGS.cases, tuple(cases.DEFAULTS))
   _choose("variants", FLAGS.variants, tuple(projection.VARIANTS))
   _choose("stacks", FLAGS.stacks, cases.STACKS)
@@ -133,8 +129,8 @@ def plan() -> list[benchmark_group.Group]:
       for setting in (cases.VANILLA, *settings)
     ]
   # The shape of a step changes nothing in a model.
-  models = [benchmark_worker.check(job) for job in next(iter(by_case.values()))]
-  large = models[0].encoder.model_dim.size >= _LARGE
+  built = [benchmark_worker.check(job) for job in next(iter(by_case.values()))]
+  large = built[0].encoder.model_dim.size >= _LARGE
   together = FLAGS.together or (1 if large else 4)
   return [
     group

@@ -18,7 +18,7 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files
-from tools import compare
+from tools.experiments import comparison
 
 FLAGS = flags.FLAGS
 
@@ -81,10 +81,10 @@ def main(argv) -> None:
     train_and_evaluate(model, model_dir, FLAGS.steps)
   picture = os.path.join(root, "gates.png")
   _run("tools.gates", f"--model_dir={runs['L2']}", f"--output={picture}")
-  frame = compare.table(runs)
+  frame = comparison.table(runs)
   text = (
     f"Exact match (%) on the validation set of each embedded task, after "
-    f"{FLAGS.steps} steps.\n\n{compare.to_markdown(frame)}\n\n"
+    f"{FLAGS.steps} steps.\n\n{comparison.to_markdown(frame)}\n\n"
     "One seed is a demonstration, and no evidence: another seed can turn it "
     "around.\n"
   )

@@ -15,24 +15,19 @@ import io
 import os
 
 import jinja2
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from absl import flags
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from absl import flags  # noqa: E402
-
-from hypergrid_mtf import errors  # noqa: E402
-from hypergrid_mtf.launch import (  # noqa: E402
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import (
   console,
   files,
   gin_files,
 )
-from tools import gates as gates_tool  # noqa: E402
-from tools import tables  # noqa: E402
-from tools.experiments import load, notes, render  # noqa: E402
+from tools import tables
+from tools.experiments import gate_figures, load, notes, render
 
 FLAGS = flags.FLAGS
 
@@ -124,15 +119,15 @@ def gate_pictures(name: str, path: str) -> list[tuple[str, str]]:
     by_task[task][layer] = gate
   pictures = [
     (
-      _image(gates_tool.figure(by_task), f"gates of {name}"),
+      _image(gate_figures.figure(by_task), f"gates of {name}"),
       f"{name}: mean gate of each task (rows) in each layer (columns).",
     )
   ]
-  distances = gates_tool.distances(by_task)
+  distances = gate_figures.distances(by_task)
   pictures.append(
     (
       _image(
-        gates_tool.distance_figure(distances, list(by_task)),
+        gate_figures.distance_figure(distances, list(by_task)),
         f"distances of {name}",
       ),
       f"{name}: mean absolute difference of two tasks' gates, layer by layer.",

@@ -11,6 +11,7 @@ from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures, vocabularies
 from tests import command
 from tools import train_vocabulary
+from tools.data import task_text, vocabulary_training
 
 LABELS = (
   "not_equivalent",
@@ -25,7 +26,7 @@ LABELS = (
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
   output = str(tmp_path_factory.mktemp("vocabulary"))
-  return train_vocabulary.train("embedded_v1", 200, output, max_examples=300)
+  return vocabulary_training.train("embedded_v1", 200, output, max_examples=300)
 
 
 def test_conventions(trained):
@@ -46,9 +47,9 @@ def test_conventions(trained):
     assert [line.split("\t")[0] for line in f] == pieces
 
 
-@pytest.mark.parametrize("model_type", train_vocabulary.MODEL_TYPES)
+@pytest.mark.parametrize("model_type", vocabulary_training.MODEL_TYPES)
 def test_text_round_trips(tmp_path, model_type):
-  trained = train_vocabulary.train(
+  trained = vocabulary_training.train(
     "embedded_v1", 150, str(tmp_path), model_type, max_examples=200
   )
   vocabulary = vocabularies.get_vocabulary(trained.path)
@@ -59,7 +60,7 @@ def test_text_round_trips(tmp_path, model_type):
 
 
 def test_same_text_same_file(trained, tmp_path):
-  again = train_vocabulary.train(
+  again = vocabulary_training.train(
     "embedded_v1", 200, str(tmp_path / "b.model"), max_examples=300
   )
   assert again.path == str(tmp_path / "b.model")
@@ -69,7 +70,7 @@ def test_same_text_same_file(trained, tmp_path):
 
 
 def test_text_of_the_task_token_variant_is_the_same(trained, tmp_path):
-  other = train_vocabulary.train(
+  other = vocabulary_training.train(
     "embedded_v1_task_token", 200, str(tmp_path), max_examples=300
   )
   with open(trained.path, "rb") as a, open(other.path, "rb") as b:
@@ -86,7 +87,7 @@ def test_a_task_and_its_variant_are_read_once():
     ],
   )
   try:
-    tasks = train_vocabulary.training_tasks(seqio.get_mixture_or_task("both"))
+    tasks = task_text.training_tasks(seqio.get_mixture_or_task("both"))
     assert [t.name for t in tasks] == ["embedded_copy_v1"]
   finally:
     seqio.MixtureRegistry.remove("both")
@@ -101,7 +102,7 @@ def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
   task = seqio.TaskRegistry.get("glue_cola_v002")
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
-  assert list(train_vocabulary.pretokenized_text(task)) == [
+  assert list(task_text.pretokenized_text(task)) == [
     ["cola sentence: the cat", "acceptable"],
     ["cola sentence: a\ndog", "unacceptable"],
   ]
@@ -133,19 +134,19 @@ def test_errors(tmp_path, arguments, says):
     **arguments,
   }
   with pytest.raises(UserError, match=says):
-    train_vocabulary.train(**arguments)
+    vocabulary_training.train(**arguments)
   assert not (tmp_path / "v" / "sentencepiece.model").exists()
   assert not list(tmp_path.glob("v/*"))
 
 
-@pytest.mark.parametrize("model_type", train_vocabulary.MODEL_TYPES)
+@pytest.mark.parametrize("model_type", vocabulary_training.MODEL_TYPES)
 @pytest.mark.parametrize("size", [1, 9000])
 def test_the_limit_it_names_works(tmp_path, model_type, size):
   arguments = ("embedded_sort_v1", size, str(tmp_path), model_type, 50)
   with pytest.raises(UserError) as error:
-    train_vocabulary.train(*arguments)
+    vocabulary_training.train(*arguments)
   limit = int(str(error.value).split("--size=")[1].split()[0])
-  trained = train_vocabulary.train(
+  trained = vocabulary_training.train(
     arguments[0], limit, str(tmp_path), model_type, 50
   )
   assert vocabularies.get_vocabulary(trained.path, 0).vocab_size == limit
@@ -164,11 +165,11 @@ def test_characters_that_the_vocabulary_lacks_are_named(tmp_path, monkeypatch):
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
   arguments = ("embedded_copy_v1", 104, str(tmp_path))
-  trained = train_vocabulary.train(*arguments)
+  trained = vocabulary_training.train(*arguments)
   assert set(trained.unknown) == {"\u00ef", "\u4e2d"}
   ids = vocabularies.get_vocabulary(trained.path).encode("na\u00efve")
   assert 2 in ids
-  trained = train_vocabulary.train(*arguments, character_coverage=1.0)
+  trained = vocabulary_training.train(*arguments, character_coverage=1.0)
   assert trained.unknown == ()
 
 
@@ -181,7 +182,7 @@ def test_a_bad_row_of_a_tasks_own_file_has_its_line(tmp_path, monkeypatch):
   steps = [preprocessors.parse_tsv, *task.preprocessors]
   monkeypatch.setattr(task, "preprocessors", steps)
   with pytest.raises(UserError, match=f"{path}, line 2 .*, expected 2"):
-    train_vocabulary.train("embedded_v1", 200, str(tmp_path / "v"))
+    vocabulary_training.train("embedded_v1", 200, str(tmp_path / "v"))
 
 
 def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
@@ -192,7 +193,7 @@ def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
   with pytest.raises(UserError, match=r"'embedded_copy_v1' .*disk is gone\)"):
-    train_vocabulary.train("embedded_v1", 200, str(tmp_path))
+    vocabulary_training.train("embedded_v1", 200, str(tmp_path))
 
 
 def test_it_is_recommended_to_tasks_that_can_take_it(capsys):

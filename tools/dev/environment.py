@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 
-_ROOT = os.path.dirname(
+ROOT = os.path.dirname(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 )
 _PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "seqio", "numpy")
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 def commit() -> str:
   """The commit of this checkout, "+" behind it if files differ; else ""."""
   done = subprocess.run(
-    ["git", "-C", _ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"],
+    ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"],
     capture_output=True,
     text=True,
     check=False,

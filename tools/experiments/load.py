@@ -5,8 +5,8 @@ import json
 import os
 
 from hypergrid_mtf import errors
-from tools import results
 from tools.experiments import protocol
+from tools.experiments import result as schema
 
 # Of a run that was made without --seed.
 NO_SEED = -1
@@ -74,8 +74,8 @@ class _NotAResult(Exception):
 
 def _checked(result) -> dict:
   """A result with numbers as numbers, or _NotAResult."""
-  if not isinstance(result, dict) or result.get("schema") != results.SCHEMA:
-    raise _NotAResult(f'"schema" is not {results.SCHEMA}')
+  if not isinstance(result, dict) or result.get("schema") != schema.SCHEMA:
+    raise _NotAResult(f'"schema" is not {schema.SCHEMA}')
   absent = [key for key in _KEYS if key not in result]
   if absent:
     raise _NotAResult(f'it has no "{absent[0]}"')
@@ -90,7 +90,7 @@ def _checked(result) -> dict:
       for step, value in values.items():
         try:
           by_step = metrics.setdefault(task, {}).setdefault(metric, {})
-          by_step[str(int(step))] = results.number(value)
+          by_step[str(int(step))] = schema.number(value)
         except (TypeError, ValueError):
           raise _NotAResult(
             f"{metric} of {task} at step {step} is {value!r}, not a number"

@@ -15,6 +15,8 @@ CHECKPOINTS = ("best", "last")
 # Benchmark -> start of its tasks' names, groups that T5 averages over.
 BENCHMARKS = {"GLUE": ("glue_", 8), "SuperGLUE": ("super_glue_", 8)}
 NO_BENCHMARK = "of the tasks"
+# Where a table has the name of a task.
+AVERAGE = "average"
 
 
 def known(task: str, metric: str) -> eval_utils.Metric | None:

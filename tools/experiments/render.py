@@ -6,7 +6,6 @@ from statistics import mean, stdev
 import pandas as pd
 
 from hypergrid_mtf.launch import files
-from tools import compare
 from tools.experiments import load, protocol, statistics
 
 MISSING = "—"
@@ -73,7 +72,7 @@ def scores_table(models, checkpoint: str) -> pd.DataFrame:
   table = statistics.with_averages(statistics.all_scores(models, checkpoint))
   keys = sorted(
     {k for s in table.values() for v in s.values() for k in v},
-    key=lambda k: (k[0] == compare.AVERAGE, k),
+    key=lambda k: (k[0] == protocol.AVERAGE, k),
   )
   rows = []
   for task, metric in keys:
@@ -164,9 +163,9 @@ def published_table(models, checkpoint: str) -> pd.DataFrame:
   rows = []
   for label, what, cell, value in _PUBLISHED:
     ours = [
-      v[compare.AVERAGE, label]
+      v[protocol.AVERAGE, label]
       for seed, v in table.get(cell, {}).items()
-      if (compare.AVERAGE, label) in v
+      if (protocol.AVERAGE, label) in v
       and all(
         r["config"].get(k) == size
         for r in models[cell][seed]

@@ -7,7 +7,6 @@ import numpy as np
 
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf.launch import progress
-from tools import compare
 from tools.experiments import answers, intervals, jackknife, protocol
 
 
@@ -73,7 +72,7 @@ def with_averages(
       found[cell][seed] = dict(values)
       if values.keys() == needed:
         for label, mean in protocol.averages(values).items():
-          found[cell][seed][compare.AVERAGE, label] = mean
+          found[cell][seed][protocol.AVERAGE, label] = mean
   return found
 
 
@@ -93,7 +92,7 @@ def seeds_with_average(table, *cells: str, label: str | None = None):
       seed
       for seed, values in table.get(cell, {}).items()
       if any(
-        task == compare.AVERAGE and label in (None, metric)
+        task == protocol.AVERAGE and label in (None, metric)
         for task, metric in values
       )
     }
@@ -243,12 +242,12 @@ class _Samples:
       metric
       for values in self.table.get(cell, {}).values()
       for task, metric in values
-      if task == compare.AVERAGE
+      if task == protocol.AVERAGE
     )
 
   def of(self, cell, label, seeds) -> intervals.Sample:
     """The averages of some seeds, and the influences of examples on them."""
-    key = compare.AVERAGE, label
+    key = protocol.AVERAGE, label
     return intervals.Sample(
       np.array([self.table[cell][s][key] for s in seeds]),
       np.stack([self._of_examples(cell, s, label) for s in seeds]),

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from tests import command
-from tools import collectives
+from tools.cost import collectives, counting_mesh, models
 
 FLOAT32, BFLOAT16 = 4, 2
 # One layer of one size, so that a step lowers in seconds.
@@ -39,7 +39,7 @@ def _lower(build, mesh_shape="model:4,batch:2", layout="x:model,y:batch"):
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
     out = build(mesh)
-    impl = collectives.CountingMeshImpl(mesh_shape, layout)
+    impl = counting_mesh.CountingMeshImpl(mesh_shape, layout)
     lowering = mtf.Lowering(graph, {mesh: impl})
     lowering.tensors[out].to_laid_out_tensor()  # a lazy sum is made now
     return impl, lowering
@@ -146,15 +146,15 @@ def steps():
   whole = ("num_layers = 1", _microbatches(None))
   split = ("num_layers = 1", _microbatches(32))  # 2 of the 4 rows of a device
   cases = {
-    "vanilla": (collectives.VANILLA, dict(bindings=whole)),
+    "vanilla": (models.VANILLA, dict(bindings=whole)),
     "L2": ("L2", dict(bindings=whole)),
     "packed": ("L2", dict(bindings=whole, packed=True)),
-    "split": (collectives.VANILLA, dict(bindings=split)),
-    "no mesh": (collectives.VANILLA, dict(bindings=whole, mesh_shape="all:1")),
+    "split": (models.VANILLA, dict(bindings=split)),
+    "no mesh": (models.VANILLA, dict(bindings=whole, mesh_shape="all:1")),
   }
   return {
     name: collectives.count(
-      dataclasses.replace(SMALL, **changes), collectives.Gating(variant)
+      dataclasses.replace(SMALL, **changes), models.Gating(variant)
     )
     for name, (variant, changes) in cases.items()
   }
@@ -284,9 +284,7 @@ def test_matrix_products_are_counted():
 )
 def test_a_step_that_cannot_be_is_refused(changes, message):
   with pytest.raises(errors.UserError, match=message):
-    collectives.check(
-      dataclasses.replace(SMALL, **changes), collectives.Gating()
-    )
+    collectives.check(dataclasses.replace(SMALL, **changes), models.Gating())
 
 
 @pytest.mark.parametrize(
@@ -299,23 +297,23 @@ def test_a_step_that_cannot_be_is_refused(changes, message):
 )
 def test_unknown_models_are_refused(arguments, message):
   with pytest.raises(errors.UserError, match=message):
-    collectives.gatings(**arguments)
+    models.gatings(**arguments)
 
 
 def test_a_grid_that_does_not_divide_is_refused():
-  gating = collectives.Gating("L2", grid="5x16")
+  gating = models.Gating("L2", grid="5x16")
   with pytest.raises(errors.UserError, match="grid_rows = 5 .* d_ff = 256"):
     collectives.check(SMALL, gating)
 
 
 def test_every_combination_has_a_name_of_its_own():
-  models = collectives.gatings(
+  compared = models.gatings(
     ["vanilla", "L2", "row"],
     grids=["4x4", "8x8"],
     stacks=["both", "decoder"],
     kernels=["wo", "wi"],
   )
-  names = [m.name() for m in models]
+  names = [m.name() for m in compared]
   assert names[0] == "vanilla" and len(set(names)) == len(names) == 17
   assert "row wi 8x8 decoder only" in names
 

@@ -12,21 +12,22 @@ from hypergrid_mtf import errors
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import sweep
-from tools.experiments import sweep_file
+from tools.dev import environment
+from tools.experiments import sweep_file, sweep_runner, sweep_state
 
 
 def _places(root):
-  return sweep.Places(str(root), str(root / "runs"))
+  return sweep_state.Places(str(root), str(root / "runs"))
 
 
 def test_runs_at_a_time_share_the_cores(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
-  assert sweep.shares(1) == [[4, 5, 6, 7]]
-  assert sweep.shares(2) == [[4, 5], [6, 7]]
-  assert sweep.shares(5) == [[4], [5], [6], [7], [4]]
+  assert sweep_runner.shares(1) == [[4, 5, 6, 7]]
+  assert sweep_runner.shares(2) == [[4, 5], [6, 7]]
+  assert sweep_runner.shares(5) == [[4], [5], [6], [7], [4]]
 
 
-class _Recorder(sweep.Runner):
+class _Recorder(sweep_runner.Runner):
   """Runs nothing; `fails` names runs whose training fails.
 
   `fails_to_evaluate` names those whose evaluation does.
@@ -65,49 +66,49 @@ def recorder(monkeypatch, checkpoint):
   monkeypatch.setattr(_Recorder, "fails_to_evaluate", ())
   monkeypatch.setattr(_Recorder, "ran", ran, raising=False)
   monkeypatch.setattr(_Recorder, "fails", ())
-  monkeypatch.setattr(sweep, "Runner", _Recorder)
+  monkeypatch.setattr(sweep_runner, "Runner", _Recorder)
 
   def collect(model_dir, cell, seed, split):
     _Recorder.split = split
     return dict(cell=cell, seed=seed, hardware={})
 
-  monkeypatch.setattr(sweep.results, "collect", collect)
+  monkeypatch.setattr(sweep_runner.result, "collect", collect)
   return _Recorder
 
 
 def test_only_what_has_no_result_is_run(tmp_path, recorder):
   runs, places = parse(seeds=[0]), _places(tmp_path)
   recorder.fails = ("L2-8-seed0",)
-  failures = sweep.run_all(runs, places, common=("--tpu=x",))
+  failures = sweep_runner.run_all(runs, places, common=("--tpu=x",))
   assert failures == ["L2-8-seed0 stopped"]
   assert len(recorder.ran) == 2 * 4 + 1
   name, arguments = recorder.ran[1]
   assert name == "vanilla-seed0"
   assert arguments[0] == "--tpu=x" and arguments[2] == "--seed=0"
   assert arguments[-1] == "--gin_file=experiments/local_eval.gin"
-  table = sweep.status(runs, places)
+  table = sweep_state.status(runs, places)
   assert list(table["seed 0"]) == ["done", "done", "begun", "done", "done"]
   # What the failed run left is kept, and it begins anew.
   (tmp_path / "runs" / "L2-8" / "seed0" / "checkpoint").write_text("x")
   recorder.ran.clear()
   recorder.fails = ()
-  assert sweep.run_all(runs, places, 2) == []
+  assert sweep_runner.run_all(runs, places, 2) == []
   assert {name for name, _ in recorder.ran} == {"L2-8-seed0"}
   aside = tmp_path / "runs" / "L2-8" / "seed0.killed1" / "checkpoint"
   assert aside.read_text() == "x"
-  assert set(sweep.status(runs, places)["seed 0"]) == {"done"}
+  assert set(sweep_state.status(runs, places)["seed 0"]) == {"done"}
 
 
 def test_a_result_of_other_flags_is_not_taken(tmp_path, recorder):
   places = _places(tmp_path)
-  sweep.run_all(parse(seeds=[0]), places)
+  sweep_runner.run_all(parse(seeds=[0]), places)
   with pytest.raises(errors.UserError, match="made by other flags"):
-    sweep.status(parse(seeds=[0], STEPS="5"), places)
+    sweep_state.status(parse(seeds=[0], STEPS="5"), places)
   path = places.result(parse(seeds=[0])[0])
   with open(path, "w") as f:
     f.write(json.dumps({"flags": 1})[:5])
   with pytest.raises(errors.UserError, match="is damaged"):
-    sweep.status(parse(seeds=[0]), places)
+    sweep_state.status(parse(seeds=[0]), places)
 
 
 def test_a_finished_training_is_evaluated_again_and_not_trained_again(
@@ -115,14 +116,14 @@ def test_a_finished_training_is_evaluated_again_and_not_trained_again(
 ):
   runs, places = parse(seeds=[0])[:2], _places(tmp_path)
   recorder.fails_to_evaluate = ("vanilla-seed0",)
-  assert sweep.run_all(runs, places) == ["vanilla-seed0 stopped"]
-  assert list(sweep.status(runs, places)["seed 0"]) == ["trained", "done"]
+  assert sweep_runner.run_all(runs, places) == ["vanilla-seed0 stopped"]
+  assert list(sweep_state.status(runs, places)["seed 0"]) == ["trained", "done"]
   folder = tmp_path / "runs" / "vanilla" / "seed0"
   before = (folder / "model.ckpt-4.index").stat().st_ino
   (folder / "validation_eval").mkdir()  # of a killed evaluation
   recorder.ran.clear()
   recorder.fails_to_evaluate = ()
-  assert sweep.run_all(runs, places) == []
+  assert sweep_runner.run_all(runs, places) == []
   ((name, arguments),) = recorder.ran
   assert name == "vanilla-seed0"
   assert arguments[-1] == "--gin_file=experiments/local_eval.gin"
@@ -141,7 +142,7 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
 ):
   (run, *_), places = parse(seeds=[0]), _places(tmp_path)
   recorder.fails_to_evaluate = (run.label,)
-  sweep.run_all([run], places)
+  sweep_runner.run_all([run], places)
   folder = tmp_path / "runs" / "vanilla" / "seed0"
   if what == "flags":
     (run, *_) = parse(seeds=[0], STEPS="5")
@@ -150,10 +151,10 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
       path.unlink()
   else:
     (folder / "trained.json").write_text("{")
-  assert list(sweep.status([run], places)["seed 0"]) == ["begun"]
+  assert list(sweep_state.status([run], places)["seed 0"]) == ["begun"]
   recorder.ran.clear()
   recorder.fails_to_evaluate = ()
-  assert sweep.run_all([run], places) == []
+  assert sweep_runner.run_all([run], places) == []
   assert len(recorder.ran) == 2
   assert (tmp_path / "runs" / "vanilla" / "seed0.killed1").is_dir()
 
@@ -163,21 +164,21 @@ def test_flags_that_gin_cannot_read_are_said_before_a_training(
 ):
   (run, *_) = parse("eval: --gin_file=lokal_eval.gin\na: --seed=1", seeds=[0])
   with pytest.raises(errors.UserError, match="^a: .*lokal_eval.gin"):
-    sweep.run_all([run], _places(tmp_path))
+    sweep_runner.run_all([run], _places(tmp_path))
   assert recorder.ran == []
 
 
 def test_another_split_is_another_result(tmp_path, recorder):
   (run, *_), places = parse(seeds=[0]), _places(tmp_path)
-  sweep.run_all([run], places)
+  sweep_runner.run_all([run], places)
   other = sweep_file.with_split(run, "test", ())
   with pytest.raises(errors.UserError, match="made by other flags"):
-    sweep.run_all([other], places)
+    sweep_runner.run_all([other], places)
   recorder.ran.clear()
-  elsewhere = sweep.Places(str(tmp_path / "test"), places.models_dir)
+  elsewhere = sweep_state.Places(str(tmp_path / "test"), places.models_dir)
   folder = tmp_path / "runs" / "vanilla" / "seed0" / "validation_eval"
   folder.rename(f"{folder}.away")
-  assert sweep.run_all([other], elsewhere) == []
+  assert sweep_runner.run_all([other], elsewhere) == []
   ((_, arguments),) = recorder.ran
   assert arguments[-1] == "--gin_param=run.dataset_split = 'test'"
   assert recorder.split == "test"
@@ -186,7 +187,7 @@ def test_another_split_is_another_result(tmp_path, recorder):
 
 def test_modules_of_ones_own_are_found_by_the_runs(monkeypatch):
   monkeypatch.setenv("PYTHONPATH", "/mine")
-  assert sweep._python_path() == f"{sweep._ROOT}:/mine"
+  assert sweep_runner._python_path() == f"{environment.ROOT}:/mine"
 
 
 def test_results_are_local(monkeypatch):

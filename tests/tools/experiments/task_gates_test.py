@@ -12,7 +12,7 @@ import t5_tasks
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import gin_files, preflight, vocabulary_file
 from tests import program
-from tools import gates
+from tools.experiments import gate_figures, task_gates
 
 
 def _trained(folder, variant):
@@ -59,7 +59,7 @@ def gin_defaults(monkeypatch):
   [("L2", (16, 16)), ("row", (16, 1)), ("GG", (16, 16))],
 )
 def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
-  found = gates.task_gates(_trained(tmp_path, variant), examples=3)
+  found = task_gates.task_gates(_trained(tmp_path, variant), examples=3)
   tasks = {
     t.name for t in seqio.get_subtasks(seqio.get_mixture_or_task("embedded_v1"))
   }
@@ -76,7 +76,7 @@ def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
   if variant == "L2":
     a, b = found["embedded_copy_v1"], found["embedded_sort_v1"]
     assert np.abs(a["encoder/block_000"] - b["encoder/block_000"]).max() > 0.01
-    apart = gates.distances(found)
+    apart = gate_figures.distances(found)
     matrix = apart["encoder/block_000"]
     assert matrix.shape == (8, 8)
     np.testing.assert_array_equal(matrix, matrix.T)
@@ -117,13 +117,13 @@ def test_the_command(tmp_path, monkeypatch):
   ],
 )
 def test_the_picture_and_the_numbers_have_names_of_their_own(output, expected):
-  assert gates.paths_of(output) == (output, *expected)
+  assert gate_figures.paths_of(output) == (output, *expected)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".txt", ".v2"])
 def test_a_picture_that_cannot_be_is_refused(suffix):
   with pytest.raises(errors.UserError) as e:
-    gates.paths_of(f"d/g{suffix}")
+    gate_figures.paths_of(f"d/g{suffix}")
   assert f"--output=d/g{suffix} is the picture" in str(e.value)
   assert "give d/g.png" in str(e.value) and "d/g.npz" in str(e.value)
 
@@ -134,44 +134,44 @@ def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
   whole = data.read_bytes()
   vocabulary_file.write(folder, {"targets": {"kind": "other"}})
   with pytest.raises(errors.UserError, match="another vocabulary"):
-    gates.task_gates(folder)
+    task_gates.task_gates(folder)
   (tmp_path / "vocabulary.json").unlink()
   data.write_bytes(whole[:-1])
   with pytest.raises(errors.UserError, match="model.ckpt-1 .* is damaged"):
-    gates.task_gates(folder)
+    task_gates.task_gates(folder)
   flipped = bytearray(whole)
   flipped[len(whole) // 2] ^= 0xFF
   data.write_bytes(flipped)
   with pytest.raises(errors.UserError, match="model.ckpt-1 .*the value of"):
-    gates.task_gates(folder, examples=1)
+    task_gates.task_gates(folder, examples=1)
   with pytest.raises(errors.UserError, match="is a checkpoint: give its fold"):
-    gates.task_gates(f"{folder}/model.ckpt-1")
+    task_gates.task_gates(f"{folder}/model.ckpt-1")
   (tmp_path / "checkpoint").unlink()
   with pytest.raises(errors.UserError, match="checkpoints of the steps 1,"):
-    gates.task_gates(folder)
+    task_gates.task_gates(folder)
   (tmp_path / "model.ckpt-1.index").unlink()
   with pytest.raises(errors.UserError, match="holds no checkpoint"):
-    gates.task_gates(folder)
+    task_gates.task_gates(folder)
   (tmp_path / "operative_config.gin").write_text("x = ")
   with pytest.raises(errors.UserError, match="describes no model"):
-    gates.task_gates(folder)
+    task_gates.task_gates(folder)
 
 
 def test_a_vanilla_model_has_no_gates(tmp_path):
   with pytest.raises(errors.UserError, match="vanilla"):
-    gates.task_gates(_trained(tmp_path, "vanilla"))
+    task_gates.task_gates(_trained(tmp_path, "vanilla"))
 
 
 def test_data_that_is_not_there_is_named(tmp_path):
   folder = _trained(tmp_path, "L2")
   with pytest.raises(errors.UserError, match="no task .* has a split 'dev'"):
-    gates.task_gates(folder, split="dev")
+    task_gates.task_gates(folder, split="dev")
   config = tmp_path / "operative_config.gin"
   config.write_text(config.read_text().replace("embedded_v1", "glue_rte_v002"))
   with pytest.raises(errors.UserError, match="does not hold: glue/rte"):
-    gates.task_gates(folder, data_dir=str(tmp_path))
+    task_gates.task_gates(folder, data_dir=str(tmp_path))
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="operative_config"):
-    gates.task_gates(str(tmp_path))
+    task_gates.task_gates(str(tmp_path))

@@ -14,7 +14,7 @@ from hypergrid_mtf import errors
 from tests import docs_test
 from tests.tools.experiments import event_files
 from tools import results
-from tools.experiments import answers
+from tools.experiments import answers, result
 
 TASK = "glue_sst2_v002"
 CONFIG = """\
@@ -64,8 +64,7 @@ def _run(folder: pathlib.Path, seed=0) -> str:
 def collected(tmp_path_factory):
   root = tmp_path_factory.mktemp("runs")
   return [
-    results.collect(_run(root / f"s{seed}", seed), "L2", seed)
-    for seed in (0, 1)
+    result.collect(_run(root / f"s{seed}", seed), "L2", seed) for seed in (0, 1)
   ]
 
 
@@ -98,34 +97,34 @@ def test_the_configuration_is_free_of_places_and_seeds(collected):
   vocabulary = first["config"]["use_vocabulary.name"]
   assert vocabulary.startswith("vocabulary.model (")
   changed = {**first["config"], "d_model": "128"}
-  assert results.config_hash(changed) != first["config_hash"]
+  assert result.config_hash(changed) != first["config_hash"]
 
 
 def test_what_is_not_a_number_is_standard_json(tmp_path):
   folder = _run(tmp_path / "run")
   scores = {"glue_stsb_v002/pearson_corrcoef": math.nan}
   event_files.write(f"{folder}/validation_eval", 2000.0, (1.0, 20, scores))
-  text = results.to_text(results.collect(folder, "L2", 0))
+  text = result.to_text(result.collect(folder, "L2", 0))
 
   def refuse(word):
     raise AssertionError(f"{word} is not JSON")
 
   metrics = json.loads(text, parse_constant=refuse)["metrics"]
   values = metrics["glue_stsb_v002"]["pearson_corrcoef"]
-  assert values == {"20": "nan"} and math.isnan(results.number(values["20"]))
-  assert results.number(metrics[TASK]["accuracy"]["20"]) == 50.0
+  assert values == {"20": "nan"} and math.isnan(result.number(values["20"]))
+  assert result.number(metrics[TASK]["accuracy"]["20"]) == 50.0
   # A file of an earlier version.
-  assert math.isnan(results.number(json.loads("NaN")))
-  assert results.as_json(-math.inf) == "-inf"
+  assert math.isnan(result.number(json.loads("NaN")))
+  assert result.as_json(-math.inf) == "-inf"
 
 
 def test_what_is_no_run_is_said(tmp_path):
   with pytest.raises(errors.UserError, match="operative_config"):
-    results.collect(str(tmp_path), "L2", 0)
+    result.collect(str(tmp_path), "L2", 0)
   folder = tmp_path / "run"
   _run(folder)
   with pytest.raises(errors.UserError, match="of the split 'test'"):
-    results.collect(str(folder), "L2", 0, "test")
+    result.collect(str(folder), "L2", 0, "test")
 
 
 def test_answers_with_odd_line_ends_are_counted_and_kept(tmp_path):
@@ -136,7 +135,7 @@ def test_answers_with_odd_line_ends_are_counted_and_kept(tmp_path):
     utils.write_lines_to_file(odd, str(folder / f"{TASK}_{name}"))
   scores = {f"{TASK}/accuracy": 100.0}
   event_files.write(folder, 2000.0, (1.0, 10, scores), (1.0, 20, scores))
-  found = results.collect(str(tmp_path / "run"), "L2", 0)
+  found = result.collect(str(tmp_path / "run"), "L2", 0)
   assert found["data"][TASK]["examples"] == 4
   assert answers.unpack(found["predictions"][TASK]["20"]) == (odd, odd)
 
@@ -153,7 +152,7 @@ def test_a_count_that_does_not_fit_is_said(tmp_path, name, text, sentence):
   folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
   (folder / f"{TASK}_{name}").write_text(text)
   with pytest.raises(errors.UserError, match=sentence):
-    results.collect(str(tmp_path / "run"), "L2", 0)
+    result.collect(str(tmp_path / "run"), "L2", 0)
 
 
 def test_texts_of_several_lines_keep_their_scores(tmp_path, capsys):
@@ -161,7 +160,7 @@ def test_texts_of_several_lines_keep_their_scores(tmp_path, capsys):
   folder = pathlib.Path(_run(tmp_path / "run")) / "validation_eval"
   (folder / f"{TASK}_20_outputs").write_text("1\n1\n1\nto\nbe")
   (folder / f"{TASK}_20_predictions").write_text("1\n1\n1\nto\nbe")
-  found = results.collect(str(tmp_path / "run"), "L2", 0)
+  found = result.collect(str(tmp_path / "run"), "L2", 0)
   assert found["metrics"][TASK]["accuracy"]["20"] == 50.0
   assert set(found["predictions"][TASK]) == {"10"}
   assert "20_predictions holds 5 lines, and" in capsys.readouterr().out
@@ -173,7 +172,7 @@ def test_steps_of_different_protocols_are_no_result(tmp_path):
     "run.dataset_split = 'validation'\nBitransformer.decode.beam_size = 4\n"
   )
   with pytest.raises(errors.UserError, match="beam_size is 1 .* and 4 for"):
-    results.collect(str(tmp_path / "run"), "L2", 0)
+    result.collect(str(tmp_path / "run"), "L2", 0)
 
 
 @pytest.mark.parametrize("cell", ["", " ", "single/rte"])
@@ -187,12 +186,12 @@ def test_a_cell_that_is_no_column_is_refused(tmp_path, monkeypatch, cell):
 def test_a_folder_that_glob_would_misread(tmp_path):
   (tmp_path / "run[1]").mkdir()
   event_files.write(tmp_path / "run[1]", 1000.0, (0.0, 1, {}), (7.5, 2, {}))
-  assert results.training_seconds(str(tmp_path / "run[1]")) == 7.5
+  assert result.training_seconds(str(tmp_path / "run[1]")) == 7.5
 
 
 def test_a_task_without_inputs_has_its_targets(tmp_path):
   folder = _run(tmp_path / "run")
   os.unlink(f"{folder}/validation_eval/{TASK}_inputs")
-  found = results.collect(folder, "L2", 0)
+  found = result.collect(folder, "L2", 0)
   assert found["data"][TASK]["examples"] == 4
   assert set(found["predictions"][TASK]) == {"10", "20"}

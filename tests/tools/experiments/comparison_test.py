@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf import errors
 from tests import program
 from tests.tools.experiments import event_files
-from tools import compare
+from tools.experiments import comparison, result
 
 
 def _run(folder, scores, step=10, sizes=((4, 8),)):
@@ -42,39 +42,39 @@ SCORES = {("a", "accuracy"): 90.0, ("b", "f1"): 80.0, ("b", "accuracy"): 60.0}
 def test_scores_of_the_last_step_averages_and_parameters(tmp_path):
   one = _run(tmp_path / "one", SCORES)
   two = _run(tmp_path / "two", {k: v + 1 for k, v in SCORES.items()})
-  frame = compare.table({"one": one, "two": two})
+  frame = comparison.table({"one": one, "two": two})
   assert frame.at[("b", "f1"), "one"] == 80.0
   assert frame.at[("average", "of the tasks"), "one"] == pytest.approx(
     (90 + 70) / 2
   )
   assert frame.at[("average", "of the tasks"), "two"] == pytest.approx(81)
-  assert frame.at[compare.PARAMETERS, "one"] == 5 * 4 + 4 * 8
-  assert frame.at[compare.EMBEDDING_FREE, "one"] == 4 * 8
-  assert frame.at[compare.STEP, "one"] == 10
-  text = compare.to_markdown(frame)
+  assert frame.at[comparison.PARAMETERS, "one"] == 5 * 4 + 4 * 8
+  assert frame.at[comparison.EMBEDDING_FREE, "one"] == 4 * 8
+  assert frame.at[comparison.STEP, "one"] == 10
+  text = comparison.to_markdown(frame)
   assert "| 90.00 | 91.00 |" in text and "| 52 | 52 |" in " ".join(text.split())
 
 
 def test_a_missing_metric_is_no_zero(tmp_path):
   one = _run(tmp_path / "one", SCORES)
   two = _run(tmp_path / "two", {("a", "accuracy"): 50.0})
-  frame = compare.table({"one": one, "two": two})
+  frame = comparison.table({"one": one, "two": two})
   assert frame.at[("b", "f1"), "two"] is None
   assert frame.at[("average", "of the tasks"), "two"] is None
-  assert "| - |" in " ".join(compare.to_markdown(frame).split())
-  assert compare.not_numbers(frame) == []
+  assert "| - |" in " ".join(comparison.to_markdown(frame).split())
+  assert comparison.not_numbers(frame) == []
 
 
 def test_a_nan_is_shown_and_its_run_named(tmp_path):
   """It was measured: a model of one answer has no correlation."""
   one = _run(tmp_path / "one", SCORES)
   two = _run(tmp_path / "two", {**SCORES, ("b", "f1"): math.nan})
-  frame = compare.table({"one": one, "two": two})
+  frame = comparison.table({"one": one, "two": two})
   assert frame.at[("average", "of the tasks"), "one"] == pytest.approx(80)
-  text = " ".join(compare.to_markdown(frame).split())
+  text = " ".join(comparison.to_markdown(frame).split())
   assert "| b | f1 | 80.00 | nan |" in text
   assert "| average | of the tasks | 80.00 | nan |" in text
-  (sentence,) = compare.not_numbers(frame)
+  (sentence,) = comparison.not_numbers(frame)
   assert sentence.startswith("two: f1 of b is nan")
 
 
@@ -88,7 +88,7 @@ def test_a_step_that_was_evaluated_twice_has_its_later_score(tmp_path):
       (1.0, 10, {"a/accuracy": value}),
       name=name,
     )
-  assert compare.table({"one": one}).at[("a", "accuracy"), "one"] == 71.5
+  assert comparison.table({"one": one}).at[("a", "accuracy"), "one"] == 71.5
 
 
 def test_different_ways_of_evaluation_do_not_compare(tmp_path):
@@ -97,19 +97,19 @@ def test_different_ways_of_evaluation_do_not_compare(tmp_path):
     with open(f"{folder}/validation_eval/config.1000.0.gin", "w") as f:
       f.write(f"Bitransformer.decode.beam_size = {beam_size}\n")
   with pytest.raises(errors.UserError, match="beam_size is 3 and 4"):
-    compare.table(runs)
+    comparison.table(runs)
 
 
 def test_different_steps_do_not_compare(tmp_path):
   one = _run(tmp_path / "one", SCORES)
   two = _run(tmp_path / "two", SCORES, step=20)
   with pytest.raises(errors.UserError, match="one at 10, two at 20"):
-    compare.table({"one": one, "two": two})
+    comparison.table({"one": one, "two": two})
 
 
 def test_a_run_without_evaluation_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="holds no evaluation"):
-    compare.table({"one": str(tmp_path)})
+    comparison.table({"one": str(tmp_path)})
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -117,10 +117,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
   index = pathlib.Path(folder) / "model.ckpt-10.index"
   index.write_bytes(index.read_bytes()[:20])
   with pytest.raises(errors.UserError, match="model.ckpt-10 .* cannot be read"):
-    compare.table({"one": folder})
+    comparison.table({"one": folder})
   (pathlib.Path(folder) / "checkpoint").unlink()
   with pytest.raises(errors.UserError, match=r"one holds .*checkpoint"):
-    compare.count_parameters(folder)
+    result.count_parameters(folder)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,371 @@
+"""What a training step sends between the devices of a mesh."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+
+import gin
+import mesh_tensorflow as mtf
+import pandas as pd
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import errors, layers
+from hypergrid_mtf.launch import (
+  gin_files,
+  mesh_checks,
+  meshes,
+  request,
+  values,
+)
+from tools.cost import benchmark_cases, counting_mesh, models
+
+# t5's own (transformer/gin/defaults.gin), without experts.
+LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
+# What is counted is a step of it.
+_TRAINING = request.Request(
+  mode="train",
+  mixture=None,
+  trains=True,
+  waits=False,
+  split=None,
+  input_files=(),
+  results="",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What is held fixed in a comparison.
+
+  Attributes:
+    size: one of models.sizes().
+    mesh_shape: e.g. "model:8,batch:4".
+    layout: e.g. "batch:batch,d_ff:model".
+    batch: rows of a step, on the whole mesh.
+    inputs: tokens of a row.
+    targets: tokens of a row.
+    packed: several examples a row.
+    bindings: further gin bindings.
+  """
+
+  size: str = "base"
+  mesh_shape: str = "model:8,batch:4"
+  layout: str = LAYOUT
+  batch: int = 128
+  inputs: int = 512
+  targets: int = 114
+  packed: bool = True
+  bindings: tuple[str, ...] = ()
+
+  def check(self) -> None:
+    """Raises UserError for what cannot be lowered."""
+    if self.size not in models.sizes():
+      raise errors.UserError(
+        f"--size={self.size} is unknown: choose one of "
+        f"{', '.join(models.sizes())}."
+      )
+    for name in ("batch", "inputs", "targets"):
+      if getattr(self, name) < 1:
+        raise errors.UserError(
+          f"--{name}={getattr(self, name)} is no size: give a positive integer."
+        )
+    mesh = self.mesh()
+    mesh_checks.check_axes(mesh)
+    mesh_checks.check_batch(mesh, self.batch, f"--batch={self.batch}")
+
+  def mesh(self) -> meshes.Mesh:
+    """The mesh and its layout; raises UserError if one is malformed."""
+    given = f"--mesh_shape={self.mesh_shape}"
+    if not self.mesh_shape.strip():
+      raise errors.UserError(
+        "--mesh_shape= is empty: give AXIS:SIZE, separated by commas, such as "
+        "'model:8,batch:4'."
+      )
+    return meshes.parse(
+      self.mesh_shape, self.layout, given, f"--layout={self.layout}"
+    )
+
+
+@contextlib.contextmanager
+def _configuration(step: Step, gating: models.Gating):
+  """The gin configuration of a run, bound for a while."""
+  gin_files.add_search_paths()
+  defaults = os.path.join(
+    os.path.dirname(utils.__file__), "gin", "defaults.gin"
+  )
+  files = [defaults, f"models/{step.size}.gin", *gating.gin_files()]
+  try:
+    with gin.unlock_config():
+      gin.clear_config()
+      try:
+        gin.parse_config_files_and_bindings(
+          files, [*gating.bindings(), *step.bindings]
+        )
+      except (ValueError, SyntaxError, TypeError) as e:
+        raise errors.UserError(
+          f"{gating.name()} cannot be bound: {errors.sentence(e)}"
+        ) from None
+    yield
+  finally:
+    with gin.unlock_config():
+      gin.clear_config()
+
+
+@contextlib.contextmanager
+def _model(step: Step, gating: models.Gating, mesh: meshes.Mesh | None = None):
+  """The model of a run, while its gin configuration is bound.
+
+  Args:
+    step: what is held fixed.
+    gating: the model.
+    mesh: what its layers know of the mesh.
+
+  Raises:
+    UserError: for bindings or a grid that fit no model.
+  """
+  step.check()
+  with _configuration(step, gating):
+    try:
+      model = utils.build_model(
+        model_type="bitransformer",
+        input_vocab_size=benchmark_cases.VOCAB_SIZE,
+        output_vocab_size=benchmark_cases.VOCAB_SIZE,
+        layout_rules=mesh and mesh.rules,
+        mesh_shape=mesh and mesh.shape,
+      )
+      for layer, model_dim in layers.hypergrid_layers(model):
+        layer.check(model_dim)
+    except (TypeError, ValueError) as e:
+      raise errors.UserError(f"{gating.name()}: {errors.sentence(e)}") from None
+    yield model
+
+
+def check(step: Step, gating: models.Gating) -> None:
+  """Raises UserError for a model that does not fit, without lowering it.
+
+  Args:
+    step: what is held fixed.
+    gating: the model.
+  """
+  with _model(step, gating) as model:
+    values.check_bindings(_TRAINING)
+    lengths = {"inputs": step.inputs, "targets": step.targets}
+    mesh_checks.check_model(step.mesh(), model, step.batch, lengths)
+
+
+def _features(mesh, step: Step) -> dict[str, mtf.Tensor]:
+  """Features as t5's model function has them, [outer_batch, batch, length]."""
+  suffixes = ["", "_segmentation", "_position"] if step.packed else [""]
+  features = {}
+  for key, length in (("inputs", step.inputs), ("targets", step.targets)):
+    shape = mtf.Shape(
+      [
+        mtf.Dimension("outer_batch", 1),
+        mtf.Dimension("batch", step.batch),
+        mtf.Dimension("length", length),
+      ]
+    )
+    for suffix in suffixes:
+      zeros = tf.zeros(shape.to_integer_list, tf.int32)
+      features[key + suffix] = mtf.import_fully_replicated(mesh, zeros, shape)
+  return features
+
+
+def _build_step(model, graph, mesh, step: Step) -> int:
+  """Builds the training step on an mtf graph, as t5's model function does.
+
+  Args:
+    model: a transformer.Bitransformer.
+    graph: an mtf.Graph.
+    mesh: an mtf.Mesh of it.
+    step: a Step.
+
+  Returns:
+    the number of microbatches
+  """
+  batch_dim = mtf.Dimension("batch", step.batch)
+  microbatches = utils.serialize_num_microbatches(
+    batch_dim,
+    {"inputs": step.inputs, "targets": step.targets},
+    model.encoder.mesh_shape,
+    model.encoder.layout,
+  )
+
+  def loss_fn(features):
+    _, loss = model.call_simple(
+      inputs=features["inputs"],
+      targets=features["targets"],
+      compute_loss=True,
+      mode=tf.estimator.ModeKeys.TRAIN,
+      variable_dtype=utils.get_variable_dtype(),
+      encoder_sequence_id=features.get("inputs_segmentation"),
+      decoder_sequence_id=features.get("targets_segmentation"),
+      encoder_position=features.get("inputs_position"),
+      decoder_position=features.get("targets_position"),
+      num_microbatches=microbatches,
+    )
+    return {"loss": loss}
+
+  features = _features(mesh, step)
+  if microbatches > 1:
+    gradients, _ = mtf.serialize_training_step(
+      features, loss_fn, batch_dim, microbatches
+    )
+  else:
+    gradients = mtf.gradients(
+      [loss_fn(features)["loss"]],
+      [v.outputs[0] for v in graph.trainable_variables],
+    )
+  optimizer = gin_files.value("run.optimizer")(learning_rate=0.001)
+  optimizer.apply_grads(gradients, graph.trainable_variables)
+  return microbatches
+
+
+def count(step: Step, gating: models.Gating) -> dict:
+  """Lowers one training step and counts what it sends.
+
+  Args:
+    step: what is held fixed.
+    gating: the model.
+
+  Returns:
+    {"collectives": [{"kind", "axis", "count", "bytes"}, …], "matmul_flops",
+    "microbatches"}: of one step; bytes and FLOPs a device
+
+  Raises:
+    UserError: for what does not fit; `check` finds it sooner, and more of it.
+  """
+  spread = step.mesh()
+  with _model(step, gating, spread) as model, tf.Graph().as_default():
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "mesh")
+    impl = counting_mesh.CountingMeshImpl(spread.shape, spread.rules)
+    microbatches = _build_step(model, graph, mesh, step)
+    loops = []
+    for operation in graph.operations:
+      if isinstance(operation, mtf.ops.WhileLoopOperation):
+        operation.lower = functools.partial(
+          _lower_loop, operation.lower, impl, microbatches, loops
+        )
+    with _loops_in_the_graph():
+      mtf.Lowering(graph, {mesh: impl}, autostack=True)
+    flops = 0
+    for number, operation in enumerate(tf.get_default_graph().get_operations()):
+      looped = any(number in loop for loop in loops)
+      flops += _matmul_flops(operation) * (microbatches if looped else 1)
+  return {
+    "collectives": [
+      {"kind": kind, "axis": axis, "count": n, "bytes": size}
+      for (kind, axis), (n, size) in sorted(impl.sent.items())
+    ],
+    "matmul_flops": flops,
+    "microbatches": microbatches,
+  }
+
+
+def _lower_loop(lower, impl, times, loops, lowering):
+  """Lowers the loop over microbatches, whose body runs once for each.
+
+  What the loop leaves to be summed after it (gradients) is lowered, and so
+  counted, after it: once.
+
+  Args:
+    lower: of the operation.
+    impl: a CountingMeshImpl.
+    times: how often the body runs.
+    loops: a list that the range of the loop's TensorFlow operations goes to.
+    lowering: an mtf.Lowering.
+  """
+  graph = tf.get_default_graph()
+  start = len(graph.get_operations())
+  impl.times = times
+  lower(lowering)
+  impl.times = 1
+  loops.append(range(start, len(graph.get_operations())))
+
+
+@contextlib.contextmanager
+def _loops_in_the_graph():
+  """Loops as t5 has them: operations of the graph, not functions beside it."""
+  before = tf.control_flow_v2_enabled()
+  tf.disable_control_flow_v2()
+  try:
+    yield
+  finally:
+    if before:
+      tf.enable_control_flow_v2()
+
+
+def _matmul_flops(operation: tf.Operation) -> int:
+  """FLOPs of a matrix product: two for a multiplication and an addition."""
+  shapes = [t.shape.as_list() for t in operation.inputs]
+  if operation.type == "Einsum":
+    names, out = operation.get_attr("equation").decode().split("->")
+    sizes = {}
+    for letters, shape in zip(names.split(","), shapes, strict=True):
+      sizes.update(zip(letters, shape, strict=True))
+    contracted = math.prod(n for d, n in sizes.items() if d not in out)
+  elif operation.type == "MatMul":
+    contracted = shapes[0][0 if operation.get_attr("transpose_a") else 1]
+  elif operation.type in ("BatchMatMul", "BatchMatMulV2"):
+    contracted = shapes[0][-2 if operation.get_attr("adj_x") else -1]
+  else:
+    return 0
+  return 2 * operation.outputs[0].shape.num_elements() * contracted
+
+
+def compare_with_vanilla(results: dict[str, dict]) -> pd.DataFrame:
+  """One row a model, what it sends beside what vanilla sends.
+
+  Args:
+    results: {name: from `count`}, vanilla among them.
+
+  Returns:
+    a DataFrame of numbers: MB a device by kind and axis, their sum, the
+    differences from vanilla in percent, new kinds, and TFLOP a device
+  """
+  base = _by_kind(results[models.VANILLA])
+  kinds = sorted({k for r in results.values() for k in _by_kind(r)})
+  rows = {}
+  for name, result in results.items():
+    found = _by_kind(result)
+    row = {" ".join(k): found.get(k, 0) / 1e6 for k in kinds}
+    row["sum"] = sum(found.values()) / 1e6
+    row["allreduce %"] = _percent(_allreduced(found), _allreduced(base))
+    row["sum %"] = _percent(sum(found.values()), sum(base.values()))
+    new = sorted({kind for kind, _ in found} - {kind for kind, _ in base})
+    row["new kinds"] = ", ".join(new) or "-"
+    row["matmul TFLOP"] = result["matmul_flops"] / 1e12
+    rows[name] = row
+  frame = pd.DataFrame.from_dict(rows, orient="index")
+  frame.index.name = "MB a device"
+  return frame
+
+
+def _by_kind(result):
+  return {(c["kind"], c["axis"]): c["bytes"] for c in result["collectives"]}
+
+
+def _allreduced(found):
+  return sum(
+    n for (kind, _), n in found.items() if kind == counting_mesh.ALLREDUCE
+  )
+
+
+def _percent(value, base):
+  return 100.0 * (value - base) / base if base else float("nan")
+
+
+def to_text(frame: pd.DataFrame) -> pd.DataFrame:
+  """The same table with every number as a person writes it."""
+  text = frame.astype(object)
+  for column in frame.columns:
+    sign = "+" if column.endswith("%") else ","
+    text[column] = [
+      v if isinstance(v, str) else "-" if pd.isna(v) else f"{v:{sign}.3f}"
+      for v in frame[column]
+    ]
+  return text.reset_index()

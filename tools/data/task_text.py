@@ -1,0 +1,79 @@
+"""The text of tasks, as it is just before it is tokenized."""
+
+from collections.abc import Iterator
+
+import seqio
+import tensorflow.compat.v2 as tf
+import tensorflow_datasets as tfds
+
+from hypergrid_mtf.errors import UserError
+from t5_tasks import mixtures
+
+
+def training_tasks(
+  mixture_or_task: seqio.Task | seqio.Mixture,
+) -> list[seqio.Task]:
+  """The tasks whose train split is trained on, each text once.
+
+  Args:
+    mixture_or_task: registered.
+
+  Returns:
+    The tasks of rate above 0; a task and its `_task_token` variant have the
+    same text, and only one of them is returned.
+  """
+  if isinstance(mixture_or_task, seqio.Task):
+    return [mixture_or_task]
+  by_base = {}
+  for task in mixture_or_task.tasks:
+    if mixture_or_task.get_rate(task) > 0:
+      by_base.setdefault(mixtures.base_name(task.name), task)
+  return list(by_base.values())
+
+
+def pretokenized_text(
+  task: seqio.Task, max_examples: int | None = None
+) -> Iterator[list[str]]:
+  """The text of a task's train split just before it is tokenized.
+
+  Args:
+    task: one with a seqio.preprocessors.tokenize step. Its vocabulary is not
+      read.
+    max_examples: the first so many; None for all.
+
+  Yields:
+    [inputs, targets] of each example, without those that the task lacks.
+
+  Raises:
+    UserError: a task that has no train split or does not tokenize by SeqIO.
+  """
+  steps = list(task.preprocessors)
+  tokenizers = (
+    seqio.preprocessors.tokenize,
+    seqio.preprocessors.tokenize_and_append_eos,
+  )
+  end = [i for i, p in enumerate(steps) if getattr(p, "func", p) in tokenizers]
+  if not end:
+    raise UserError(
+      f"The task {task.name!r} has no seqio.preprocessors.tokenize step, so "
+      "its text cannot be read: train on other tasks."
+    )
+  if "train" not in task.splits:
+    raise UserError(
+      f"The task {task.name!r} has no train split, only "
+      f"{', '.join(task.splits)}: train on other tasks."
+    )
+  keys = list(task.output_features)
+  with tf.Graph().as_default():
+    dataset = task.source.get_dataset(split="train", shuffle=False)
+    dataset = task._preprocess_dataset(dataset, steps[: end[0]])  # pylint: disable=protected-access
+    if max_examples is not None:
+      dataset = dataset.take(max_examples)
+    for example in tfds.as_numpy(
+      dataset.map(lambda ex: {k: ex[k] for k in keys if k in ex})
+    ):
+      yield [
+        tf.compat.as_text(value)
+        for _, value in sorted(example.items())
+        if isinstance(value, bytes | str)
+      ]
