@@ -30,7 +30,6 @@ from tools.dev import environment
 FLAGS = flags.FLAGS
 
 MIN_RUNS = 5
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # d_model from which two models at a time are enough for the memory.
 _LARGE = 512
 
