@@ -1,6 +1,6 @@
 """Made-up results whose numbers are known, for tests."""
 
-from tools.results import SCHEMA
+from tools.experiments.result import SCHEMA
 
 COPY, SORT = "embedded_copy_v1", "embedded_sort_v1"
 
