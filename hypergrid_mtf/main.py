@@ -36,6 +36,7 @@ from hypergrid_mtf.launch import (
   files,
   gin_faults,
   gin_files,
+  gin_model,
   gin_unread,
   input_files,
   mesh_checks,
@@ -142,7 +143,7 @@ def _check(asked: request.Request) -> None:
     data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir)
   if asked.split:
     data_checks.check_split(mixture, asked.split)
-  model = preflight.build_model(mixture)
+  model = gin_model.of_mixture(mixture)
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
   steps.check_steps(asked, FLAGS)

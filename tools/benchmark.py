@@ -15,7 +15,6 @@ pictures of the ratio over grids and over input lengths.
 import itertools
 import json
 import os
-import re
 
 from absl import flags
 from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
@@ -32,30 +31,6 @@ FLAGS = flags.FLAGS
 MIN_RUNS = 5
 # d_model from which two models at a time are enough for the memory.
 _LARGE = 512
-
-
-def _choose(flag: str, values, known) -> None:
-  if not values:
-    raise errors.UserError(
-      f"--{flag}= is empty: choose from {', '.join(known)}."
-    )
-  for value in values:
-    if value not in known:
-      raise errors.UserError(
-        f"--{flag}={value} is unknown: choose from {', '.join(known)}."
-      )
-
-
-def _grids(texts) -> list[tuple[int, int]]:
-  grids = []
-  for text in texts:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-      raise errors.UserError(
-        f"--grids={text} is no grid: give ROWSxCOLUMNS, such as 16x16."
-      )
-    grids.append((int(match[1]), int(match[2])))
-  return grids
 
 
 def _case(name: str, inputs: int | None) -> cases.Case:
@@ -91,11 +66,9 @@ def plan() -> list[benchmark_group.Group]:
   Raises:
     UserError: for flags that ask for what cannot be measured.
   """
-  _choose("size", [FLAGS.size], models.sizes())
-  _choose("cases", FLAGS.cases, tuple(cases.DEFAULTS))
-  _choose("variants", FLAGS.variants, tuple(projection.VARIANTS))
-  _choose("stacks", FLAGS.stacks, cases.STACKS)
-  for flag in ("grids", "contractions"):
+  models.choose("size", [FLAGS.size], models.sizes())
+  models.choose("cases", FLAGS.cases, tuple(cases.DEFAULTS))
+  for flag in ("grids", "contractions", "stacks"):
     if not FLAGS[flag].value:
       raise errors.UserError(f"--{flag}= is empty: give at least one.")
   if FLAGS.runs < MIN_RUNS and not FLAGS.quick:
@@ -106,16 +79,13 @@ def plan() -> list[benchmark_group.Group]:
   lengths: list[int | None] = [None]
   if FLAGS.inputs:
     lengths = [_positive("inputs", n) for n in FLAGS.inputs]
-  settings = dict.fromkeys(  # a set in order: each model once
-    cases.Setting(variant, *grid, contraction, stacks)
-    for variant, grid, contraction, stacks in itertools.product(
-      FLAGS.variants, _grids(FLAGS.grids), FLAGS.contractions, FLAGS.stacks
-    )
+  settings = models.settings(
+    FLAGS.variants, FLAGS.grids, FLAGS.contractions, FLAGS.stacks
   )
   by_case = {}
   for name, inputs in itertools.product(FLAGS.cases, lengths):
     case = _case(name, inputs)
-    for setting in settings:
+    for setting in settings[1:]:
       _check_contraction(case, setting)
     by_case[case] = [
       benchmark_worker.Job(
@@ -125,7 +95,7 @@ def plan() -> list[benchmark_group.Group]:
         FLAGS.activation_dtype,
         tuple(FLAGS.gin_param or ()),
       )
-      for setting in (cases.VANILLA, *settings)
+      for setting in settings
     ]
   # The shape of a step changes nothing in a model.
   built = [benchmark_worker.check(job) for job in next(iter(by_case.values()))]
@@ -138,7 +108,7 @@ def plan() -> list[benchmark_group.Group]:
   ]
 
 
-def _check_contraction(case: cases.Case, setting: cases.Setting) -> None:
+def _check_contraction(case: cases.Case, setting: models.Setting) -> None:
   """HyperGrid checks it too, but only when vanilla has long been built."""
   local = "local" in projection.VARIANTS[setting.variant]
   if setting.contraction == "weights" and local and case.examples_per_row > 1:
@@ -247,7 +217,7 @@ def define_flags() -> None:
   flags.DEFINE_list("variants", ["L2"], "HyperGrid variants.")
   flags.DEFINE_list("grids", ["16x16"], "Grids, each ROWSxCOLUMNS.")
   flags.DEFINE_list("contractions", ["auto"], "HyperGrid.contraction.")
-  flags.DEFINE_list("stacks", ["both"], f"Of {', '.join(cases.STACKS)}.")
+  flags.DEFINE_list("stacks", ["both"], f"Of {', '.join(models.STACKS)}.")
   flags.DEFINE_integer(
     "batch", None, "Rows a step; default 4, for decode 16.", lower_bound=1
   )

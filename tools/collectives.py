@@ -49,7 +49,7 @@ def main(argv) -> None:
     bindings=tuple(FLAGS.gin_param or ()),
   )
   step.check()
-  compared = models.gatings(
+  compared = models.settings(
     FLAGS.variants,
     FLAGS.grids,
     FLAGS.contraction,
@@ -58,11 +58,11 @@ def main(argv) -> None:
   )
   if FLAGS.output:
     files.check_output(FLAGS.output)
-  for gating in compared:  # all of them before the minutes that one takes
-    collectives.check(step, gating)
+  for setting in compared:  # all of them before the minutes that one takes
+    collectives.check(step, setting)
   results = {}
-  for gating in compared:
-    results[gating.name()] = collectives.count(step, gating)
+  for setting in compared:
+    results[setting.words] = collectives.count(step, setting)
   frame = collectives.compare_with_vanilla(results)
   console.say(collectives.to_text(frame).to_string(index=False))
   if FLAGS.output:

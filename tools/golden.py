@@ -8,16 +8,13 @@ would break checkpoints fails with the difference; writing the files anew is a
 decision to break them.
 """
 
-import contextlib
 import json
 import os
 
-import gin
 from absl import flags
-from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console, files, gin_files, gin_unread, values
+from hypergrid_mtf.launch import console, files, gin_model
 
 FLAGS = flags.FLAGS
 
@@ -40,42 +37,6 @@ SIZES = (
 VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 
-@contextlib.contextmanager
-def configured_model(paths, bindings=(), vocab_size: int = VOCAB_SIZE):
-  """The model that some gin files describe; gin is empty after.
-
-  Args:
-    paths: of gin files, as given to --gin_file.
-    bindings: as given to --gin_param.
-    vocab_size: of inputs and targets.
-
-  Yields:
-    a transformer.Bitransformer; plain Python, no graph
-  """
-  gin_files.add_search_paths()
-  defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
-  with gin.unlock_config():
-    gin.clear_config()
-    gin_files.parse(
-      gin.parse_config_files_and_bindings,
-      [defaults, *paths],
-      list(bindings),
-      finalize_config=False,  # what a run requires, a model does not
-    )
-    gin_unread.check_macros()
-    gin_unread.check_scopes()
-    values.check_bindings(trains=False)
-  try:
-    yield utils.build_model(
-      model_type="bitransformer",
-      input_vocab_size=vocab_size,
-      output_vocab_size=vocab_size,
-    )
-  finally:
-    with gin.unlock_config():
-      gin.clear_config()
-
-
 def shapes_of(*paths: str) -> dict[str, list[int]]:
   """Variables of the model that some gin files describe.
 
@@ -85,7 +46,7 @@ def shapes_of(*paths: str) -> dict[str, list[int]]:
   Returns:
     {name: shape}, sorted by name
   """
-  with configured_model(paths) as model:
+  with gin_model.configured(paths, (), VOCAB_SIZE) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
@@ -99,11 +60,11 @@ def of_size(size: str) -> dict[str, dict[str, list[int]]]:
   Returns:
     {"vanilla": {name: shape}, "L2": {what it adds: shape}, …}
   """
-  model = f"models/{size}.gin"
-  vanilla = shapes_of(model, "hypergrid/vanilla.gin")
+  path = f"models/{size}.gin"
+  vanilla = shapes_of(path, "hypergrid/vanilla.gin")
   golden = {"vanilla": vanilla}
   for variant in VARIANTS:
-    shapes = shapes_of(model, f"hypergrid/{variant}.gin")
+    shapes = shapes_of(path, f"hypergrid/{variant}.gin")
     lost = [n for n in vanilla if shapes.get(n) != vanilla[n]]
     if lost:
       raise AssertionError(f"{size} {variant} lost or changed {lost}")

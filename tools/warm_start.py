@@ -25,9 +25,8 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoint_files, checkpoints, errors, projection
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.launch import checkpoint_checks, console, files
+from hypergrid_mtf.launch import checkpoint_checks, console, files, gin_model
 from t5_tasks import vocabularies, vocabulary_record
-from tools import golden
 
 FLAGS = flags.FLAGS
 
@@ -199,7 +198,7 @@ def compare(
   rows = [random_tokens(size, batch, length) for length in (64, 16)]
 
   def run(files_, bindings_):
-    with golden.configured_model(files_, bindings_, size) as model:
+    with gin_model.configured(files_, bindings_, size) as model:
       loaded = taken(model, shapes_there(checkpoint)).loaded
       names = {utils.init_checkpoint_variable_mapping(n): n for n in loaded}
       checkpoints.check_dtype(checkpoint, names, "--checkpoint")
@@ -250,7 +249,7 @@ def main(argv) -> int:
   tf.disable_v2_behavior()
   bindings = FLAGS.gin_param or []
   found = shapes_there(path)
-  with golden.configured_model(
+  with gin_model.configured(
     FLAGS.gin_file, bindings, vocab_size(found, path)
   ) as model:
     warm = taken(model, found)

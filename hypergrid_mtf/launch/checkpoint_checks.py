@@ -41,7 +41,7 @@ def check_checkpoints(
   """Checks that the checkpoints a run reads are there and fit the model.
 
   Args:
-    model: from `build_model`.
+    model: from `gin_model.build`.
     model_dir: from --model_dir.
     asked: the run.
     allow_partial: from --allow_partial_warm_start.

@@ -137,7 +137,7 @@ def check_ensemble(model, inputs: int | None, where: str) -> None:
   """Checks that the data of an ensemble are for as many models as there are.
 
   Args:
-    model: from `preflight.build_model`.
+    model: from `gin_model.build`.
     inputs: how many, or None if all see the same data.
     where: the gin binding of `inputs`.
 
@@ -174,7 +174,7 @@ def check_model(
 
   Args:
     mesh: of the run.
-    model: from `preflight.build_model`.
+    model: from `gin_model.build`.
     batch: sequences of a step.
     lengths: {feature: tokens}.
     outer: outer batches of a step.
@@ -268,7 +268,7 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
   Args:
     asked: the run.
     mesh: from `run_mesh.of_run`.
-    model: from `preflight.build_model`.
+    model: from `gin_model.build`.
     flags: absl's FLAGS, parsed.
 
   Raises:

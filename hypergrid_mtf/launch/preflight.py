@@ -155,49 +155,11 @@ def check_custom_ops() -> None:
     )
 
 
-def build_model(mixture_or_task):
-  """Builds the configured model and checks its HyperGrid layers.
-
-  Args:
-    mixture_or_task: a seqio Mixture or Task, whose vocabularies size it.
-
-  Returns:
-    a transformer.Bitransformer or Unitransformer; plain Python, no graph.
-  """
-  features = mixture_or_task.output_features
-  targets = features["targets"].vocabulary.vocab_size
-  inputs = features.get("inputs", features["targets"]).vocabulary.vocab_size
-  model_type = gin_files.value("run.model_type", "bitransformer")
-  try:
-    model = utils.build_model(
-      model_type=model_type,
-      input_vocab_size=inputs,
-      output_vocab_size=targets,
-    )
-    gated = layers.hypergrid_layers(model)
-    for layer, model_dim in gated:
-      layer.check(model_dim)
-  except errors.UserError:
-    raise
-  except (TypeError, ValueError, AttributeError) as e:
-    raise errors.UserError(
-      "the gin bindings do not describe a model of run.model_type = "
-      f"{model_type!r}: {errors.sentence(e)}"
-    ) from None
-  if gated and getattr(model, "autoregressive", False):
-    raise errors.UserError(
-      "HyperGrid takes its conditioning vector from an encoder, and "
-      f"run.model_type = {model_type!r} is a decoder alone: use "
-      '"bitransformer".'
-    )
-  return model
-
-
 def check_packing(model, asked: request.Request) -> None:
   """Checks that the forced order of contraction serves the rows of the run.
 
   Args:
-    model: from `build_model`.
+    model: from `gin_model.build`.
     asked: the run.
   """
   reader, packs = {

@@ -15,11 +15,11 @@ import re
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer, utils
+from mesh_tensorflow.transformer import transformer
 from t5.models import mesh_transformer
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.launch import gin_model
 
 CONFIG = "operative_config.gin"
 
@@ -194,13 +194,7 @@ def trained_facts(folder: str) -> Facts | None:
     try:
       # Some parameters of long ago are gone, as are their functions.
       gin.parse_config_file(path, skip_unknown=True)
-      return facts(
-        utils.build_model(
-          model_type=gin_files.value("run.model_type", "bitransformer"),
-          input_vocab_size=2,
-          output_vocab_size=2,
-        )
-      )
+      return facts(gin_model.build(2))
     except (
       ValueError,
       SyntaxError,
@@ -252,7 +246,7 @@ def describe(found: list[tuple]) -> str:
   return f"{name}{of} is {now!r} here and {then!r} in its {CONFIG}{more}"
 
 
-def adopt(folder: str, flag: str, model_type: str = "bitransformer") -> None:
+def adopt(folder: str, flag: str) -> None:
   """Binds the configuration of a training, as t5's model API is about to.
 
   It binds it over what was given, so a HyperGrid of the given gin files would
@@ -261,7 +255,6 @@ def adopt(folder: str, flag: str, model_type: str = "bitransformer") -> None:
   Args:
     folder: of the training.
     flag: that named the folder.
-    model_type: as in `mesh_tensorflow.transformer.utils.build_model`.
 
   Raises:
     UserError: if there is no configuration, or the one that was given describes
@@ -274,7 +267,7 @@ def adopt(folder: str, flag: str, model_type: str = "bitransformer") -> None:
       "the model: give the folder that a training run wrote."
     )
   try:
-    given = facts(utils.build_model(model_type, 2, 2))
+    given = facts(gin_model.build(2))
   except Exception:  # nothing that can be built was given
     given = {}
   trained = trained_facts(folder) or {}

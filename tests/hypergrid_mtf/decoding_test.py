@@ -19,10 +19,10 @@ import pytest
 import seqio
 import t5.models.mtf_model
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import utils
 
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf import projection
+from hypergrid_mtf.launch import gin_model
 from tools.data import local_files
 
 from . import mtf_testing
@@ -156,13 +156,7 @@ class Model:
     self.tf_graph = tf.Graph()
     self.graph = mtf.Graph()
     self.mesh = mtf.Mesh(self.graph, "mesh")
-    self.model = utils.build_model(
-      model_type="bitransformer",
-      input_vocab_size=vocab_size,
-      output_vocab_size=vocab_size,
-      layout_rules=layout,
-      mesh_shape=mesh_shape,
-    )
+    self.model = gin_model.build(vocab_size, None, layout, mesh_shape)
     self._placeholders, self._features = {}, {}
 
   def _feature(self, name, batch, length):

@@ -1,18 +1,16 @@
 """Running small Mesh TensorFlow graphs in tests."""
 
-import os
 import types
 import zlib
 
-import gin
 import mesh_tensorflow as mtf
 import numpy as np
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer, utils
+from mesh_tensorflow.transformer import transformer
 from tensorflow.python.eager import context as eager_context
 
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.launch import gin_model
 
 FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
@@ -183,21 +181,11 @@ def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
   Returns:
     a transformer.Bitransformer
   """
-  gin_files.add_search_paths()
-  defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
-  with gin.unlock_config():
-    gin.clear_config()
-    gin.parse_config_files_and_bindings(
-      [defaults, "models/tiny.gin", f"hypergrid/{layers}.gin"],
-      [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
-    )
-  return utils.build_model(
-    model_type="bitransformer",
-    input_vocab_size=VOCAB_SIZE,
-    output_vocab_size=VOCAB_SIZE,
-    layout_rules=layout,
-    mesh_shape=mesh_shape,
+  gin_model.parse(
+    [gin_model.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],
+    [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
   )
+  return gin_model.build(VOCAB_SIZE, None, layout, mesh_shape)
 
 
 def randomize(sess, lowering, seed=0, scale=1.0):

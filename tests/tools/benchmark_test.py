@@ -10,10 +10,15 @@ from absl import flags
 from hypergrid_mtf import errors
 from tools import benchmark
 from tools.cost import benchmark_cases as cases
-from tools.cost import benchmark_group, benchmark_report, benchmark_worker
+from tools.cost import (
+  benchmark_group,
+  benchmark_report,
+  benchmark_worker,
+  models,
+)
 
 SMALLEST = ("num_layers = 1", "d_model = 16", "d_ff = 32")
-L2 = cases.Setting("L2", 4, 4)
+L2 = models.Setting("L2", 4, 4)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def parse():
   flags.FLAGS["gin_param"].unparse()
 
 
-def _job(case, setting=cases.VANILLA, gin_params=SMALLEST):
+def _job(case, setting=models.VANILLA, gin_params=SMALLEST):
   return benchmark_worker.Job("micro", case, setting, gin_params=gin_params)
 
 
@@ -105,9 +110,9 @@ def test_plan_puts_vanilla_in_every_group(parse):
     (["--variants=L3"], "--variants=L3 is unknown"),
     (["--variants="], "--variants= is empty"),
     (["--stacks=left"], "--stacks=left is unknown"),
-    (["--grids=16"], "--grids=16 is no grid"),
+    (["--grids=16"], "--grids=16 is not a grid"),
     (["--grids=16x7"], "does not divide"),
-    (["--grids=0x16"], "not a number of cells"),
+    (["--grids=0x16"], "--grids=0x16 is not a grid"),
     (["--inputs=64,x"], "--inputs=x is no length"),
     (["--runs=4"], "--runs=4 is too few"),
     (["--cases=train_packed", "--targets=8"], "do not fit"),
@@ -129,7 +134,7 @@ def test_bad_input_is_one_sentence(parse, arguments, sentence):
 
 def test_decoding_takes_all_its_steps():
   case = cases.Case("decode", 2, 8, 5)
-  for setting in (cases.VANILLA, L2):
+  for setting in (models.VANILLA, L2):
     model = benchmark_worker.Model(_job(case, setting))
     assert model.step() > 0
     picks = [r["count"] for r in model.profile() if r["op"] == "ArgMax"]
@@ -183,7 +188,7 @@ def _answers(*requests):
 
 def test_what_ends_a_worker_is_its_last_answer():
   case = cases.Case("eval", 2, 8, 4)
-  (bad,) = _answers(_job(case, cases.Setting("L2", 3, 4)).to_json(), "step")
+  (bad,) = _answers(_job(case, models.Setting("L2", 3, 4)).to_json(), "step")
   assert "does not divide" in bad["user_error"]
   (broken,) = _answers('{"no": "job"}', "step")
   assert broken["failure"].startswith("KeyError")
@@ -199,7 +204,7 @@ def test_a_worker_that_dies_is_named_with_its_log(tmp_path):
 
 
 def _measurement(inputs, vanilla, gated, case="train"):
-  models = [
+  rows = [
     dict(
       name=setting.name,
       setting=vars(setting),
@@ -209,13 +214,13 @@ def _measurement(inputs, vanilla, gated, case="train"):
       build_seconds=1.0,
     )
     for setting, seconds, peak in (
-      (cases.VANILLA, vanilla, 2_000_000_000),
+      (models.VANILLA, vanilla, 2_000_000_000),
       (L2, gated, 3_000_000_000),
     )
   ]
-  benchmark_report.summarize(models, examples=4)
+  benchmark_report.summarize(rows, examples=4)
   case = vars(cases.Case(case, 4, inputs, 64))
-  return dict(label=case["name"], case=case, examples=4, models=models)
+  return dict(label=case["name"], case=case, examples=4, models=rows)
 
 
 def test_ratios_are_of_the_same_round(tmp_path):

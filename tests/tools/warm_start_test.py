@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import vocabulary_file
+from hypergrid_mtf.launch import gin_model, vocabulary_file
 from tests import program
 from tests.hypergrid_mtf import published
 from tools import golden, warm_start
@@ -42,7 +42,7 @@ def test_slots_are_those_of_the_optimizer(checkpoint):
   found = warm_start.shapes_there(checkpoint)
   # The experiment requires a checkpoint of a run; a look at the model does not.
   files = [*GIN_FILES, "experiments/glue.gin"]
-  with golden.configured_model(files) as model:
+  with gin_model.configured(files, (), golden.VOCAB_SIZE) as model:
     warm = warm_start.taken(model, found)
   assert not warm.unexpected
   assert {checkpoints.legacy_name(n) for n in warm.loaded} == set(
@@ -59,7 +59,7 @@ def test_shapes_stand_in_for_a_checkpoint(tmp_path):
   found = warm_start.shapes_there(str(path))
   gin_files = ["models/11B.gin", "hypergrid/L2.gin"]
   size = warm_start.vocab_size(found, str(path))
-  with golden.configured_model(gin_files, (), size) as model:
+  with gin_model.configured(gin_files, (), size) as model:
     warm = warm_start.taken(model, found)
   assert len(warm.loaded) == len(shapes) and not warm.unexpected
   assert all("/hypergrid/" in name for name in warm.fresh)
@@ -93,14 +93,14 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(["test"])
   path = str(tmp_path / "model.ckpt-1")
-  with golden.configured_model(GIN_FILES):
+  with gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE):
     config = tmp_path / "operative_config.gin"
     config.write_text(gin.operative_config_str())
-  with golden.configured_model(GIN_FILES) as model:
+  with gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE) as model:
     warm_start.check_source(model, path)
   other = ["HyperGrid.gate = 'two_sigmoid'"]
   with (
-    golden.configured_model(GIN_FILES, other) as model,
+    gin_model.configured(GIN_FILES, other, golden.VOCAB_SIZE) as model,
     pytest.raises(errors.UserError, match="HyperGrid.gate of .*--allow_part"),
   ):
     warm_start.check_source(model, path)
@@ -108,7 +108,7 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
   flags.FLAGS.vocabulary = "bytes"
   try:
     with (
-      golden.configured_model(GIN_FILES) as model,
+      gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE) as model,
       pytest.raises(errors.UserError, match="bytes with 100 .* /a.model in"),
     ):
       warm_start.check_source(model, path)

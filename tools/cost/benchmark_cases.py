@@ -1,4 +1,4 @@
-"""What the benchmark measures: cases, models, and the features they step on."""
+"""What the benchmark measures: cases, and the features they step on."""
 
 import dataclasses
 
@@ -12,7 +12,6 @@ DEFAULTS = {
   "eval": (4, 512, 64),
   "decode": (16, 64, 16),
 }
-STACKS = ("both", "encoder", "decoder")
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 EOS_ID = 1
 _FIRST_ID = 3  # below are padding, EOS and the unknown piece
@@ -45,63 +44,6 @@ class Case:
   def label(self) -> str:
     """The case as a file name can have it."""
     return f"{self.name}-{self.batch}x{self.inputs}x{self.targets}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """One model: vanilla T5, or HyperGrid with everything that changes its cost.
-
-  Attributes:
-    variant: a file of operative_configs/hypergrid.
-    grid_rows: grid rows.
-    grid_cols: grid columns.
-    contraction: HyperGrid.contraction, or "auto".
-    stacks: which stacks are gated, one of STACKS.
-  """
-
-  variant: str
-  grid_rows: int = 0
-  grid_cols: int = 0
-  contraction: str = "auto"
-  stacks: str = "both"
-
-  @property
-  def grid(self) -> str:
-    return f"{self.grid_rows}x{self.grid_cols}"
-
-  @property
-  def name(self) -> str:
-    """The model as the table and file names have it."""
-    if self == VANILLA:
-      return self.variant
-    parts = [self.variant, self.grid]
-    if self.contraction != "auto":
-      parts.append(self.contraction)
-    if self.stacks != "both":
-      parts.append(f"{self.stacks}_only")
-    return "-".join(parts)
-
-  @property
-  def gin_files(self) -> list[str]:
-    files = [f"hypergrid/{self.variant}.gin"]
-    if self.stacks != "both":
-      files.append(f"hypergrid/{self.stacks}_only.gin")
-    return files
-
-  @property
-  def gin_params(self) -> list[str]:
-    if self == VANILLA:
-      return []
-    params = [
-      f"HyperGrid.grid_rows = {self.grid_rows}",
-      f"HyperGrid.grid_cols = {self.grid_cols}",
-    ]
-    if self.contraction != "auto":
-      params.append(f'HyperGrid.contraction = "{self.contraction}"')
-    return params
-
-
-VANILLA = Setting("vanilla")
 
 
 def features(case: Case, seed: int = 0) -> dict[str, np.ndarray]:

@@ -19,15 +19,15 @@ import time
 import traceback
 import types
 
-import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator import run_config
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, gin_unread, preflight, values
+from hypergrid_mtf.launch import gin_model
 from tools.cost import benchmark_cases as cases
+from tools.cost import models
 from tools.dev import environment
 
 _MODES = {
@@ -56,7 +56,7 @@ class Job:
 
   size: str
   case: cases.Case
-  setting: cases.Setting
+  setting: models.Setting
   activation_dtype: str = "float32"
   gin_params: tuple[str, ...] = ()
 
@@ -67,7 +67,7 @@ class Job:
   def from_json(text: str) -> "Job":
     fields = json.loads(text)
     fields["case"] = cases.Case(**fields["case"])
-    fields["setting"] = cases.Setting(**fields["setting"])
+    fields["setting"] = models.Setting(**fields["setting"])
     fields["gin_params"] = tuple(fields["gin_params"])
     return Job(**fields)
 
@@ -81,10 +81,7 @@ def bind(job: Job) -> None:
   Raises:
     UserError: for a binding that gin refuses.
   """
-  gin_files.add_search_paths()
-  defaults = os.path.join(os.path.dirname(utils.__file__), "gin/defaults.gin")
   files = [
-    defaults,
     f"models/{job.size}.gin",
     *job.setting.gin_files,
     "learning_rate_schedules/constant_0_001.gin",  # t5's fine-tuning
@@ -103,23 +100,7 @@ def bind(job: Job) -> None:
     # its steps, so that all models do the same work.
     "Unitransformer.sample_autoregressive.stop_at_token = None",
   ]
-  try:
-    with gin.unlock_config():
-      gin.clear_config()
-      gin_files.parse(
-        gin.parse_config_files_and_bindings,
-        files,
-        [*bindings, *job.gin_params],
-      )
-    gin_unread.check_macros()
-    gin_unread.check_scopes()
-    values.check_bindings(trains=True)
-  except errors.UserError:
-    raise
-  except (ValueError, SyntaxError, TypeError, ImportError, OSError) as e:
-    raise errors.UserError(
-      f"the gin bindings of {job.setting.name} are wrong: {errors.sentence(e)}"
-    ) from None
+  gin_model.bind(files, [*bindings, *job.gin_params], trains=True)
 
 
 def check(job: Job):
@@ -135,12 +116,7 @@ def check(job: Job):
     UserError: for bindings that describe no model.
   """
   bind(job)
-  feature = types.SimpleNamespace(vocabulary=_VOCABULARY)
-  return preflight.build_model(
-    types.SimpleNamespace(
-      output_features={"inputs": feature, "targets": feature}
-    )
-  )
+  return gin_model.build(cases.VOCAB_SIZE)
 
 
 class Model:

@@ -4,36 +4,23 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 
-import gin
 import mesh_tensorflow as mtf
 import pandas as pd
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import errors, layers
+from hypergrid_mtf import errors
 from hypergrid_mtf.launch import (
   gin_files,
+  gin_model,
   mesh_checks,
   meshes,
-  request,
-  values,
 )
 from tools.cost import benchmark_cases, counting_mesh, models
 
 # t5's own (transformer/gin/defaults.gin), without experts.
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
-# What is counted is a step of it.
-_TRAINING = request.Request(
-  mode="train",
-  mixture=None,
-  trains=True,
-  waits=False,
-  split=None,
-  input_files=(),
-  results="",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,68 +77,39 @@ class Step:
 
 
 @contextlib.contextmanager
-def _configuration(step: Step, gating: models.Gating):
-  """The gin configuration of a run, bound for a while."""
-  gin_files.add_search_paths()
-  defaults = os.path.join(
-    os.path.dirname(utils.__file__), "gin", "defaults.gin"
-  )
-  files = [defaults, f"models/{step.size}.gin", *gating.gin_files()]
-  try:
-    with gin.unlock_config():
-      gin.clear_config()
-      try:
-        gin.parse_config_files_and_bindings(
-          files, [*gating.bindings(), *step.bindings]
-        )
-      except (ValueError, SyntaxError, TypeError) as e:
-        raise errors.UserError(
-          f"{gating.name()} cannot be bound: {errors.sentence(e)}"
-        ) from None
-    yield
-  finally:
-    with gin.unlock_config():
-      gin.clear_config()
-
-
-@contextlib.contextmanager
-def _model(step: Step, gating: models.Gating, mesh: meshes.Mesh | None = None):
+def _model(
+  step: Step, setting: models.Setting, mesh: meshes.Mesh | None = None
+):
   """The model of a run, while its gin configuration is bound.
 
   Args:
     step: what is held fixed.
-    gating: the model.
+    setting: the model.
     mesh: what its layers know of the mesh.
 
   Raises:
     UserError: for bindings or a grid that fit no model.
   """
   step.check()
-  with _configuration(step, gating):
-    try:
-      model = utils.build_model(
-        model_type="bitransformer",
-        input_vocab_size=benchmark_cases.VOCAB_SIZE,
-        output_vocab_size=benchmark_cases.VOCAB_SIZE,
-        layout_rules=mesh and mesh.rules,
-        mesh_shape=mesh and mesh.shape,
-      )
-      for layer, model_dim in layers.hypergrid_layers(model):
-        layer.check(model_dim)
-    except (TypeError, ValueError) as e:
-      raise errors.UserError(f"{gating.name()}: {errors.sentence(e)}") from None
+  with gin_model.configured(
+    [f"models/{step.size}.gin", *setting.gin_files],
+    [*setting.gin_params, *step.bindings],
+    benchmark_cases.VOCAB_SIZE,
+    trains=True,
+    layout_rules=mesh and mesh.rules,
+    mesh_shape=mesh and mesh.shape,
+  ) as model:
     yield model
 
 
-def check(step: Step, gating: models.Gating) -> None:
+def check(step: Step, setting: models.Setting) -> None:
   """Raises UserError for a model that does not fit, without lowering it.
 
   Args:
     step: what is held fixed.
-    gating: the model.
+    setting: the model.
   """
-  with _model(step, gating) as model:
-    values.check_bindings(_TRAINING)
+  with _model(step, setting) as model:
     lengths = {"inputs": step.inputs, "targets": step.targets}
     mesh_checks.check_model(step.mesh(), model, step.batch, lengths)
 
@@ -224,12 +182,12 @@ def _build_step(model, graph, mesh, step: Step) -> int:
   return microbatches
 
 
-def count(step: Step, gating: models.Gating) -> dict:
+def count(step: Step, setting: models.Setting) -> dict:
   """Lowers one training step and counts what it sends.
 
   Args:
     step: what is held fixed.
-    gating: the model.
+    setting: the model.
 
   Returns:
     {"collectives": [{"kind", "axis", "count", "bytes"}, …], "matmul_flops",
@@ -239,7 +197,7 @@ def count(step: Step, gating: models.Gating) -> dict:
     UserError: for what does not fit; `check` finds it sooner, and more of it.
   """
   spread = step.mesh()
-  with _model(step, gating, spread) as model, tf.Graph().as_default():
+  with _model(step, setting, spread) as model, tf.Graph().as_default():
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
     impl = counting_mesh.CountingMeshImpl(spread.shape, spread.rules)
@@ -327,7 +285,7 @@ def compare_with_vanilla(results: dict[str, dict]) -> pd.DataFrame:
     a DataFrame of numbers: MB a device by kind and axis, their sum, the
     differences from vanilla in percent, new kinds, and TFLOP a device
   """
-  base = _by_kind(results[models.VANILLA])
+  base = _by_kind(results[models.VANILLA.words])
   kinds = sorted({k for r in results.values() for k in _by_kind(r)})
   rows = {}
   for name, result in results.items():

@@ -8,7 +8,6 @@ import re
 from hypergrid_mtf import errors, projection
 from hypergrid_mtf.launch import gin_files
 
-VANILLA = "vanilla"
 STACKS = ("both", "encoder", "decoder")
 
 
@@ -19,88 +18,119 @@ def sizes() -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gating:
-  """One model of a comparison.
+class Setting:
+  """One model: vanilla T5, or HyperGrid with everything that changes its cost.
 
   Attributes:
-    variant: "vanilla" or one of projection.VARIANTS.
-    grid: "ROWSxCOLUMNS", or None for that of the gin files.
-    contraction: HyperGrid.contraction, or None for the layer's own.
-    stack: one of STACKS.
-    gated_kernel: HyperGrid.gated_kernel, or None for that of the gin files.
+    variant: a file of operative_configs/hypergrid.
+    grid_rows: grid rows; 0 for those of the gin files.
+    grid_cols: grid columns; 0 for those of the gin files.
+    contraction: HyperGrid.contraction, or "auto".
+    stacks: which stacks are gated, one of STACKS.
+    gated_kernel: HyperGrid.gated_kernel; empty for that of the gin files.
   """
 
-  variant: str = VANILLA
-  grid: str | None = None
-  contraction: str | None = None
-  stack: str = "both"
-  gated_kernel: str | None = None
+  variant: str = "vanilla"
+  grid_rows: int = 0
+  grid_cols: int = 0
+  contraction: str = "auto"
+  stacks: str = "both"
+  gated_kernel: str = ""
 
+  @property
+  def name(self) -> str:
+    """The model as tables and file names have it."""
+    parts = [self.variant]
+    if self.gated_kernel:
+      parts.append(self.gated_kernel)
+    if self.grid_rows:
+      parts.append(f"{self.grid_rows}x{self.grid_cols}")
+    if self.contraction != "auto":
+      parts.append(self.contraction)
+    if self.stacks != "both":
+      parts.append(f"{self.stacks}_only")
+    return "-".join(parts)
+
+  @property
+  def words(self) -> str:
+    """The name in words."""
+    return re.sub("[-_]", " ", self.name)
+
+  @property
   def gin_files(self) -> list[str]:
     """What is given to --gin_file after the model."""
     files = [f"hypergrid/{self.variant}.gin"]
-    if self.stack != "both":
-      files.append(f"hypergrid/{self.stack}_only.gin")
+    if self.stacks != "both":
+      files.append(f"hypergrid/{self.stacks}_only.gin")
     return files
 
-  def bindings(self) -> list[str]:
+  @property
+  def gin_params(self) -> list[str]:
     """What is given to --gin_param."""
     bound = {}
-    if self.grid:
-      rows, cols = self.grid.split("x")
-      bound.update(grid_rows=int(rows), grid_cols=int(cols))
-    for name in ("contraction", "gated_kernel"):
-      if getattr(self, name):
-        bound[name] = getattr(self, name)
+    if self.grid_rows:
+      bound.update(grid_rows=self.grid_rows, grid_cols=self.grid_cols)
+    if self.contraction != "auto":
+      bound.update(contraction=self.contraction)
+    if self.gated_kernel:
+      bound.update(gated_kernel=self.gated_kernel)
     return [f"HyperGrid.{name} = {value!r}" for name, value in bound.items()]
 
-  def name(self) -> str:
-    """A short name, of what was asked for."""
-    parts = [self.variant, self.gated_kernel, self.grid, self.contraction]
-    parts.append(f"{self.stack} only" if self.stack != "both" else None)
-    return " ".join(p for p in parts if p)
+
+VANILLA = Setting()
 
 
-def gatings(
-  variants, grids=None, contractions=None, stacks=None, kernels=None
-) -> list[Gating]:
-  """Every combination, vanilla first.
+def choose(flag: str, values, known) -> None:
+  """Raises UserError for the first value of a flag that is not known."""
+  if not values:
+    raise errors.UserError(
+      f"--{flag}= is empty: choose from {', '.join(known)}."
+    )
+  for value in values:
+    if value not in known:
+      raise errors.UserError(
+        f"--{flag}={value} is unknown: choose from {', '.join(known)}."
+      )
+
+
+def settings(
+  variants, grids=(), contractions=(), stacks=(), kernels=()
+) -> list[Setting]:
+  """Every combination once, vanilla first.
 
   Args:
-    variants: of projection.VARIANTS.
-    grids: of "ROWSxCOLUMNS"; this and the following: None or empty for what
-      the gin files say.
+    variants: of projection.VARIANTS; vanilla is there in any case.
+    grids: of "ROWSxCOLUMNS"; this and the following: empty for what the gin
+      files say.
     contractions: of HyperGrid.contraction.
     stacks: of STACKS.
     kernels: of HyperGrid.gated_kernel.
 
   Returns:
-    a list of Gating
+    a list of Setting
 
   Raises:
     UserError: for an unknown variant, stack or a malformed grid.
   """
-  for flag, given, known in (
-    ("variants", variants, (VANILLA, *projection.VARIANTS)),
-    ("stacks", stacks or (), STACKS),
-  ):
-    for value in given:
-      if value not in known:
-        raise errors.UserError(
-          f"--{flag}={value} is unknown: choose from {', '.join(known)}."
-        )
-  for grid in grids or ():
-    if not re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", grid):
+  choose("variants", variants, (VANILLA.variant, *projection.VARIANTS))
+  choose("stacks", stacks or STACKS, STACKS)
+  sizes_of = [(0, 0)]
+  if grids:
+    matches = [re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", g) for g in grids]
+    if None in matches:
       raise errors.UserError(
-        f"--grids={grid} is no grid: give ROWSxCOLUMNS, such as 16x16."
+        f"--grids={grids[matches.index(None)]} is not a grid: give "
+        "ROWSxCOLUMNS, such as 16x16."
       )
-  return [Gating()] + [
-    Gating(*choice)
-    for choice in itertools.product(
-      [v for v in variants if v != VANILLA],
-      grids or [None],
-      contractions or [None],
+    sizes_of = [(int(m[1]), int(m[2])) for m in matches]
+  found = [
+    Setting(variant, *grid, contraction, stack, kernel)
+    for variant, grid, contraction, stack, kernel in itertools.product(
+      [v for v in variants if v != VANILLA.variant],
+      sizes_of,
+      contractions or ["auto"],
       stacks or ["both"],
-      kernels or [None],
+      kernels or [""],
     )
   ]
+  return list(dict.fromkeys([VANILLA, *found]))

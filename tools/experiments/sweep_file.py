@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import gin
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.launch import gin_files, gin_model
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
 _GOES_ON = "\0"
@@ -224,19 +224,11 @@ def evaluated_split(flags: tuple[str, ...]) -> str:
   gin_files.add_search_paths()
   for prefix in given["gin_location_prefix"]:
     gin.add_config_file_search_path(prefix)
-  with gin.unlock_config():
-    gin.clear_config()
-    try:
-      gin_files.parse(
-        gin.parse_config_files_and_bindings,
-        given["gin_file"],
-        given["gin_param"],
-        finalize_config=False,
-        skip_unknown=True,
-      )
-      return gin_files.value(_SPLIT, "train")
-    finally:
-      gin.clear_config()
+  try:
+    gin_model.parse(given["gin_file"], given["gin_param"], skip_unknown=True)
+    return gin_files.value(_SPLIT, "train")
+  finally:
+    gin_model.clear()
 
 
 def with_split(run: Run, split: str, common: Sequence[str]) -> Run:

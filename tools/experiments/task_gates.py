@@ -2,7 +2,6 @@
 
 import os
 
-import gin
 import mesh_tensorflow as mtf
 import numpy as np
 import seqio
@@ -21,7 +20,7 @@ from hypergrid_mtf.launch import (
   checkpoint_checks,
   data_checks,
   gin_files,
-  preflight,
+  gin_model,
   trained_model,
 )
 from t5_tasks import vocabulary_record
@@ -44,9 +43,7 @@ def load_config(model_dir: str):
       f"--model_dir={model_dir} holds no {trained_model.CONFIG}: give the "
       "folder of a run that was trained with hypergrid_mtf.main."
     )
-  with gin.unlock_config():
-    gin.clear_config()
-    gin.parse_config_file(path, skip_unknown=True)
+  gin_model.parse([path], skip_unknown=True)
   t5_tasks.vocabularies.use_vocabulary()
   t5_tasks.mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
@@ -103,7 +100,7 @@ def task_gates(
     )
   data_checks.check_data(mixture, data_dir)
   data_checks.check_split(mixture, split)
-  model = preflight.build_model(mixture)
+  model = gin_model.of_mixture(mixture)
   named = [
     (f"{stack}/{layer.name.split('/')[0]}", layer)
     for stack in ("encoder", "decoder")

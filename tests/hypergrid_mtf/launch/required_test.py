@@ -11,7 +11,7 @@ from mesh_tensorflow.transformer import utils
 from t5.models import mesh_transformer  # noqa: F401  (known to gin)
 
 from hypergrid_mtf import errors, main
-from hypergrid_mtf.launch import gin_files, request, required
+from hypergrid_mtf.launch import gin_files, gin_model, request, required
 
 GLUE = "experiments/glue.gin"
 START = "run.init_checkpoint"
@@ -27,14 +27,7 @@ def check(tmp_path):
       model_dir=str(model_dir),
       use_model_api=api_mode is not None,
     )
-    gin.clear_config()
-    gin_files.add_search_paths()
-    gin_files.parse(
-      gin.parse_config_files_and_bindings,
-      files,
-      list(params),
-      finalize_config=False,
-    )
+    gin_model.parse(files, params)
     mode = api_mode or gin_files.value("run.mode", "train")
     asked = request.Request(
       mode=mode,

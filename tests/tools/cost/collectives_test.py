@@ -146,15 +146,15 @@ def steps():
   whole = ("num_layers = 1", _microbatches(None))
   split = ("num_layers = 1", _microbatches(32))  # 2 of the 4 rows of a device
   cases = {
-    "vanilla": (models.VANILLA, dict(bindings=whole)),
+    "vanilla": ("vanilla", dict(bindings=whole)),
     "L2": ("L2", dict(bindings=whole)),
     "packed": ("L2", dict(bindings=whole, packed=True)),
-    "split": (models.VANILLA, dict(bindings=split)),
-    "no mesh": (models.VANILLA, dict(bindings=whole, mesh_shape="all:1")),
+    "split": ("vanilla", dict(bindings=split)),
+    "no mesh": ("vanilla", dict(bindings=whole, mesh_shape="all:1")),
   }
   return {
     name: collectives.count(
-      dataclasses.replace(SMALL, **changes), models.Gating(variant)
+      dataclasses.replace(SMALL, **changes), models.Setting(variant)
     )
     for name, (variant, changes) in cases.items()
   }
@@ -279,41 +279,41 @@ def test_matrix_products_are_counted():
     ),
     (dict(inputs=0), "--inputs=0 is no size"),
     (dict(size="giant"), "--size=giant is unknown"),
-    (dict(bindings=("num_layers",)), "cannot be bound"),
+    (dict(bindings=("num_layers",)), "--gin_param=num_layers"),
   ],
 )
 def test_a_step_that_cannot_be_is_refused(changes, message):
   with pytest.raises(errors.UserError, match=message):
-    collectives.check(dataclasses.replace(SMALL, **changes), models.Gating())
+    collectives.check(dataclasses.replace(SMALL, **changes), models.Setting())
 
 
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
     (dict(variants=["L3"]), "--variants=L3"),
-    (dict(variants=["L2"], grids=["16"]), "--grids=16 is no grid"),
+    (dict(variants=["L2"], grids=["16"]), "--grids=16 is not a grid"),
     (dict(variants=["L2"], stacks=["left"]), "--stacks=left"),
   ],
 )
 def test_unknown_models_are_refused(arguments, message):
   with pytest.raises(errors.UserError, match=message):
-    models.gatings(**arguments)
+    models.settings(**arguments)
 
 
 def test_a_grid_that_does_not_divide_is_refused():
-  gating = models.Gating("L2", grid="5x16")
+  setting = models.Setting("L2", 5, 16)
   with pytest.raises(errors.UserError, match="grid_rows = 5 .* d_ff = 256"):
-    collectives.check(SMALL, gating)
+    collectives.check(SMALL, setting)
 
 
 def test_every_combination_has_a_name_of_its_own():
-  compared = models.gatings(
+  compared = models.settings(
     ["vanilla", "L2", "row"],
     grids=["4x4", "8x8"],
     stacks=["both", "decoder"],
     kernels=["wo", "wi"],
   )
-  names = [m.name() for m in compared]
+  names = [m.words for m in compared]
   assert names[0] == "vanilla" and len(set(names)) == len(names) == 17
   assert "row wi 8x8 decoder only" in names
 

@@ -5,12 +5,11 @@ import os
 import re
 import shlex
 
-import gin
 import pytest
 import seqio
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.launch import gin_files, gin_model
 from t5_tasks import mixtures
 from tools.experiments import sweep_file
 
@@ -112,18 +111,15 @@ def test_an_unknown_sweep_is_said_with_those_there_are():
 def _evaluated(run) -> set[str]:
   """The tasks that get scores on the validation split."""
   given = [f.split("=", 1) for f in run.flags]
-  gin_files.add_search_paths()
-  gin.clear_config()
-  gin.parse_config_files_and_bindings(
+  gin_model.parse(
     [v for k, v in given if k == "--gin_file"],
     [v for k, v in given if k == "--gin_param"],
-    finalize_config=False,
     skip_unknown=True,
   )
   mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
   tasks = seqio.get_subtasks(mixtures.get_mixture_or_task(name))
-  gin.clear_config()
+  gin_model.clear()
   # DPR is not in the made-up data; TFDS has no validation split of it.
   tasks = [t for t in tasks if t.name != "dpr_v001_simple"]
   found = seqio.evaluation.get_valid_eval_tasks(tasks, "validation")

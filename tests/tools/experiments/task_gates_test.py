@@ -1,7 +1,5 @@
 """The picture of the gates, from a checkpoint of random weights."""
 
-import os
-
 import gin
 import numpy as np
 import pytest
@@ -10,28 +8,19 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_files, preflight, vocabulary_file
+from hypergrid_mtf.launch import gin_model, vocabulary_file
 from tests import program
 from tools.experiments import gate_figures, task_gates
 
 
 def _trained(folder, variant):
   """A model_dir with a configuration and a checkpoint of random weights."""
-  gin_files.add_search_paths()
-  with gin.unlock_config():
-    gin.clear_config()
-    gin.parse_config_files_and_bindings(
-      [
-        "transformer/gin/defaults.gin",
-        "models/micro.gin",
-        f"hypergrid/{variant}.gin",
-        "experiments/embedded.gin",
-      ],
-      [],
-    )
-    config = gin.config_str()
+  gin_model.bind(
+    ["models/micro.gin", f"hypergrid/{variant}.gin", "experiments/embedded.gin"]
+  )
+  config = gin.config_str()
   mixture = t5_tasks.mixtures.get_mixture_or_task("embedded_v1")
-  shapes = checkpoints.variable_shapes(preflight.build_model(mixture))
+  shapes = checkpoints.variable_shapes(gin_model.of_mixture(mixture))
   with tf.Graph().as_default(), tf.Session() as sess:
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
@@ -45,13 +34,9 @@ def _trained(folder, variant):
 
 
 @pytest.fixture(autouse=True)
-def gin_defaults(monkeypatch):
-  import mesh_tensorflow
-
-  gin.add_config_file_search_path(os.path.dirname(mesh_tensorflow.__file__))
+def no_configuration_after():
   yield
-  with gin.unlock_config():
-    gin.clear_config()
+  gin_model.clear()
 
 
 @pytest.mark.parametrize(
