@@ -12,12 +12,12 @@ before the graph, progress while it runs, and everything the libraries say in
 """
 
 import contextlib
-import importlib
 import os
 from unittest import mock
 
 import gin
 import mesh_tensorflow.transformer.utils as utils
+import seqio
 import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
@@ -53,13 +53,13 @@ from hypergrid_mtf.launch import (
   vocabulary_file,
 )
 
+# This file is where the parts meet, so it alone knows the tasks.
+from t5_tasks import mixtures, task_tokens, vocabularies, vocabulary_record
+
 # Training examples of each task that are looked at before a run.
 _SAMPLED = 50
 # Lines of an input file that are looked at for characters that get lost.
 _MOST_LINES = 1000
-
-# This file is where the parts meet, so it alone knows the tasks by name.
-_TASKS = "t5_tasks"
 
 flags.DEFINE_string(
   "vocabulary",
@@ -105,23 +105,20 @@ def _request() -> request.Request:
 
 def _check(asked: request.Request) -> None:
   """Everything that can be known to fail before a graph is built."""
-  tasks = importlib.import_module(f"{_TASKS}.mixtures")
-  vocabularies = importlib.import_module(f"{_TASKS}.vocabularies")
-  task_tokens = importlib.import_module(f"{_TASKS}.task_tokens")
   if FLAGS.vocabulary is not None:
     # Bound, not passed, so that it is part of the saved configuration.
     path = FLAGS.vocabulary
     path = os.path.abspath(path) if os.path.exists(path) else path
-    gin.bind_parameter(f"{_TASKS}.vocabularies.use_vocabulary.name", path)
+    gin.bind_parameter("t5_tasks.vocabularies.use_vocabulary.name", path)
   vocabulary = vocabularies.use_vocabulary()
-  tasks.define_mixture()
+  mixtures.define_mixture()
   if not asked.mixture:
     raise errors.UserError(
       "no mixture or task was given: add a file of experiments/, "
       "or --gin_file=dataset.gin and "
       "--gin_param=\"MIXTURE_NAME = 'embedded_v1'\"."
     )
-  mixture = tasks.get_mixture_or_task(asked.mixture)
+  mixture = mixtures.get_mixture_or_task(asked.mixture)
   vocabularies.check_used(vocabulary, mixture)
   vocabularies.check_vocabulary(mixture)
   if not FLAGS.use_model_api:  # it takes them from its own flags
@@ -147,9 +144,7 @@ def _check(asked: request.Request) -> None:
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
   steps.check_steps(asked, FLAGS)
-  record = importlib.import_module(f"{_TASKS}.vocabulary_record").record(
-    mixture
-  )
+  record = vocabulary_record.record(mixture)
   started = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start, record
   )
@@ -286,7 +281,6 @@ def main(argv) -> None:
   checkpoint_checks.check_model_dir(FLAGS.model_dir)
   files.check_model_dir(FLAGS.model_dir)
   log = console.log_to(FLAGS.model_dir)
-  importlib.import_module(_TASKS)
   for path in FLAGS.gin_file or []:
     if not path or os.path.isdir(path):
       what = "a folder" if path else "empty"
@@ -322,9 +316,7 @@ def main(argv) -> None:
 
   # t5's main imports the tasks, so the data folder must be known before.
   if FLAGS.t5_tfds_data_dir:
-    importlib.import_module("seqio").set_tfds_data_dir_override(
-      FLAGS.t5_tfds_data_dir
-    )
+    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   with contextlib.ExitStack() as stack:
     stack.enter_context(progress.show())
     stack.enter_context(decoding.show())

@@ -45,9 +45,10 @@ def test_a_folder_without_the_packages_is_refused(tmp_path):
     imports.read(str(tmp_path))
 
 
-def test_this_project_has_no_circle():
+def test_this_project_has_no_circle_and_nothing_runs_back_up():
   modules = imports.read()
   assert not imports.circles(modules)
+  assert not imports.upward(modules)
 
 
 def test_the_command(monkeypatch, capsys):
