@@ -102,7 +102,7 @@ def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
   task = seqio.TaskRegistry.get("glue_cola_v002")
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
-  assert list(task_text.pretokenized_text(task)) == [
+  assert list(task_text.training_text(task)) == [
     ["cola sentence: the cat", "acceptable"],
     ["cola sentence: a\ndog", "unacceptable"],
   ]

@@ -31,21 +31,18 @@ def training_tasks(
   return list(by_base.values())
 
 
-def pretokenized_text(
-  task: seqio.Task, max_examples: int | None = None
-) -> Iterator[list[str]]:
-  """The text of a task's train split just before it is tokenized.
+def untokenized(task: seqio.Task, split: str) -> tf.data.Dataset:
+  """The examples of a task as it words them; no vocabulary is read.
 
   Args:
-    task: one with a seqio.preprocessors.tokenize step. Its vocabulary is not
-      read.
-    max_examples: the first so many; None for all.
+    task: one with a seqio.preprocessors.tokenize step.
+    split: one of its splits.
 
-  Yields:
-    [inputs, targets] of each example, without those that the task lacks.
+  Returns:
+    the examples just before they are tokenized
 
   Raises:
-    UserError: a task that has no train split or does not tokenize by SeqIO.
+    UserError: a task that has no such split or does not tokenize by SeqIO.
   """
   steps = list(task.preprocessors)
   tokenizers = (
@@ -56,17 +53,32 @@ def pretokenized_text(
   if not end:
     raise UserError(
       f"The task {task.name!r} has no seqio.preprocessors.tokenize step, so "
-      "its text cannot be read: train on other tasks."
+      "its text cannot be read: give other tasks."
     )
-  if "train" not in task.splits:
+  if split not in task.splits:
     raise UserError(
-      f"The task {task.name!r} has no train split, only "
-      f"{', '.join(task.splits)}: train on other tasks."
+      f"The task {task.name!r} has no {split} split, only "
+      f"{', '.join(task.splits)}: give other tasks."
     )
+  dataset = task.source.get_dataset(split=split, shuffle=False)
+  return task._preprocess_dataset(dataset, steps[: end[0]])  # pylint: disable=protected-access
+
+
+def training_text(
+  task: seqio.Task, max_examples: int | None = None
+) -> Iterator[list[str]]:
+  """The text of a task's train split, from `untokenized`.
+
+  Args:
+    task: as there.
+    max_examples: the first so many; None for all.
+
+  Yields:
+    [inputs, targets] of each example, without those that the task lacks.
+  """
   keys = list(task.output_features)
   with tf.Graph().as_default():
-    dataset = task.source.get_dataset(split="train", shuffle=False)
-    dataset = task._preprocess_dataset(dataset, steps[: end[0]])  # pylint: disable=protected-access
+    dataset = untokenized(task, "train")
     if max_examples is not None:
       dataset = dataset.take(max_examples)
     for example in tfds.as_numpy(

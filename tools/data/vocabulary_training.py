@@ -149,7 +149,7 @@ class _Reader:
   def __iter__(self) -> Iterator[str]:
     for task in self._tasks:
       try:
-        for texts in task_text.pretokenized_text(task, self._max_examples):
+        for texts in task_text.training_text(task, self._max_examples):
           self.examples += 1
           for text in texts:
             line = " ".join(text.split())

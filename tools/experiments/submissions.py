@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from t5.data import postprocessors
 
 from hypergrid_mtf import errors
-from tools.data import local_files
+from tools.data import local_files, task_text
 from tools.experiments import decoded
 
 _NLI = ("entailment", "neutral", "contradiction")
@@ -124,18 +124,6 @@ class TestSet:
   inputs: list[str]
 
 
-def _untokenized(task: seqio.Task) -> tf.data.Dataset:
-  """The test examples as the task words them; no vocabulary is needed."""
-  dataset = task.source.get_dataset("test", shuffle=False)
-  for preprocessor in task.preprocessors:
-    if preprocessor is seqio.preprocessors.tokenize:
-      break
-    dataset = seqio.add_kwargs_to_transform(
-      preprocessor, sequence_length=None, output_features=task.output_features
-    )(dataset)
-  return dataset
-
-
 def test_set(task: str) -> TestSet:
   """Reads the test examples of a task.
 
@@ -144,7 +132,7 @@ def test_set(task: str) -> TestSet:
   """
   numbers, inputs = [], []
   with tf.Graph().as_default():
-    dataset = _untokenized(seqio.TaskRegistry.get(task))
+    dataset = task_text.untokenized(seqio.TaskRegistry.get(task), "test")
     for example in tfds.as_numpy(dataset):
       keys = sorted(k for k in example if k == "idx" or k.startswith("idx/"))
       if keys == ["idx/passage", "idx/query"]:
