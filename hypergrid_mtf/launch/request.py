@@ -13,7 +13,7 @@ import gin
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files
 
-# run.mode -> what it needs: a trained model, data of a split, input files.
+# What run.mode can be.
 MODES = (
   "train",
   "eval",
