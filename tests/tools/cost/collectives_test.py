@@ -279,7 +279,7 @@ def test_matrix_products_are_counted():
     ),
     (dict(inputs=0), "--inputs=0 is no size"),
     (dict(size="giant"), "--size=giant is unknown"),
-    (dict(bindings=("num_layers",)), "--gin_param=num_layers"),
+    (dict(bindings=("num_layers",)), '--gin_param="num_layers" is wrong'),
   ],
 )
 def test_a_step_that_cannot_be_is_refused(changes, message):

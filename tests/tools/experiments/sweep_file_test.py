@@ -131,10 +131,10 @@ def _evaluated(run) -> set[str]:
   [("glue", 9), ("super_glue", 8), ("glue_super_glue", 17), ("embedded", 8)],
 )
 def test_the_single_models_have_every_score_of_the_mixture(
-  name, count, tfds_dir
+  name, count, tfds_dir, monkeypatch
 ):
   """A row that lacks one gets no average, and no model a share of the gap."""
-  seqio.set_tfds_data_dir_override(str(tfds_dir))
+  monkeypatch.setattr(seqio.utils, "_TFDS_DATA_DIR_OVERRIDE", str(tfds_dir))
   runs = _of_the_project(f"{name}.sweep")
   single = [_evaluated(r) for r in runs if r.cell == "single"]
   (vanilla,) = [_evaluated(r) for r in runs if r.name == "vanilla"]
