@@ -8,8 +8,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+from hypergrid_mtf.launch import text_files
 
 
 def check_files(files) -> dict[str, list[str]]:
@@ -67,21 +66,9 @@ def _check_text(path: str, given: str) -> None:
     raise errors.UserError(
       f"{given} cannot be read ({e.message.splitlines()[0]})."
     ) from None
-  if content.startswith(_UTF_16):
-    raise errors.UserError(
-      f"{given} is UTF-16 text, from its first line on: save it as UTF-8."
-    )
-  at = content.find(b"\0")  # UTF-16 without its mark; no text holds one
-  try:
-    content.decode("utf-8")
-  except UnicodeDecodeError as e:
-    at = e.start
-  if at >= 0:
-    line = content.count(b"\n", 0, at) + 1
-    raise errors.UserError(
-      f"{given} is not UTF-8 text: line {line} holds the byte "
-      f"0x{content[at]:02x}; save it as UTF-8."
-    )
+  for number, line in enumerate(content.split(b"\n"), 1):
+    if problem := text_files.problem(line, number == 1):
+      raise errors.UserError(f"{given}, line {number}: {problem}.")
 
 
 def _check_pairs(inputs, targets) -> None:

@@ -12,9 +12,8 @@ import tensorflow.compat.v1 as tf
 from t5.data import preprocessors
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.launch import text_files
 
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Of a file, so much is read: a few seconds.
 _MOST_BYTES = 1 << 30
 
@@ -152,7 +151,7 @@ def _check_rows(
     with open(path, "rb") as f:
       for number, raw in enumerate(f, 1):
         read += len(raw)
-        problem = _text_problem(raw, number == 1 and not header)
+        problem = _text_problem(raw, number == 1, number > header)
         line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
         if not problem and columns and number > header:
           columns = columns if rows else columns.after_first(line)
@@ -169,26 +168,21 @@ def _check_rows(
   return rows
 
 
-def _text_problem(raw: bytes, is_text: bool) -> str | None:
+def _text_problem(raw: bytes, is_first: bool, is_text: bool) -> str | None:
   """What is wrong with the bytes of a line, or None.
 
   Args:
     raw: with its line end.
-    is_text: whether it is the first of the file, and read as an example.
+    is_first: whether it is the first of the file.
+    is_text: whether it is read as an example.
   """
-  if raw.startswith(_UTF16_MARKS):
-    return "UTF-16 text, expected UTF-8"
-  if is_text and raw.startswith(_BYTE_ORDER_MARK):
+  if problem := text_files.problem(raw, is_first):
+    return problem
+  if is_first and is_text and raw.startswith(text_files.BYTE_ORDER_MARK):
     return (
       "a byte-order mark, which would be read as a part of the first text: "
       "save the file as UTF-8 without it"
     )
-  if b"\0" in raw:
-    return f"byte {raw.index(0) + 1} is NUL, expected UTF-8 text"
-  if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+  if text_files.is_cut_by_returns(raw):
     return "lines that end in a carriage return alone (CR), expected LF"
-  try:
-    raw.decode("utf-8")
-  except UnicodeDecodeError as e:
-    return f"byte {e.start + 1} is not UTF-8 text"
   return None

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.launch import text_files
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # A column whose every text is in quotes is taken for quoted from so many rows.
 _QUOTED_ROWS = 3
 
@@ -54,28 +53,18 @@ def read_lines(
       # Only "\n" ends a line: str.splitlines would also break a text at U+2028,
       # and universal newlines (how TFDS opens these files) at a lone "\r".
       for number, raw in enumerate(f, 1):
-        if number == 1:
-          if raw.startswith(_UTF16_MARKS):
-            fail(path, 1, "UTF-16 text, expected UTF-8: save it as UTF-8")
-          raw = raw.removeprefix(_BYTE_ORDER_MARK)
-          if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
-            fail(
-              path,
-              None,
-              "its lines end in a carriage return alone (CR), expected LF or "
-              "CR and LF",
-            )
-        if b"\0" in raw:
+        if problem := text_files.problem(raw, number == 1):
+          fail(path, number, problem)
+        if number == 1 and text_files.is_cut_by_returns(raw):
           fail(
             path,
-            number,
-            f"byte {raw.index(0) + 1} is NUL, expected UTF-8 text (UTF-16 and "
-            "binary files have such bytes)",
+            None,
+            "its lines end in a carriage return alone (CR), expected LF or CR "
+            "and LF",
           )
-        try:
-          text = raw.decode("utf-8")
-        except UnicodeDecodeError as e:
-          fail(path, number, f"byte {e.start + 1} is not UTF-8 text")
+        if number == 1:
+          raw = raw.removeprefix(text_files.BYTE_ORDER_MARK)
+        text = raw.decode("utf-8")
         text = text.removesuffix("\n").removesuffix("\r")
         if not text.strip():
           blank = blank or number

@@ -50,9 +50,9 @@ def test_comments_are_left_out_where_they_are_asked_for(write):
     (b"\n", "is blank"),
     (b" \n\t\n", "is blank"),
     ("a\n".encode("utf-16"), "UTF-16"),
-    ("a\nb".encode("utf-16-le"), "line 1 holds the byte 0x00"),
-    (b"a\nb\xff\n", "line 2 holds the byte 0xff"),
-    (b"a\nb\nc\xe9", "line 3 holds the byte 0xe9"),
+    ("a\nb".encode("utf-16-le"), "line 1: byte 2 is NUL"),
+    (b"a\nb\xff\n", "line 2: byte 2 is not UTF-8"),
+    (b"a\nb\nc\xe9", "line 3: byte 2 is not UTF-8"),
   ],
 )
 def test_what_holds_no_lines_of_text_is_refused(write, content, words):
