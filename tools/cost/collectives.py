@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
+from unittest import mock
 
 import mesh_tensorflow as mtf
 import pandas as pd
@@ -21,6 +23,7 @@ from tools.cost import benchmark_cases, counting_mesh, models
 
 # t5's own (transformer/gin/defaults.gin), without experts.
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
+_PRODUCTS = ("Einsum", "MatMul", "BatchMatMul", "BatchMatMulV2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Step:
   targets: int = 114
   packed: bool = True
   bindings: tuple[str, ...] = ()
+
+  @property
+  def lengths(self) -> dict[str, int]:
+    """Tokens of a row, by feature."""
+    return {"inputs": self.inputs, "targets": self.targets}
 
   def check(self) -> None:
     """Raises UserError for what cannot be lowered."""
@@ -110,76 +118,65 @@ def check(step: Step, setting: models.Setting) -> None:
     setting: the model.
   """
   with _model(step, setting) as model:
-    lengths = {"inputs": step.inputs, "targets": step.targets}
-    mesh_checks.check_model(step.mesh(), model, step.batch, lengths)
+    mesh_checks.check_model(step.mesh(), model, step.batch, step.lengths)
 
 
-def _features(mesh, step: Step) -> dict[str, mtf.Tensor]:
-  """Features as t5's model function has them, [outer_batch, batch, length]."""
-  suffixes = ["", "_segmentation", "_position"] if step.packed else [""]
-  features = {}
-  for key, length in (("inputs", step.inputs), ("targets", step.targets)):
-    shape = mtf.Shape(
-      [
-        mtf.Dimension("outer_batch", 1),
-        mtf.Dimension("batch", step.batch),
-        mtf.Dimension("length", length),
-      ]
-    )
-    for suffix in suffixes:
-      zeros = tf.zeros(shape.to_integer_list, tf.int32)
-      features[key + suffix] = mtf.import_fully_replicated(mesh, zeros, shape)
-  return features
-
-
-def _build_step(model, graph, mesh, step: Step) -> int:
-  """Builds the training step on an mtf graph, as t5's model function does.
+def _build_step(model, mesh: meshes.Mesh, step: Step) -> None:
+  """Builds t5's training step for a TPU in the TensorFlow graph.
 
   Args:
     model: a transformer.Bitransformer.
-    graph: an mtf.Graph.
-    mesh: an mtf.Mesh of it.
+    mesh: that it is laid out on.
     step: a Step.
-
-  Returns:
-    the number of microbatches
   """
-  batch_dim = mtf.Dimension("batch", step.batch)
-  microbatches = utils.serialize_num_microbatches(
-    batch_dim,
-    {"inputs": step.inputs, "targets": step.targets},
-    model.encoder.mesh_shape,
-    model.encoder.layout,
+  model_fn = utils.tpu_estimator_model_fn(
+    model_type="bitransformer",
+    transformer_model=model,
+    vocabulary=None,
+    model_dir=os.path.join(os.devnull, "model"),  # hooks want a name
+    use_tpu=True,
+    mesh_shape=mesh.shape,
+    layout_rules=mesh.rules,
+    batch_size=step.batch,
+    sequence_length=step.lengths,
+    autostack=True,
+    keep_checkpoint_max=1,
+    save_checkpoints_steps=1,
+    learning_rate_schedule=0.001,
+    optimizer=gin_files.value("run.optimizer"),
   )
+  tf.train.create_global_step()
+  suffixes = ["", "_segmentation", "_position"] if step.packed else [""]
+  features = {
+    key + suffix: tf.zeros([step.batch, length], tf.int32)
+    for key, length in step.lengths.items()
+    for suffix in suffixes
+  }
+  context = counting_mesh.Context(mesh.shape.size)
+  mode = tf.estimator.ModeKeys.TRAIN
+  model_fn(features, None, mode, {"context": context}, None)
 
-  def loss_fn(features):
-    _, loss = model.call_simple(
-      inputs=features["inputs"],
-      targets=features["targets"],
-      compute_loss=True,
-      mode=tf.estimator.ModeKeys.TRAIN,
-      variable_dtype=utils.get_variable_dtype(),
-      encoder_sequence_id=features.get("inputs_segmentation"),
-      decoder_sequence_id=features.get("targets_segmentation"),
-      encoder_position=features.get("inputs_position"),
-      decoder_position=features.get("targets_position"),
-      num_microbatches=microbatches,
-    )
-    return {"loss": loss}
 
-  features = _features(mesh, step)
-  if microbatches > 1:
-    gradients, _ = mtf.serialize_training_step(
-      features, loss_fn, batch_dim, microbatches
-    )
-  else:
-    gradients = mtf.gradients(
-      [loss_fn(features)["loss"]],
-      [v.outputs[0] for v in graph.trainable_variables],
-    )
-  optimizer = gin_files.value("run.optimizer")(learning_rate=0.001)
-  optimizer.apply_grads(gradients, graph.trainable_variables)
-  return microbatches
+@contextlib.contextmanager
+def _counted(impl, microbatches: int, loops: list[range]):
+  """Lowers what is built within on a mesh that counts.
+
+  Args:
+    impl: a CountingMeshImpl.
+    microbatches: how often the loop over them runs.
+    loops: a list that the range of each loop's TensorFlow operations goes to.
+  """
+
+  def lowering(graph, impls, **kwargs):
+    for operation in graph.operations:
+      if isinstance(operation, mtf.ops.WhileLoopOperation):
+        operation.lower = functools.partial(
+          _lower_loop, operation.lower, impl, microbatches, loops
+        )
+    return mtf.ops.Lowering(graph, dict.fromkeys(impls, impl), **kwargs)
+
+  with mock.patch.object(mtf, "Lowering", lowering):
+    yield
 
 
 def count(step: Step, setting: models.Setting) -> dict:
@@ -197,19 +194,17 @@ def count(step: Step, setting: models.Setting) -> dict:
     UserError: for what does not fit; `check` finds it sooner, and more of it.
   """
   spread = step.mesh()
+  impl = counting_mesh.CountingMeshImpl(spread.shape, spread.rules)
   with _model(step, setting, spread) as model, tf.Graph().as_default():
-    graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "mesh")
-    impl = counting_mesh.CountingMeshImpl(spread.shape, spread.rules)
-    microbatches = _build_step(model, graph, mesh, step)
+    microbatches = utils.serialize_num_microbatches(
+      mtf.Dimension("batch", step.batch),
+      step.lengths,
+      spread.shape,
+      spread.rules,
+    )
     loops = []
-    for operation in graph.operations:
-      if isinstance(operation, mtf.ops.WhileLoopOperation):
-        operation.lower = functools.partial(
-          _lower_loop, operation.lower, impl, microbatches, loops
-        )
-    with _loops_in_the_graph():
-      mtf.Lowering(graph, {mesh: impl}, autostack=True)
+    with _counted(impl, microbatches, loops), _loops_in_the_graph():
+      _build_step(model, spread, step)
     flops = 0
     for number, operation in enumerate(tf.get_default_graph().get_operations()):
       looped = any(number in loop for loop in loops)
@@ -259,6 +254,8 @@ def _loops_in_the_graph():
 
 def _matmul_flops(operation: tf.Operation) -> int:
   """FLOPs of a matrix product: two for a multiplication and an addition."""
+  if operation.type not in _PRODUCTS:
+    return 0
   shapes = [t.shape.as_list() for t in operation.inputs]
   if operation.type == "Einsum":
     names, out = operation.get_attr("equation").decode().split("->")
@@ -268,10 +265,8 @@ def _matmul_flops(operation: tf.Operation) -> int:
     contracted = math.prod(n for d, n in sizes.items() if d not in out)
   elif operation.type == "MatMul":
     contracted = shapes[0][0 if operation.get_attr("transpose_a") else 1]
-  elif operation.type in ("BatchMatMul", "BatchMatMulV2"):
-    contracted = shapes[0][-2 if operation.get_attr("adj_x") else -1]
   else:
-    return 0
+    contracted = shapes[0][-2 if operation.get_attr("adj_x") else -1]
   return 2 * operation.outputs[0].shape.num_elements() * contracted
 
 

@@ -1,6 +1,7 @@
 """A TPU mesh that is only lowered to, and counts what it would send."""
 
 import contextlib
+import types
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -30,7 +31,7 @@ class CountingMeshImpl(mtf.simd_mesh_impl.SimdMeshImpl):
       shape: an input to mtf.convert_to_shape.
       layout: an input to mtf.convert_to_layout_rules.
     """
-    super().__init__(shape, layout, None, _FakeDevices())
+    super().__init__(shape, layout, None, _Devices())
     self.sent = {}
     self.times = 1
     self._inside = None
@@ -110,8 +111,32 @@ class CountingMeshImpl(mtf.simd_mesh_impl.SimdMeshImpl):
     entry[1] += tensor.shape.num_elements() * tensor.dtype.size * self.times
 
 
-class _FakeDevices:
-  """A device assignment of a pod that is not there."""
+class Context:
+  """A TPUEstimator's context of a pod that is not there."""
+
+  num_hosts = 1
+
+  def __init__(self, cores: int):
+    """Makes one.
+
+    Args:
+      cores: of the pod.
+    """
+    self.num_replicas = cores
+    self.device_assignment = _Devices()
+    self.device_assignment.topology.mesh_shape = [cores]
+
+  def tpu_host_placement_function(self, host_id):
+    """Where the variables are."""
+    del host_id
+    return "/device:CPU:0"
+
+
+class _Devices:
+  """A device assignment of such a pod."""
+
+  def __init__(self):
+    self.topology = types.SimpleNamespace()
 
   def tpu_device(self, replica):
     del replica
