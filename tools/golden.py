@@ -15,25 +15,10 @@ from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import console, files, gin_model
+from tools.cost import models
 
 FLAGS = flags.FLAGS
 
-VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
-SIZES = (
-  "nano",
-  "micro",
-  "tiny",
-  "small",
-  "base",
-  "large",
-  "3B",
-  "11B",
-  "t5_1_1_small",
-  "t5_1_1_base",
-  "t5_1_1_large",
-  "t5_1_1_xl",
-  "t5_1_1_xxl",
-)
 VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 
@@ -46,7 +31,7 @@ def shapes_of(*paths: str) -> dict[str, list[int]]:
   Returns:
     {name: shape}, sorted by name
   """
-  with gin_model.configured(paths, (), VOCAB_SIZE) as model:
+  with gin_model.configured(paths, (), models.VOCAB_SIZE) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
@@ -55,7 +40,7 @@ def of_size(size: str) -> dict[str, dict[str, list[int]]]:
   """What the golden file of one size holds.
 
   Args:
-    size: one of SIZES.
+    size: one of models.sizes().
 
   Returns:
     {"vanilla": {name: shape}, "L2": {what it adds: shape}, …}
@@ -82,10 +67,10 @@ def main(argv) -> None:
   if not FLAGS.output_dir:
     raise errors.UserError("--output_dir is needed: where the files go.")
   for size in FLAGS.sizes or [""]:
-    if size not in SIZES:
+    if size not in models.sizes():
       raise errors.UserError(
         f"--sizes={','.join(FLAGS.sizes)}: give one or more of "
-        f"{', '.join(SIZES)}."
+        f"{', '.join(models.sizes())}."
       )
   for size in FLAGS.sizes:
     lines = []
@@ -100,7 +85,7 @@ def main(argv) -> None:
 def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("output_dir", None, "Where the files go.")
-  flags.DEFINE_list("sizes", list(SIZES), "The sizes to write.")
+  flags.DEFINE_list("sizes", models.sizes(), "The sizes to write.")
 
 
 if __name__ == "__main__":

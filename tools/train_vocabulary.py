@@ -20,12 +20,11 @@ trained on, but keep theirs.
 
 from collections.abc import Sequence
 
-import gin
 import seqio
 from absl import flags
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.launch import console, gin_files, gin_model
 from t5_tasks import mixtures, vocabularies
 from tools.data import vocabulary_training
 
@@ -67,32 +66,18 @@ def define_flags() -> None:
       flags.DEFINE_multi_string(name, None, "Gin that defines the mixture.")
 
 
-def _parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
-  try:
-    for file in files:
-      gin.parse_config_file(file, skip_unknown=True)
-    gin.parse_config(list(bindings))
-  except Exception as e:  # gin raises a dozen kinds
-    reason = " ".join(str(e).split())
-    raise UserError(f"--gin_file or --gin_param is wrong: {reason}") from e
-
-
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
   args = flags.FLAGS
   for name in ("mixture", "output"):
     if not args[name].value:
       raise UserError(f"--{name} is missing: see --help.")
-  for module in args.module_import or ():
-    try:
-      __import__(module)
-    except ImportError as e:
-      raise UserError(
-        f"--module_import={module} cannot be imported: {e}"
-      ) from e
+  gin_files.import_modules(args.module_import)
   if args.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(args.t5_tfds_data_dir)
-  _parse_gin(args.gin_file or (), args.gin_param or ())
+  # Files are of whole runs; what is bound here is of the mixture.
+  gin_model.parse(args.gin_file or (), skip_unknown=True)
+  gin_model.parse((), args.gin_param or (), clears=False)
   mixtures.define_mixture()
   trained = vocabulary_training.train(
     args.mixture,

@@ -22,6 +22,7 @@ def parse(
   paths: Sequence[str],
   bindings: Sequence[str] = (),
   skip_unknown: bool = False,
+  clears: bool = True,
 ) -> None:
   """Makes gin's configuration that of some files and bindings.
 
@@ -31,13 +32,15 @@ def parse(
     paths: of gin files, as given to --gin_file.
     bindings: as given to --gin_param.
     skip_unknown: pass over bindings of what is not imported.
+    clears: whether what was bound before goes.
 
   Raises:
     UserError: for what gin cannot read.
   """
   gin_files.add_search_paths()
+  if clears:
+    gin.clear_config()  # opens it too
   with gin.unlock_config():
-    gin.clear_config()
     gin_files.parse(
       gin.parse_config_files_and_bindings,
       list(paths),
@@ -66,12 +69,6 @@ def bind(
   if trains:
     gin_faults.check_references()
   values.check_bindings(trains)
-
-
-def clear() -> None:
-  """Empties gin's configuration."""
-  with gin.unlock_config():
-    gin.clear_config()
 
 
 def build(
@@ -158,4 +155,4 @@ def configured(
     bind(paths, bindings, trains)
     yield build(vocab_size, **mesh)
   finally:
-    clear()
+    gin.clear_config()

@@ -8,6 +8,7 @@ import pytest
 
 from hypergrid_mtf import projection
 from tools import golden
+from tools.cost import models
 
 _FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden")
 
@@ -24,7 +25,7 @@ def test_every_size_has_a_config_and_a_file():
     os.path.basename(p)[:-4]
     for p in glob.glob(os.path.join(root, "operative_configs/models/*.gin"))
   }
-  assert files == set(golden.SIZES) == configs
+  assert files == set(models.sizes()) == configs
   assert set(golden.VARIANTS) == set(projection.VARIANTS)
 
 
@@ -59,7 +60,7 @@ def test_variants_have_their_golden_variables(size, variant):
   assert got == {**want["vanilla"], **want[variant]}
 
 
-@pytest.mark.parametrize("size", golden.SIZES)
+@pytest.mark.parametrize("size", models.sizes())
 def test_extra_variables_follow_the_formulas(size):
   want = _read(size)
   layers = [

@@ -10,7 +10,8 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import gin_model, vocabulary_file
 from tests import program
 from tests.hypergrid_mtf import published
-from tools import golden, warm_start
+from tools import warm_start
+from tools.cost import models
 
 GIN_FILES = ["models/micro.gin", "hypergrid/L2.gin"]
 # As models/base.gin has it, being mesh_tensorflow's default.
@@ -42,7 +43,7 @@ def test_slots_are_those_of_the_optimizer(checkpoint):
   found = warm_start.shapes_there(checkpoint)
   # The experiment requires a checkpoint of a run; a look at the model does not.
   files = [*GIN_FILES, "experiments/glue.gin"]
-  with gin_model.configured(files, (), golden.VOCAB_SIZE) as model:
+  with gin_model.configured(files, (), models.VOCAB_SIZE) as model:
     warm = warm_start.taken(model, found)
   assert not warm.unexpected
   assert {checkpoints.legacy_name(n) for n in warm.loaded} == set(
@@ -93,14 +94,14 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(["test"])
   path = str(tmp_path / "model.ckpt-1")
-  with gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE):
+  with gin_model.configured(GIN_FILES, (), models.VOCAB_SIZE):
     config = tmp_path / "operative_config.gin"
     config.write_text(gin.operative_config_str())
-  with gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE) as model:
+  with gin_model.configured(GIN_FILES, (), models.VOCAB_SIZE) as model:
     warm_start.check_source(model, path)
   other = ["HyperGrid.gate = 'two_sigmoid'"]
   with (
-    gin_model.configured(GIN_FILES, other, golden.VOCAB_SIZE) as model,
+    gin_model.configured(GIN_FILES, other, models.VOCAB_SIZE) as model,
     pytest.raises(errors.UserError, match="HyperGrid.gate of .*--allow_part"),
   ):
     warm_start.check_source(model, path)
@@ -108,7 +109,7 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
   flags.FLAGS.vocabulary = "bytes"
   try:
     with (
-      gin_model.configured(GIN_FILES, (), golden.VOCAB_SIZE) as model,
+      gin_model.configured(GIN_FILES, (), models.VOCAB_SIZE) as model,
       pytest.raises(errors.UserError, match="bytes with 100 .* /a.model in"),
     ):
       warm_start.check_source(model, path)

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tools.cost import models
+
 # Cases by name; batch, inputs and targets (output tokens for `decode`) are what
 # the project states its costs for.
 DEFAULTS = {
@@ -12,7 +14,6 @@ DEFAULTS = {
   "eval": (4, 512, 64),
   "decode": (16, 64, 16),
 }
-VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 EOS_ID = 1
 _FIRST_ID = 3  # below are padding, EOS and the unknown piece
 
@@ -67,7 +68,7 @@ def features(case: Case, seed: int = 0) -> dict[str, np.ndarray]:
     del lengths["targets"]
   result = {}
   for name, length in lengths.items():
-    ids = rng.integers(_FIRST_ID, VOCAB_SIZE, (case.batch, length))
+    ids = rng.integers(_FIRST_ID, models.VOCAB_SIZE, (case.batch, length))
     segmentation = np.zeros_like(ids)
     position = np.zeros_like(ids)
     for row in range(case.batch):

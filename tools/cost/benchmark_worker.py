@@ -37,7 +37,7 @@ _MODES = {
   "decode": tf.estimator.ModeKeys.PREDICT,
 }
 # No decode_tf: turning ids into text is no work of the model.
-_VOCABULARY = types.SimpleNamespace(vocab_size=cases.VOCAB_SIZE)
+_VOCABULARY = types.SimpleNamespace(vocab_size=models.VOCAB_SIZE)
 _NO_MODEL_DIR = os.path.join(os.devnull, "model")  # the Estimator wants a name
 _PR_SET_PDEATHSIG = 1
 
@@ -116,7 +116,7 @@ def check(job: Job):
     UserError: for bindings that describe no model.
   """
   bind(job)
-  return gin_model.build(cases.VOCAB_SIZE)
+  return gin_model.build(models.VOCAB_SIZE)
 
 
 class Model:

@@ -19,7 +19,7 @@ from hypergrid_mtf.launch import (
   mesh_checks,
   meshes,
 )
-from tools.cost import benchmark_cases, counting_mesh, models
+from tools.cost import counting_mesh, models
 
 # t5's own (transformer/gin/defaults.gin), without experts.
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
@@ -102,7 +102,7 @@ def _model(
   with gin_model.configured(
     [f"models/{step.size}.gin", *setting.gin_files],
     [*setting.gin_params, *step.bindings],
-    benchmark_cases.VOCAB_SIZE,
+    models.VOCAB_SIZE,
     trains=True,
     layout_rules=mesh and mesh.rules,
     mesh_shape=mesh and mesh.shape,

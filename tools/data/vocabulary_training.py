@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 import seqio
-import tensorflow.compat.v2 as tf
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import data_checks
+from hypergrid_mtf.launch import data_checks, files
 from t5_tasks import mixtures, vocabularies
 from tools.data import task_text
 
@@ -91,7 +90,7 @@ def train(
   tasks = task_text.training_tasks(mixtures.get_mixture_or_task(mixture))
   data_checks.check_examples(tasks, "train")
   path = _model_path(output)
-  _check_writable(path)
+  files.check_output(path)
   reader = _Reader(tasks, max_examples)
   model = io.BytesIO()
   try:
@@ -119,8 +118,9 @@ def train(
     raise _explain(str(e), size, mixture) from e
   if reader.error is not None:
     raise reader.error
-  _write(path, model.getvalue())
   processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+  files.write(path.removesuffix(".model") + ".vocab", _pieces(processor))
+  files.write(path, model.getvalue())
   unknown = tuple(
     c
     for c, _ in reader.characters.most_common()
@@ -207,50 +207,9 @@ def _model_path(output: str) -> str:
   return os.path.join(output, vocabularies.MODEL_FILE)
 
 
-def _beside(path: str) -> str:
-  return f"{path}.tmp-{os.getpid()}"
-
-
-def _check_writable(path: str) -> None:
-  """Fails before the training and not after it."""
-  folder = os.path.dirname(path) or "."
-  try:
-    if tf.io.gfile.isdir(path):
-      raise UserError(f"--output is {path!r}, which is a folder, not a file.")
-    tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(_beside(path), "wb") as f:
-      f.write(b"")
-    tf.io.gfile.remove(_beside(path))
-  except (tf.errors.OpError, OSError) as e:
-    raise UserError(
-      f"--output: the folder {folder!r} cannot be written "
-      f"({str(e).splitlines()[0]}): choose another."
-    ) from e
-
-
-def _write(path: str, model: bytes) -> None:
-  """Writes the model and, for the reader, its list of pieces and scores."""
-  processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-  pieces = "".join(
+def _pieces(processor: sentencepiece.SentencePieceProcessor) -> str:
+  """For the reader: the pieces and their scores."""
+  return "".join(
     f"{processor.IdToPiece(i)}\t{processor.GetScore(i):g}\n"
     for i in range(processor.GetPieceSize())
   )
-  files = {
-    path.removesuffix(".model") + ".vocab": pieces.encode(),
-    path: model,
-  }
-  try:
-    for name, content in files.items():
-      with tf.io.gfile.GFile(_beside(name), "wb") as f:
-        f.write(content)
-    for name in files:
-      tf.io.gfile.rename(_beside(name), name, overwrite=True)
-  except (tf.errors.OpError, OSError) as e:
-    raise UserError(
-      f"--output: {path!r} cannot be written ({str(e).splitlines()[0]}): "
-      "choose another folder."
-    ) from e
-  finally:
-    for name in files:
-      if tf.io.gfile.exists(_beside(name)):
-        tf.io.gfile.remove(_beside(name))

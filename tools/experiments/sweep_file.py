@@ -228,7 +228,7 @@ def evaluated_split(flags: tuple[str, ...]) -> str:
     gin_model.parse(given["gin_file"], given["gin_param"], skip_unknown=True)
     return gin_files.value(_SPLIT, "train")
   finally:
-    gin_model.clear()
+    gin.clear_config()
 
 
 def with_split(run: Run, split: str, common: Sequence[str]) -> Run:

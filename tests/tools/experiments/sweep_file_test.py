@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 
+import gin
 import pytest
 import seqio
 
@@ -119,7 +120,7 @@ def _evaluated(run) -> set[str]:
   mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
   tasks = seqio.get_subtasks(mixtures.get_mixture_or_task(name))
-  gin_model.clear()
+  gin.clear_config()
   # DPR is not in the made-up data; TFDS has no validation split of it.
   tasks = [t for t in tasks if t.name != "dpr_v001_simple"]
   found = seqio.evaluation.get_valid_eval_tasks(tasks, "validation")

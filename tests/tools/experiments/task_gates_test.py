@@ -36,7 +36,7 @@ def _trained(folder, variant):
 @pytest.fixture(autouse=True)
 def no_configuration_after():
   yield
-  gin_model.clear()
+  gin.clear_config()
 
 
 @pytest.mark.parametrize(
