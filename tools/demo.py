@@ -18,12 +18,12 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files
+from tools.dev import environment
 from tools.experiments import comparison
 
 FLAGS = flags.FLAGS
 
 MODELS = ("vanilla", "L2")
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _run(module: str, *arguments: str) -> None:
@@ -31,7 +31,7 @@ def _run(module: str, *arguments: str) -> None:
   console.say(f"\n$ python -m {module} {shlex.join(arguments)}")
   done = subprocess.run(
     [sys.executable, "-m", module, *arguments],
-    env={**os.environ, "PYTHONPATH": _ROOT},
+    env=environment.of_child(),
     stderr=console.terminal(),
     check=False,
   )

@@ -11,7 +11,7 @@ longer than 400 lines. It reads the files and runs nothing of them.
 from absl import flags
 
 from hypergrid_mtf.launch import console
-from tools.dev import imports
+from tools.dev import environment, imports
 
 FLAGS = flags.FLAGS
 
@@ -29,7 +29,7 @@ def main(argv) -> None:
 
 def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("root", imports.ROOT, "The checkout to look at.")
+  flags.DEFINE_string("root", environment.ROOT, "The checkout to look at.")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ from tools.cost import benchmark_report as report
 from tools.cost import benchmark_worker
 from tools.dev import environment
 
-_ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
 _SETTLE_SECONDS = 0.05  # the threads of a worker spin on for a moment
 
 
@@ -48,7 +45,6 @@ class Worker:
       log: the file that takes what its libraries print.
     """
     self._job, self._log = job, log
-    path = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     with open(log, "w") as log_file:
       self._process = subprocess.Popen(
         # Not -m: a command of ours would take the log away for itself.
@@ -62,7 +58,7 @@ class Worker:
         stdout=subprocess.PIPE,
         stderr=log_file,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        env=environment.of_child(),
         start_new_session=True,  # an interrupt is the parent's to handle
       )
 

@@ -33,6 +33,15 @@ def describe() -> dict:
   )
 
 
+def of_child() -> dict[str, str]:
+  """The environment of a program of this project that another one starts.
+
+  Its modules come before whatever the user has there (tasks of their own).
+  """
+  path = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+  return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
 def versions() -> dict[str, str]:
   """{name: version} of Python and the packages; of this project, the commit."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -7,10 +7,8 @@ import os
 import pandas as pd
 
 from hypergrid_mtf import errors
+from tools.dev import environment
 
-ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
 PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
 LONG = 400
 _METHOD = "hypergrid_mtf"
@@ -54,7 +52,7 @@ class Module:
     return self.name.rpartition(".")[0]
 
 
-def read(root: str = ROOT) -> dict[str, Module]:
+def read(root: str = environment.ROOT) -> dict[str, Module]:
   """The modules of a checkout.
 
   Args:

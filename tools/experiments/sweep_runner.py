@@ -41,14 +41,6 @@ def shares(parallel: int) -> list[list[int]]:
   ]
 
 
-def _python_path() -> str:
-  """This project, before whatever the user has there (tasks of their own)."""
-  given = os.environ.get("PYTHONPATH")
-  return os.pathsep.join(
-    [environment.ROOT, given] if given else [environment.ROOT]
-  )
-
-
 def _in_child(cores: list[int]) -> None:
   """A sweep that is killed leaves nobody writing in its folders."""
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -162,7 +154,7 @@ class Runner:
       out.flush()
       child = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": _python_path()},
+        env=environment.of_child(),
         stdout=out,
         stderr=out,
         preexec_fn=functools.partial(_in_child, cores),

@@ -10,12 +10,7 @@ import tensorflow_datasets as tfds
 from mesh_tensorflow.transformer import utils
 
 import t5_tasks
-from hypergrid_mtf import (
-  checkpoint_files,
-  checkpoints,
-  errors,
-  layers,
-)
+from hypergrid_mtf import checkpoint_files, checkpoints, errors, layers
 from hypergrid_mtf.launch import (
   checkpoint_checks,
   data_checks,

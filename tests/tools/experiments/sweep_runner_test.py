@@ -187,7 +187,7 @@ def test_another_split_is_another_result(tmp_path, recorder):
 
 def test_modules_of_ones_own_are_found_by_the_runs(monkeypatch):
   monkeypatch.setenv("PYTHONPATH", "/mine")
-  assert sweep_runner._python_path() == f"{environment.ROOT}:/mine"
+  assert environment.of_child()["PYTHONPATH"] == f"{environment.ROOT}:/mine"
 
 
 def test_results_are_local(monkeypatch):
