@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import seqio
 from absl import flags
+from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.launch import console, gin_files, gin_model
@@ -54,16 +55,6 @@ def define_flags() -> None:
     0.9995,
     "Share of the text's characters that are covered.",
   )
-  flags.DEFINE_string(
-    "t5_tfds_data_dir", None, "Where TFDS has prepared the data sets."
-  )
-  flags.DEFINE_multi_string(
-    "module_import", None, "Modules that register further tasks."
-  )
-  # --gin_file and --gin_param are Mesh TensorFlow's own.
-  for name in ("gin_file", "gin_param"):
-    if name not in flags.FLAGS:
-      flags.DEFINE_multi_string(name, None, "Gin that defines the mixture.")
 
 
 def main(unused_argv: Sequence[str]) -> None:
