@@ -34,7 +34,7 @@ def programs() -> dict[str, dict[str, str]]:
     for name in names:
       with open(os.path.join(_FOLDER, f"{name}.py"), encoding="utf-8") as f:
         text = ast.get_docstring(ast.parse(f.read()))
-      found[room][name] = text.splitlines()[0]
+      found[room][name] = (text or "").partition("\n")[0]
   return found
 
 

@@ -48,7 +48,7 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
   Returns:
     (picture, caption) pairs
   """
-  lines = collections.defaultdict(lambda: collections.defaultdict(dict))
+  lines: dict = collections.defaultdict(lambda: collections.defaultdict(dict))
   for result in found:
     for task, metrics in result["metrics"].items():
       for metric, values in metrics.items():
@@ -56,7 +56,7 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
           by_step = lines[task, metric][result["cell"]]
           by_step.setdefault(int(step), []).append(value)
   cells = list(dict.fromkeys(r["cell"] for r in found))
-  colors = {c: plt.cm.tab10(i % 10) for i, c in enumerate(cells)}
+  colors = {c: plt.get_cmap("tab10")(i % 10) for i, c in enumerate(cells)}
   pictures = []
   for (task, metric), by_cell in sorted(lines.items()):
     figure, ax = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
@@ -109,7 +109,7 @@ def gate_pictures(name: str, path: str) -> list[tuple[str, str]]:
     raise errors.UserError(
       f"--gates={name}={path} cannot be read: {errors.sentence(e)}"
     ) from None
-  by_task = collections.defaultdict(dict)
+  by_task: dict = collections.defaultdict(dict)
   for key, gate in arrays.items():
     task, layer = key.split("/", 1)
     by_task[task][layer] = gate

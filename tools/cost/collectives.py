@@ -197,7 +197,7 @@ def count(step: Step, setting: models.Setting) -> dict:
       spread.shape,
       spread.rules,
     )
-    loops = []
+    loops: list[range] = []
     with _counted(impl, microbatches, loops), _loops_in_the_graph():
       _build_step(model, spread, step)
     flops = 0
@@ -254,7 +254,7 @@ def _matmul_flops(operation: tf.Operation) -> int:
   shapes = [t.shape.as_list() for t in operation.inputs]
   if operation.type == "Einsum":
     names, out = operation.get_attr("equation").decode().split("->")
-    sizes = {}
+    sizes: dict[str, int] = {}
     for letters, shape in zip(names.split(","), shapes, strict=True):
       sizes.update(zip(letters, shape, strict=True))
     contracted = math.prod(n for d, n in sizes.items() if d not in out)

@@ -68,7 +68,7 @@ class Setting:
   @property
   def gin_params(self) -> list[str]:
     """What is given to --gin_param."""
-    bound = {}
+    bound: dict[str, int | str] = {}
     if self.grid_rows:
       bound.update(grid_rows=self.grid_rows, grid_cols=self.grid_cols)
     if self.contraction != "auto":
@@ -94,6 +94,16 @@ def choose(flag: str, values, known) -> None:
       )
 
 
+def _grid(text: str) -> tuple[int, int]:
+  """Rows and columns of one of --grids."""
+  match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
+  if not match:
+    raise errors.UserError(
+      f"--grids={text} is not a grid: give ROWSxCOLUMNS, such as 16x16."
+    )
+  return int(match[1]), int(match[2])
+
+
 def settings(
   variants, grids=(), contractions=(), stacks=(), kernels=()
 ) -> list[Setting]:
@@ -115,20 +125,11 @@ def settings(
   """
   choose("variants", variants, (VANILLA.variant, *projection.VARIANTS))
   choose("stacks", stacks or STACKS, STACKS)
-  sizes_of = [(0, 0)]
-  if grids:
-    matches = [re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", g) for g in grids]
-    if None in matches:
-      raise errors.UserError(
-        f"--grids={grids[matches.index(None)]} is not a grid: give "
-        "ROWSxCOLUMNS, such as 16x16."
-      )
-    sizes_of = [(int(m[1]), int(m[2])) for m in matches]
   found = [
     Setting(variant, *grid, contraction, stack, kernel)
     for variant, grid, contraction, stack, kernel in itertools.product(
       [v for v in variants if v != VANILLA.variant],
-      sizes_of,
+      [_grid(text) for text in grids] or [(0, 0)],
       contractions or ["auto"],
       stacks or ["both"],
       kernels or [""],

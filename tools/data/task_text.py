@@ -24,7 +24,7 @@ def training_tasks(
   """
   if isinstance(mixture_or_task, seqio.Task):
     return [mixture_or_task]
-  by_base = {}
+  by_base: dict[str, seqio.Task] = {}
   for task in mixture_or_task.tasks:
     if mixture_or_task.get_rate(task) > 0:
       by_base.setdefault(mixtures.base_name(task.name), task)

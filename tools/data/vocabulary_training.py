@@ -143,8 +143,8 @@ class _Reader:
     self._max_examples = max_examples
     self.examples = 0
     self.text_bytes = 0
-    self.characters = collections.Counter()
-    self.error = None
+    self.characters: collections.Counter[str] = collections.Counter()
+    self.error: UserError | None = None
 
   def __iter__(self) -> Iterator[str]:
     for task in self._tasks:

@@ -38,7 +38,6 @@ def figure(gates: dict[str, dict[str, np.ndarray]]):
   grids = [g for by in gates.values() for g in by.values()]
   low = min(0.0, *(g.min() for g in grids))  # of a gate of the user's own
   top = max(1.0, *(g.max() for g in grids))
-  image = None
   for row, task in zip(axes, tasks, strict=True):
     for axis, name in zip(row, names, strict=True):
       image = axis.imshow(
@@ -98,7 +97,6 @@ def distance_figure(apart: dict[str, np.ndarray], tasks: list[str]):
     layout="constrained",
   )
   top = max(1e-6, *(d.max() for d in apart.values()))
-  image = None
   for axis, (name, matrix) in zip(axes[0], apart.items(), strict=True):
     image = axis.imshow(matrix, vmin=0.0, vmax=top, cmap="viridis")
     axis.set_title(name.replace("/block_", "\nblock "), fontsize=8)

@@ -108,7 +108,8 @@ def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
     )
     return False
 
-  data, predictions = {}, {}
+  data = {}
+  predictions: dict[str, dict[str, dict]] = {}
   steps = [protocol.chosen_steps(metrics, c) for c in protocol.CHECKPOINTS]
   for task in metrics:
     inputs_name, targets_name = f"{task}_inputs", f"{task}_targets"

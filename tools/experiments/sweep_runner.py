@@ -78,9 +78,9 @@ class Runner:
     self._places = places
     self._resume = resume or places.in_the_cloud
     self._common = common
-    self._children = set()
+    self._children: set[subprocess.Popen] = set()
     self._stopped = threading.Event()
-    self._free = queue.SimpleQueue()
+    self._free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
     for cores in shares(parallel):
       self._free.put(cores)
 

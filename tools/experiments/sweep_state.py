@@ -110,7 +110,7 @@ def flags_text(run: sweep_file.Run) -> str:
 
 def status(runs: list[sweep_file.Run], places: Places) -> pd.DataFrame:
   """One row a model, one column a seed."""
-  frame = {}
+  frame: dict[str, dict[str, str]] = {}
   for run in runs:
     frame.setdefault(f"seed {run.seed}", {})[run.name] = state(run, places)
   return pd.DataFrame(frame).reindex(dict.fromkeys(r.name for r in runs))
