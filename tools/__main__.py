@@ -28,7 +28,7 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 def programs() -> dict[str, dict[str, str]]:
   """{room: {program: the first line of its docstring}}."""
-  found = {}
+  found: dict[str, dict[str, str]] = {}
   for room, names in ROOMS.items():
     found[room] = {}
     for name in names:
