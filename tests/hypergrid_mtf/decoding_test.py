@@ -363,7 +363,7 @@ def test_every_step_of_decoding_is_the_teacher_forced_one(
   inputs = _real_inputs(shared_data, count)
   figures = _compare_greedy(inputs, 50, setting, contraction)
   for name, value in figures.items():
-    record_property(name, value)
+    record_property(name, float(value))
   assert figures["inputs"] == count
   assert figures["different outputs"] > count // 2  # not one answer for all
   assert figures["largest logit difference"] < 1e-4
@@ -486,7 +486,7 @@ def _sample(setting, temperature=0.7, each=1000, runs=4):
 def test_sampling_draws_from_the_teacher_forced_softmax(record_property):
   figures = _sample(SETTINGS[0])
   for name, value in figures.items():
-    record_property(name, value)
+    record_property(name, float(value))
   assert figures["largest logit difference"] < 1e-4
   assert figures["cold equal"]
   assert figures["z"] < 4
@@ -675,7 +675,7 @@ def test_beam_search_is_that_of_the_teacher_forced_scores(
 ):
   figures = _beams(setting, contraction, mesh, searches)
   for name, value in figures.items():
-    record_property(name, value)
+    record_property(name, float(value))
   # Mixing inputs up would show.
   assert figures["smallest difference of two inputs"] > 0.01
   assert figures["hypotheses equal"] == figures["hypotheses"] >= 8
@@ -733,7 +733,7 @@ def test_scores_are_the_teacher_forced_sums(
 ):
   texts = real_texts(shared_data, 50)
   got, want = _scores(tmp_path, SETTINGS[0], texts)
-  record_property("largest difference", np.abs(got - want).max())
+  record_property("largest difference", float(np.abs(got - want).max()))
   assert len(np.unique(want.round(3))) > 40
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 

@@ -233,7 +233,7 @@ def _scatter_conditions(dsource, dconditions, source_ids, token_ids):
 def test_agrees_with_the_oracle(variant, decoder, packed, record_property):
   found, (_, scale) = _errors(variant, decoder, packed)
   for order, (error, of_gradients) in found.items():
-    record_property(f"largest_absolute_error_{order}", error)
+    record_property(f"largest_absolute_error_{order}", float(error))
     assert error < 1e-5, order
     assert of_gradients < 1e-5 * max(scale, 1), order
 
@@ -246,7 +246,7 @@ def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
     variant, decoder, dtype=mtf_testing.BFLOAT16, activations=("linear",)
   )
   for order, found_errors in found.items():
-    record_property(f"largest_absolute_error_{order}", found_errors[0])
+    record_property(f"largest_absolute_error_{order}", float(found_errors[0]))
     # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded.
     for error, scale in zip(found_errors, scales, strict=True):
       assert error < 0.03 * scale, order

@@ -147,7 +147,7 @@ def test_packing_does_not_change_the_loss_of_a_real_example(
   assert packed["inputs_segmentation"].max() > 2
   assert len(packed["inputs"]) < len(want) == len(got)
   assert len(np.unique(want.round(4))) == len(want)  # no two alike
-  record_property("largest error", _relative_errors(got, want).max())
+  record_property("largest error", float(_relative_errors(got, want).max()))
   assert _relative_errors(got, want).max() < 1e-5
   for name, gradient in plain_gradients.items():
     scale = np.abs(gradient).max()
