@@ -12,7 +12,7 @@ if console.is_command():
 
 from hypergrid_mtf import compat  # noqa: E402
 
-compat.mend()
+compat.patch()
 
 from hypergrid_mtf import layers  # noqa: E402  (needs the patched stack)
 

@@ -21,7 +21,6 @@ import seqio
 import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
-from t5.models import mesh_transformer_main
 from tensorflow.python.tpu import tpu_config
 
 from hypergrid_mtf import checkpoints, errors, layers
@@ -48,6 +47,7 @@ from hypergrid_mtf.launch import (
   run_mesh,
   source_files,
   steps,
+  t5_main,
   trained_model,
   values,
   vocabulary_file,
@@ -97,10 +97,27 @@ for _name in (
   flags.declare_key_flag(_name)
 
 
-def _request() -> request.Request:
-  if FLAGS.use_model_api:
-    return request.from_flags(FLAGS)
-  return request.from_gin(FLAGS)
+def _read() -> request.Request:
+  """The run that gin files and flags ask for; binds what follows from them."""
+  t5_main.parse(FLAGS)
+  gin_unread.check_macros()
+  gin_unread.check_scopes()
+  values.check_flags(FLAGS)
+  from_api = FLAGS.use_model_api
+  asked = request.from_flags(FLAGS) if from_api else request.from_gin(FLAGS)
+  required.check(asked, FLAGS)
+  gin_faults.check_references()
+  values.check_bindings(asked.trains)
+  values.check_decoding(asked, FLAGS)
+  if from_api:
+    _adopt_trained_model(asked)
+  if FLAGS.seed is not None:
+    gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
+  if from_api and asked.trains:
+    _bind_api_schedule()
+  if not FLAGS.tpu:
+    run_mesh.bind_local(from_api)
+  return asked
 
 
 def _check(asked: request.Request) -> None:
@@ -267,14 +284,15 @@ def _bind_api_schedule() -> None:
 
 
 def main(argv) -> None:
-  """Runs t5's main with this project on board.
+  """Reads the configuration, checks it, and runs it.
 
   Args:
     argv: command line arguments that are not flags.
 
   Raises:
-    UserError: for what the user can mend.
+    UserError: for what the user can put right.
   """
+  del argv
   tf.disable_v2_behavior()
   tf.logging.set_verbosity(tf.logging.INFO)
   absl_logging.set_verbosity(absl_logging.INFO)
@@ -287,36 +305,14 @@ def main(argv) -> None:
       raise errors.UserError(f"--gin_file={path} is {what}: name a file.")
   gin_files.import_modules(FLAGS.module_import)
   gin_files.add_search_paths()
-  asked = None
-  original_parse = utils.parse_gin_defaults_and_flags
-
-  def parse(*args, **kwargs):
-    gin_files.parse(original_parse, *args, **kwargs)
-    gin_unread.check_macros()
-    gin_unread.check_scopes()
-    values.check_flags(FLAGS)
-    nonlocal asked
-    asked = _request()
-    required.check(asked, FLAGS)
-    gin_faults.check_references()
-    values.check_bindings(asked.trains)
-    values.check_decoding(asked, FLAGS)
-    if FLAGS.use_model_api:
-      _adopt_trained_model(asked)
-    if FLAGS.seed is not None:
-      gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
-    if FLAGS.use_model_api and asked.trains:
-      _bind_api_schedule()
-    if not FLAGS.tpu:
-      run_mesh.bind_local(FLAGS.use_model_api)
-    _check(asked)
-    if asked.mode in ("eval", "score_eval"):
-      eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
-    console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
-
-  # t5's main imports the tasks, so the data folder must be known before.
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
+  t5_main.log_command(FLAGS.model_dir)
+  asked = _read()
+  _check(asked)
+  if asked.mode in ("eval", "score_eval"):
+    eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
+  console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
   with contextlib.ExitStack() as stack:
     stack.enter_context(progress.show())
     stack.enter_context(decoding.show())
@@ -326,11 +322,8 @@ def main(argv) -> None:
       stack.enter_context(
         mock.patch.object(tpu_config, "RunConfig", _seeded_run_config())
       )
-    stack.enter_context(
-      mock.patch.object(utils, "parse_gin_defaults_and_flags", parse)
-    )
     try:
-      mesh_transformer_main.main(argv)
+      t5_main.run(asked, FLAGS)
     except (
       tf.errors.DataLossError,
       tf.errors.NotFoundError,

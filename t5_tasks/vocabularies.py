@@ -112,7 +112,8 @@ def use_vocabulary(
     return None
   vocabulary = get_vocabulary(name, extra_ids)
   for task in _all_tasks():
-    features = task._output_features  # pylint: disable=protected-access
+    # In place: a mixture holds its tasks, and cannot be registered again.
+    features = task.output_features
     for key, feature in features.items():
       if _is_replaceable(getattr(feature, "vocabulary", None)):
         features[key] = dataclasses.replace(feature, vocabulary=vocabulary)

@@ -321,7 +321,7 @@ def answer(requests, channel) -> None:
 
   The first line is a Job; its answer comes when the model is ready. The
   requests are `step` and `profile`. The answer to anything that fails is the
-  last one: `user_error` for what the user can mend, or `failure`.
+  last one: `user_error` for what the user can put right, or `failure`.
 
   Args:
     requests: a text stream of lines.

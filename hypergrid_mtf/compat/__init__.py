@@ -1,0 +1,35 @@
+"""Patches of the frozen libraries that this project lives in.
+
+Importing `hypergrid_mtf` calls `patch()`. Each function `patch_*` of this
+package patches one thing; its docstring says what, why, and when it can go, and
+docs/patches.md lists them. What is replaced only while a command runs is in
+`hypergrid_mtf.launch`, and in the same list.
+"""
+
+from hypergrid_mtf.compat import imports
+
+
+def patch() -> None:
+  """Applies every patch once; safe to call again.
+
+  Raises:
+    ImportError: for a TensorFlow without TPUEstimator, or an import of
+      mesh_tensorflow that failed before.
+  """
+  imports.check_tensorflow()
+  imports.patch_tensor_conversion_registry()
+  imports.patch_t5_models_without_torch()
+
+  # These import the libraries, which the patches above make possible.
+  from hypergrid_mtf.compat import data, evaluation, mesh_training, text
+
+  mesh_training.patch_updates_before_reads()
+  mesh_training.patch_step_counter_before_reads()
+  mesh_training.patch_seeds_of_random_operations()
+  text.patch_decoded_bytes()
+  text.patch_scored_targets()
+  text.patch_lines_of_files()
+  evaluation.patch_eval_summary_dir()
+  evaluation.patch_steps_of_all_checkpoints()
+  data.patch_tfds_reads_from_disk()
+  data.patch_closing_of_input()

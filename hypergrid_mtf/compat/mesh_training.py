@@ -1,0 +1,98 @@
+"""Patches of what mesh_tensorflow's training computes on a CPU or GPU."""
+
+import mesh_tensorflow as mtf
+import tensorflow as tf
+from mesh_tensorflow import placement_mesh_impl
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf.compat.wrap import wrap
+
+
+def patch_updates_before_reads() -> None:
+  """On a CPU a training step reads variables that it has updated already.
+
+  What: a read of a variable shares its buffer, and nothing in mesh_tensorflow's
+  graph makes an update wait for the backward pass of the layers below, or for
+  another optimizer slot. So gradients mix old and new weights, by the chance of
+  the threads: two runs of one seed differ from their first step, and learn more
+  slowly than they should. Updates on a PlacementMeshImpl (CPU, GPU) now wait
+  for all new values; TPUs keep their graph.
+  Can go: with a mesh_tensorflow whose `Assign` orders itself after the reads.
+  """
+
+  def all_new_values(lowering):
+    return [
+      value
+      for assign in lowering.graph.operations
+      if isinstance(assign, mtf.Assign)
+      for x in assign.inputs
+      if x in lowering.tensors  # an Assign that others depend on comes earlier
+      for value in lowering.tensors[x].to_laid_out_tensor().all_slices
+    ]
+
+  @wrap(mtf.Assign, "lower")
+  def lower(original, self, lowering):
+    mesh_impl = lowering.mesh_impl(self)
+    if not isinstance(mesh_impl, placement_mesh_impl.PlacementMeshImpl):
+      return original(self, lowering)
+    # One operation in between: n updates of n values would be n * n edges.
+    with tf.control_dependencies([tf.group(*all_new_values(lowering))]):
+      return original(self, lowering)
+
+
+def patch_step_counter_before_reads() -> None:
+  """On a CPU the step counter may be read after it counted the step.
+
+  What: learning rate and decay of Adafactor read it, and nothing makes the
+  addition wait for them. It does now; TPUs keep their graph.
+  Can go: with a mesh_tensorflow that counts after the updates.
+  """
+
+  def order_step_counter(graph):
+    # An Estimator's is a resource; a reference variable has no such users.
+    counter = tf.compat.v1.train.get_global_step(graph).op.outputs[0]
+    users = counter.consumers()
+    reads = [op for op in users if op.type == "ReadVariableOp"]
+    for op in users:
+      if op.type == "AssignAddVariableOp":
+        # Without those that read what it counted.
+        op._add_control_inputs([r for r in reads if op not in r.control_inputs])
+
+  @wrap(utils, "tpu_estimator_model_fn")
+  def tpu_estimator_model_fn(original, *args, **kwargs):
+    model_fn = original(*args, **kwargs)
+
+    # Estimators look at the names of these arguments.
+    def ordered(features, labels, mode, params=None, config=None):
+      spec = model_fn(features, labels, mode, params, config)
+      # A spec for TPUs is of another class.
+      if isinstance(spec, tf.estimator.EstimatorSpec) and spec.mode == "train":
+        order_step_counter(spec.train_op.graph)
+      return spec
+
+    return ordered
+
+
+def patch_seeds_of_random_operations() -> None:
+  """On a CPU dropout ignores the seed of a run.
+
+  What: `PlacementMeshImpl.random` draws the seed of each operation from
+  Python's own generator, which nobody seeds, and from the hash of a string,
+  which differs from process to process. Where the TensorFlow graph has a seed
+  (Estimators always set one) it now comes from there, as TensorFlow's own does.
+  Can go: with a mesh_tensorflow that asks TensorFlow for these seeds.
+  """
+
+  @wrap(placement_mesh_impl.PlacementMeshImpl, "random")
+  def random(original, self, shape, tf_fn, kwargs):
+    _, op_seed = tf.compat.v1.get_seed(None)
+    if op_seed is None:
+      return original(self, shape, tf_fn, kwargs)
+    slice_shape = self.slice_shape(shape)
+
+    def draw(pnum):
+      # By where the slice begins: slices of the same values must be equal.
+      seed = hash((op_seed, *self.slice_begin(shape, pnum)))
+      return tf_fn(slice_shape, seed=seed, **kwargs)
+
+    return self.slicewise(draw, self.laid_out_pnum())

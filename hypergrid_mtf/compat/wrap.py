@@ -1,0 +1,31 @@
+"""How a function of a library is replaced by one that calls it."""
+
+import functools
+
+
+def wrap(owner, name: str):
+  """Decorator: the function is called in place of `owner.name`.
+
+  Args:
+    owner: a module or class of the library.
+    name: of the function or method.
+
+  Returns:
+    A decorator of a function that takes the library's own one first, and then
+    the arguments of the call. Wrapping again with the same does nothing.
+  """
+
+  def decorate(function):
+    original = getattr(owner, name)
+    patches = getattr(original, "_hypergrid_patches", ())
+    if function.__qualname__ not in patches:
+
+      @functools.wraps(original)
+      def call(*args, **kwargs):
+        return function(original, *args, **kwargs)
+
+      call._hypergrid_patches = (*patches, function.__qualname__)
+      setattr(owner, name, call)
+    return function
+
+  return decorate
