@@ -4,9 +4,11 @@ t5 keeps metrics of answers and of log likelihoods in one list. As SeqIO has it,
 one of scores takes (targets, scores), such as `rank_classification`, and any
 other takes (targets, predictions). Mesh TensorFlow calls all of them with what
 its mode makes: scores in `score_eval`, answers in `eval`. While a command of
-ours runs (`choose`), those that fit are called, and none for hidden labels.
+ours runs (`choose`), those that fit are called, and none for hidden labels;
+what they give is printed, a line a task and metric.
 """
 
+import collections.abc
 import contextlib
 import functools
 import inspect
@@ -15,9 +17,10 @@ from unittest import mock
 import seqio
 from mesh_tensorflow.transformer import dataset as transformer_dataset
 from mesh_tensorflow.transformer import utils
+from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, hidden_labels
+from hypergrid_mtf.launch import console, hidden_labels, progress
 
 
 def of_kind(metric_fns, scored: bool) -> list:
@@ -85,12 +88,38 @@ def choose():
   """Within this context, t5's evaluations compute the metrics that fit."""
   original_eval_model = utils.eval_model
   original_valid_tasks = seqio.evaluation.get_valid_eval_tasks
+  original_predict = tpu_estimator.TPUEstimator.predict
   signature = inspect.signature(original_eval_model)
+  evaluated = None  # path of the checkpoint whose answers they are
+
+  @functools.wraps(original_predict)
+  def predict(self, input_fn, *args, checkpoint_path=None, **kwargs):
+    nonlocal evaluated
+    evaluated = checkpoint_path
+    return original_predict(
+      self, input_fn, *args, checkpoint_path=checkpoint_path, **kwargs
+    )
+
+  def printed(metric_fn, task):
+    @functools.wraps(metric_fn)
+    def call(*args, **kwargs):
+      result = metric_fn(*args, **kwargs)
+      if evaluated and isinstance(result, collections.abc.Mapping):
+        step = utils.get_step_from_checkpoint_path(evaluated)
+        for metric, value in result.items():
+          progress.print_metric(step, task, metric, value)
+      return result
+
+    return call
+
+  def chosen(metric_fns, task, split, scored):
+    fitting = metrics(metric_fns, task, split, scored)
+    return [printed(f, task) for f in fitting]
 
   def fitted(dataset, split, scored):
     dataset = transformer_dataset.EvalDataset(*dataset)
     return dataset._replace(
-      metric_fns=metrics(dataset.metric_fns, dataset.name, split, scored)
+      metric_fns=chosen(dataset.metric_fns, dataset.name, split, scored)
     )
 
   @functools.wraps(original_eval_model)
@@ -109,13 +138,14 @@ def choose():
     """The tasks that `MtfModel.eval` evaluates."""
     return original_valid_tasks(
       [
-        t.replace(metric_fns=metrics(t.metric_fns, t.name, split, False))
+        t.replace(metric_fns=chosen(t.metric_fns, t.name, split, False))
         for t in tasks
       ],
       split,
     )
 
   with (
+    mock.patch.object(tpu_estimator.TPUEstimator, "predict", predict),
     mock.patch.object(utils, "eval_model", eval_model),
     mock.patch.object(seqio.evaluation, "get_valid_eval_tasks", valid_tasks),
   ):

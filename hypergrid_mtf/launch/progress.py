@@ -1,13 +1,12 @@
-"""Progress bars of training and evaluation, and one line a task and metric.
+"""Progress bars of training and of teacher-forced evaluation.
 
-t5 and Mesh TensorFlow do the work; this module wraps two of their functions
-while a command of ours runs (`show`), and changes nothing they return.
-`decoding` shows the rest.
+t5 and Mesh TensorFlow do the work; this module adds hooks to two methods of
+their Estimator while a command of ours runs (`show`), and changes nothing they
+return. `decoding` shows the rest, `eval_metrics` prints the metrics.
 """
 
 import contextlib
 import functools
-import logging
 from unittest import mock
 
 import tensorflow.compat.v1 as tf
@@ -112,20 +111,6 @@ class EvaluationBar(tf.train.SessionRunHook):
     self._bar.close()
 
 
-class _MetricLines(logging.Handler):
-  """Prints what t5 and Mesh TensorFlow log for each task and metric.
-
-  Both of t5's evaluation loops log it alike, which is the one place where they
-  meet.
-  """
-
-  def emit(self, record):
-    if record.msg == "%s at step %d: %.3f" and len(record.args) == 3:
-      tag, step, value = record.args
-      task, metric = tag.removeprefix("eval/").rsplit("/", 1)
-      print_metric(step, task, metric, value)
-
-
 def print_metric(step: int, task: str, metric: str, value: float) -> None:
   """Prints the line of one metric of one task."""
   shown = str(value)
@@ -137,7 +122,6 @@ def print_metric(step: int, task: str, metric: str, value: float) -> None:
 @contextlib.contextmanager
 def show():
   """Within this context, training and evaluation of t5 show their progress."""
-  metric_lines = _MetricLines()
   estimator_train = tpu_estimator.TPUEstimator.train
   estimator_evaluate = tpu_estimator.TPUEstimator.evaluate
 
@@ -163,11 +147,4 @@ def show():
     mock.patch.object(tpu_estimator.TPUEstimator, "train", train),
     mock.patch.object(tpu_estimator.TPUEstimator, "evaluate", evaluate),
   ):
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    for logger in loggers:
-      logger.addHandler(metric_lines)
-    try:
-      yield
-    finally:
-      for logger in loggers:
-        logger.removeHandler(metric_lines)
+    yield
