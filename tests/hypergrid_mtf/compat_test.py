@@ -1,9 +1,13 @@
-"""The mends hold whatever was imported before, and say so where they cannot."""
+"""Each patch, and what happens without it; the list of them is whole."""
 
+import ast
+import glob
 import json
 import os
+import re
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -21,46 +25,118 @@ def _python(code, **variables):
   )
 
 
-@pytest.mark.parametrize(
-  "before",
-  [
-    "import tensorflow",
-    # Both fail without the mends, and leave half-imported modules behind.
-    "try:\n  import mesh_tensorflow\nexcept AttributeError:\n  pass",
-    "try:\n  import t5.models\nexcept (AttributeError, ImportError):\n  pass",
-  ],
-)
-def test_importing_it_later_still_mends(before):
-  code = before + (
-    "\nimport hypergrid_mtf, mesh_tensorflow, t5.models"
+def test_importing_it_after_tensorflow_still_patches():
+  done = _python(
+    "import tensorflow, hypergrid_mtf, mesh_tensorflow, t5.models"
     "\nfrom mesh_tensorflow.transformer import transformer_layers"
     "\nprint(t5.models.MtfModel.__name__, 'torch' in __import__('sys').modules)"
   )
-  done = _python(code)
   assert done.returncode == 0, done.stderr
   assert done.stdout.split() == ["MtfModel", "False"]
 
 
-def test_too_late_is_said_in_one_sentence():
-  code = """
-import hypergrid_mtf.errors  # mends
-from t5.models import utils
-original = utils.write_targets_and_examples.__wrapped__
-utils.write_targets_and_examples = original  # as if nothing had been mended
-import types, sys, warnings
-early = types.ModuleType("early")
-early.write_targets_and_examples = original
-sys.modules["early"] = early
-with warnings.catch_warnings(record=True) as caught:
-  warnings.simplefilter("always")
-  from hypergrid_mtf import compat
-  compat.mend()
-print([str(w.message) for w in caught if "hypergrid" in str(w.message)])
-"""
-  done = _python(code)
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.count("early took") == 1
-  assert "import hypergrid_mtf first" in done.stdout
+def test_an_import_that_failed_before_is_refused():
+  done = _python(
+    "try:\n  import mesh_tensorflow\nexcept AttributeError:\n"
+    "  import hypergrid_mtf"  # it fails without the patch: so this is reached
+  )
+  assert done.stderr.splitlines()[-1] == (
+    "ImportError: mesh_tensorflow or t5 was imported before hypergrid_mtf, and "
+    "that import failed: import hypergrid_mtf first."
+  )
+
+
+def test_the_list_of_patches_is_whole():
+  """docs/patches.md, against what the code replaces."""
+  with open(os.path.join(ROOT, "docs", "patches.md"), encoding="utf-8") as f:
+    text = f.read()
+  rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, re.M)
+  listed = [name for name, _ in rows]
+  assert len(listed) == len(set(listed))
+  found = set()
+  for path in glob.glob(f"{ROOT}/hypergrid_mtf/**/*.py", recursive=True):
+    with open(path, encoding="utf-8") as f:
+      tree = ast.parse(f.read())
+    for node in ast.walk(tree):
+      if isinstance(node, ast.FunctionDef) and node.name.startswith("patch_"):
+        found.add(node.name)
+      elif isinstance(node, ast.Call) and (
+        ast.unparse(node.func) in ("mock.patch", "mock.patch.object")
+      ):
+        owner, name = node.args[:2]
+        found.add(f"{ast.unparse(owner)}.{name.value}")
+  assert set(listed) == found
+  for name, row in rows:
+    tests = re.findall(r"`(\w+_test)::(\w+)`", row)
+    assert tests, name
+    for file, test in tests:
+      (path,) = glob.glob(f"{ROOT}/tests/**/{file}.py", recursive=True)
+      with open(path, encoding="utf-8") as f:
+        assert f"def {test}(" in f.read(), (name, test)
+
+
+def _without(owner, name, monkeypatch):
+  """Takes the patch of a function away."""
+  monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
+
+
+def test_the_summary_folder_is_made(tmp_path, monkeypatch):
+  import tensorflow as tf
+  from t5.models import utils
+
+  utils.write_targets_and_examples(str(tmp_path / "a"), {"t": [1]}, {"t": []})
+  assert (tmp_path / "a" / "t_targets").read_text() == "1"
+  _without(utils, "write_targets_and_examples", monkeypatch)
+  with pytest.raises(tf.errors.NotFoundError):
+    utils.write_targets_and_examples(str(tmp_path / "b"), {"t": [1]}, {"t": []})
+
+
+def test_what_is_decoded_is_text(monkeypatch):
+  from mesh_tensorflow.transformer import utils
+
+  estimator = mock.Mock()
+  estimator.predict.return_value = [{"inputs": b"in", "outputs": b"\xc3\xa9"}]
+  assert list(utils.decode(estimator, None, None)) == ["é"]
+  _without(utils, "decode", monkeypatch)
+  assert list(utils.decode(estimator, None, None)) == [b"\xc3\xa9"]
+
+
+def test_data_on_disk_are_read_without_the_bucket(tmp_path, monkeypatch):
+  import numpy as np
+  import seqio
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.utils import gcs_utils
+
+  class Numbers(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+      features = {"n": tfds.features.Scalar(np.int64)}
+      return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict(features)
+      )
+
+    def _split_generators(self, dl_manager):
+      return {"train": [(0, {"n": 7})]}
+
+    def _generate_examples(self):
+      raise NotImplementedError
+
+  asked = []
+  monkeypatch.setattr(
+    gcs_utils, "exists", lambda path: bool(asked.append(path))
+  )
+  Numbers(data_dir=tmp_path).download_and_prepare()
+  asked.clear()
+  cls = seqio.utils.LazyTfdsLoader
+
+  def load():
+    loader = cls("numbers:1.0.0", data_dir=str(tmp_path))
+    return [int(x["n"]) for x in tfds.as_numpy(loader.load("train", False))]
+
+  assert load() == [7] and not asked
+  _without(cls, "load", monkeypatch)
+  assert load() == [7] and asked
 
 
 def test_the_stand_in_for_pytorch_explains_itself():
@@ -121,7 +197,7 @@ def _late_reads(slices):
   """
   import tensorflow.compat.v1 as tf
 
-  from tests.hypergrid_mtf import mtf_testing  # mends
+  from tests.hypergrid_mtf import mtf_testing  # patches
 
   mtf, optimize = mtf_testing.mtf, mtf_testing.mtf.optimize
 
@@ -172,16 +248,16 @@ def test_a_step_updates_no_variable_that_it_still_reads(slices, monkeypatch):
   assert _late_reads(slices) == ([], 6 * slices)  # weights, slots
   import mesh_tensorflow as mtf
 
-  monkeypatch.setattr(mtf.Assign, "lower", mtf.Assign.lower.__wrapped__)
+  _without(mtf.Assign, "lower", monkeypatch)
   late, _ = _late_reads(slices)
-  assert late, "mesh_tensorflow orders its updates: the mend can go"
+  assert late, "mesh_tensorflow orders its updates: the patch can go"
 
 
 def test_random_operations_follow_the_seed_of_the_graph():
   code = """
 import json
 import tensorflow.compat.v1 as tf
-from tests.hypergrid_mtf import mtf_testing  # mends
+from tests.hypergrid_mtf import mtf_testing  # patches
 mtf = mtf_testing.mtf
 drawn = []
 for seed in (1, 2, None):
@@ -210,7 +286,7 @@ print(json.dumps(drawn))
   assert one[0] != one[1] and one[0][0] != one[0][1]
 
 
-def test_all_checkpoints_are_their_steps_once_in_order(tmp_path):
+def test_all_checkpoints_are_their_steps_once_in_order(tmp_path, monkeypatch):
   from t5.models import utils
 
   for step in (10, 0, 2):
@@ -219,3 +295,5 @@ def test_all_checkpoints_are_their_steps_once_in_order(tmp_path):
   steps = utils.get_checkpoints_iterator("all", str(tmp_path))
   assert steps == [0, 2, 10]
   assert list(utils.get_checkpoints_iterator([9, 9], str(tmp_path))) == [10]
+  _without(utils, "get_checkpoints_iterator", monkeypatch)
+  assert len(utils.get_checkpoints_iterator("all", str(tmp_path))) == 9
