@@ -213,7 +213,7 @@ def _training_examples(mixture) -> data_checks.Examples:
 def _adopt_trained_model(asked: request.Request) -> None:
   """What the model API binds after the checks, so that they see it too."""
   flag = "pretrained_model_dir" if asked.warm_from else "model_dir"
-  folder = FLAGS[flag].value
+  folder = getattr(FLAGS, flag)
   if asked.mode != "train" and checkpoints.latest_checkpoint(folder):
     trained_model.adopt(folder, f"--{flag}")
 

@@ -65,5 +65,5 @@ def patch_t5_models_without_torch() -> None:
   if name in sys.modules or importlib.util.find_spec("torch") is not None:
     return
   stand_in = types.ModuleType(name, "Stand-in: PyTorch is not installed.")
-  stand_in.HfPyTorchModel = _NeedsTorch
+  vars(stand_in)["HfPyTorchModel"] = _NeedsTorch
   sys.modules[name] = stand_in

@@ -24,7 +24,8 @@ def wrap(owner, name: str):
       def call(*args, **kwargs):
         return function(original, *args, **kwargs)
 
-      call._hypergrid_patches = (*patches, function.__qualname__)
+      marked = (*patches, function.__qualname__)
+      vars(call)["_hypergrid_patches"] = marked
       setattr(owner, name, call)
     return function
 
