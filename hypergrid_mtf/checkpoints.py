@@ -45,7 +45,7 @@ def latest_checkpoint(model_dir: str) -> str | None:
   """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
 
   TensorFlow takes a file `checkpoint` that is gone, or that it cannot follow,
-  for no checkpoints at all, and training would begin anew beside what was
+  for no checkpoints at all, and training would start again beside what was
   saved.
 
   Args:

@@ -122,7 +122,7 @@ def _check_contraction(case: cases.Case, setting: models.Setting) -> None:
 def _positive(flag: str, text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
     raise errors.UserError(
-      f"--{flag}={text} is no length: give positive integers, separated by "
+      f"--{flag}={text} is not a length: give positive integers, separated by "
       "commas."
     )
   return int(text)

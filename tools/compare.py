@@ -27,7 +27,7 @@ def main(argv) -> None:
   runs = dict(r.split("=", 1) for r in FLAGS.runs or [] if "=" in r)
   if not runs or len(runs) != len(FLAGS.runs):
     raise errors.UserError(
-      f"--runs={','.join(FLAGS.runs or [])} names no runs: give "
+      f"--runs={','.join(FLAGS.runs or [])} does not name runs: give "
       "NAME=MODEL_DIR, separated by commas, each name once."
     )
   if FLAGS.output:

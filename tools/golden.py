@@ -4,7 +4,7 @@ r"""Names and shapes of the variables of every model size and variant, as JSON.
 
 One file a size: `vanilla` lists all variables, each variant only what it adds.
 No weights are allocated. The tests build the same and compare, so a change that
-would break checkpoints fails with the difference; writing the files anew is a
+would break checkpoints fails with the difference; writing the files again is a
 decision to break them.
 """
 

@@ -9,8 +9,8 @@ read nothing else. Read are the files that training and evaluation wrote:
 The file is standard JSON, which has no nan. A metric that has no value, such as
 the correlation of a model that gives one answer to every example, is the text
 "nan" ("inf" and "-inf" likewise): it was evaluated, and is not a number. Files
-of before have the word NaN, which Python's reader also takes; `number` reads
-both.
+of earlier versions have the word NaN, which Python's reader also takes;
+`number` reads both.
 """
 
 from absl import flags

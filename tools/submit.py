@@ -86,8 +86,8 @@ def choose(
     common = set.intersection(*map(set, steps.values()))
     if not common:
       raise errors.UserError(
-        f"{found.folder} holds predictions of no one step for all tasks of "
-        f"{benchmark} that were decoded: "
+        f"{found.folder} does not hold predictions of one step for all tasks "
+        f"of {benchmark} that were decoded: "
         + "; ".join(f"{e.task}: {decoded.shown(s)}" for e, s in steps.items())
         + "; decode all at one step, or give --step and --fill."
       )
@@ -173,7 +173,7 @@ def _say(records: list[dict]) -> None:
     if r["filler"] is not None:
       source = f"FILLER {r['filler']!r}"
     elif r["no_label"]:
-      source += f", {r['no_label']} answers were no label"
+      source += f", {r['no_label']} answers were not a label"
     console.say(f"  {r['file']:<14} {r['rows']:>7,} rows  {source}")
 
 

@@ -64,8 +64,8 @@ def main(argv) -> int:
     seeds = []
   if not seeds or len(set(seeds)) != len(seeds):
     raise errors.UserError(
-      f"--seeds={','.join(FLAGS.seeds)} are no seeds: give different integers, "
-      "separated by commas."
+      f"--seeds={','.join(FLAGS.seeds)} are not seeds: give different "
+      "integers, separated by commas."
     )
   if "://" in FLAGS.output_dir:
     raise errors.UserError(
@@ -113,9 +113,13 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "models_dir", None, "Where models go, if not <output_dir>/runs."
   )
-  flags.DEFINE_string("common", "", "Flags of every run that say where only.")
+  flags.DEFINE_string(
+    "common", "", "Flags of every run that only say where it is."
+  )
   flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
-  flags.DEFINE_bool("resume", False, "Go on from checkpoints of killed runs.")
+  flags.DEFINE_bool(
+    "resume", False, "Continue from the checkpoints of killed runs."
+  )
   flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
   flags.DEFINE_string(
     "split",

@@ -89,7 +89,7 @@ def vocab_size(found: dict[str, tuple[int, ...]], path: str) -> int:
   """
   if EMBEDDING not in found:
     raise errors.UserError(
-      f"--checkpoint={path} is of no T5: it has no {EMBEDDING}."
+      f"--checkpoint={path} is not of a T5: it has no {EMBEDDING}."
     )
   return found[EMBEDDING][0]
 

@@ -86,7 +86,7 @@ def build(
     a transformer.Bitransformer or Unitransformer; plain Python, no graph
 
   Raises:
-    UserError: for bindings that describe no model.
+    UserError: for bindings that do not describe a model.
   """
   model_type = gin_files.value("run.model_type", "bitransformer")
   try:
@@ -110,7 +110,7 @@ def build(
   if gated and getattr(model, "autoregressive", False):
     raise errors.UserError(
       "HyperGrid takes its conditioning vector from an encoder, and "
-      f"run.model_type = {model_type!r} is a decoder alone: use "
+      f"run.model_type = {model_type!r} has only a decoder: use "
       '"bitransformer".'
     )
   return model

@@ -213,9 +213,9 @@ def trained_facts(folder: str) -> Facts | None:
           "--module_import=MODULE with the module that does."
         ) from None
       raise errors.UserError(
-        f"{path} describes no model ({why}), and shows how the checkpoints "
-        "were trained: put back the file that the training wrote, or remove it "
-        "to go without that check."
+        f"{path} does not describe a model ({why}), and shows how the "
+        "checkpoints were trained: put back the file that the training "
+        "wrote, or remove it to go without that check."
       ) from None
 
 

@@ -113,7 +113,7 @@ def test_plan_puts_vanilla_in_every_group(parse):
     (["--grids=16"], "--grids=16 is not a grid"),
     (["--grids=16x7"], "does not divide"),
     (["--grids=0x16"], "--grids=0x16 is not a grid"),
-    (["--inputs=64,x"], "--inputs=x is no length"),
+    (["--inputs=64,x"], "--inputs=x is not a length"),
     (["--runs=4"], "--runs=4 is too few"),
     (["--cases=train_packed", "--targets=8"], "do not fit"),
     (["--cases=train_packed", "--examples_per_row=1"], "packs nothing"),
@@ -256,5 +256,5 @@ def test_earlier_runs_are_drawn_together(parse, tmp_path, capsys):
   assert capsys.readouterr().out.count("L2-4x4") == 2
   assert (tmp_path / "both" / "ratio_by_inputs.png").exists()
   paths[0].write_text("[]")
-  with pytest.raises(errors.UserError, match="is no benchmark.json"):
+  with pytest.raises(errors.UserError, match="is not a benchmark.json"):
     benchmark.main(["benchmark"])

@@ -47,7 +47,7 @@ def load(paths: list[str]) -> list[dict]:
       ) from None
     except (ValueError, KeyError, TypeError):
       raise errors.UserError(
-        f"--measured={path} is no benchmark.json of this program."
+        f"--measured={path} is not a benchmark.json of this program."
       ) from None
   return groups
 

@@ -36,7 +36,7 @@ _MODES = {
   "eval": tf.estimator.ModeKeys.EVAL,
   "decode": tf.estimator.ModeKeys.PREDICT,
 }
-# No decode_tf: turning ids into text is no work of the model.
+# No decode_tf: turning ids into text is not work of the model.
 _VOCABULARY = types.SimpleNamespace(vocab_size=models.VOCAB_SIZE)
 _NO_MODEL_DIR = os.path.join(os.devnull, "model")  # the Estimator wants a name
 _PR_SET_PDEATHSIG = 1
@@ -113,7 +113,7 @@ def check(job: Job):
     a transformer.Bitransformer
 
   Raises:
-    UserError: for bindings that describe no model.
+    UserError: for bindings that do not describe a model.
   """
   bind(job)
   return gin_model.build(models.VOCAB_SIZE)
@@ -129,7 +129,7 @@ class Model:
       job: what to hold.
 
     Raises:
-      UserError: for bindings that describe no model.
+      UserError: for bindings that do not describe a model.
     """
     bind(job)
     begin = time.perf_counter()
@@ -137,7 +137,7 @@ class Model:
     self._graph = tf.Graph()
     with self._graph.as_default():
       tf.set_random_seed(1)
-      # As in training: one of tf.train would be no resource variable here.
+      # As in training: one of tf.train would not be a resource variable here.
       self._estimator._create_global_step(self._graph)
       mode = _MODES[job.case.name]
       spec = self._estimator.model_fn(

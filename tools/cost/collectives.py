@@ -60,7 +60,8 @@ class Step:
     for name in ("batch", "inputs", "targets"):
       if getattr(self, name) < 1:
         raise errors.UserError(
-          f"--{name}={getattr(self, name)} is no size: give a positive integer."
+          f"--{name}={getattr(self, name)} is not a size: give a positive "
+          "integer."
         )
     mesh = self.mesh()
     mesh_checks.check_axes(mesh)

@@ -181,7 +181,7 @@ def find(benchmark: str, root: str) -> Found:
   without_files: dict[str, str] = {}  # The config of each folder.
   for name, paths in folders.items():
     if name not in known:
-      notes += [f"{p}: not a folder of {benchmark}, passed over" for p in paths]
+      notes += [f"{p}: not a folder of {benchmark}, skipped" for p in paths]
   for config, spec in module.CONFIGS.items():
     paths = [p for name in spec.folder for p in folders.get(name, [])]
     if len(paths) > 1 and config != "ax":
@@ -202,7 +202,7 @@ def find(benchmark: str, root: str) -> Found:
     if path not in with_files:
       why = module.why_missing(config, path)
       notes.append(
-        f"{path}: none of its files is known, passed over"
+        f"{path}: none of its files is known, skipped"
         + (f" ({why})" if why else "")
       )
   for dataset in datasets:

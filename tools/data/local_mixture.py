@@ -78,7 +78,7 @@ def task_rates(
       official = local_files.OFFICIAL_ROWS[name].get("train", 0)
       if name == _WNLI and rows:
         entries.append((task, 0))
-        remarks.append(f"{name} is evaluated alone: T5 is not trained on it")
+        remarks.append(f"{name} is only evaluated: T5 is not trained on it")
       elif not rows:
         entries.append(task if published == 0 else (task, 0))
       elif published is None:

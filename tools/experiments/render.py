@@ -206,7 +206,7 @@ def differences_table(
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-  """Markdown, what is no name to the right."""
+  """Markdown, what is not a name to the right."""
   return frame.to_markdown(
     index=False,
     colalign=["left" if c in NAMES else "right" for c in frame.columns],

@@ -144,7 +144,7 @@ def training_seconds(model_dir: str) -> float:
       continue
     path = os.path.join(model_dir, name)
     times = []
-    # A file that was being written when its run was killed ends in a ruin.
+    # A file that was being written when its run was killed has a broken end.
     with contextlib.suppress(tf.errors.DataLossError):
       for event in tf.train.summary_iterator(path):
         times.append(event.wall_time)

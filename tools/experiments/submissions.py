@@ -28,7 +28,8 @@ _BITS = ("0", "1")
 _TRUTH = ("false", "true")
 _MULTIRC = "MultiRC.jsonl"
 _NO_LABEL = -1  # t5's mark for an answer that is none of the labels
-_NO_NUMBER = postprocessors.string_to_float("")  # and for one that is no number
+# And for one that is not a number.
+_NO_NUMBER = postprocessors.string_to_float("")
 _GREATEST = 5.0  # similarity of STS-B, from 0
 
 
@@ -160,7 +161,7 @@ def _check_numbers(entry: Entry, task: str, found: TestSet) -> None:
       "official one."
     )
   absent = set(range(entry.rows)) - {number[-1] for number in numbers}
-  if absent and entry.file != _MULTIRC:  # its answers begin anew
+  if absent and entry.file != _MULTIRC:  # its answers start again
     raise errors.UserError(
       f"no example of {task} has the number {min(absent)}, and {entry.file} "
       f"has the numbers 0 to {entry.rows - 1}: the data set is not the "
@@ -195,7 +196,7 @@ def _value(line: str):
     line: as t5 wrote it.
 
   Returns:
-    the value; the line itself where it is no dictionary (ReCoRD before 2022)
+    the value; the line itself where it is not a dictionary (ReCoRD before 2022)
 
   Raises:
     ValueError: for a dictionary that was cut or is of another kind.
@@ -209,7 +210,7 @@ def _value(line: str):
 
 
 def _answer(entry: Entry, line: str):
-  """An answer as the server writes it; None for one that is no label.
+  """An answer as the server writes it; None for one that is not a label.
 
   Raises:
     ValueError: for a line that the task's postprocessor cannot have made.
@@ -242,7 +243,7 @@ def answers(entry: Entry, lines: list[str], path: str = "") -> tuple[list, int]:
     (answers, how many were no label and became the filler)
 
   Raises:
-    UserError: for a line that is no prediction of the task.
+    UserError: for a line that is not a prediction of the task.
   """
   found, wrong = [], 0
   for i, line in enumerate(lines, 1):
@@ -306,7 +307,7 @@ class File:
     entry: which one.
     text: its contents.
     predictions: that it was made from; None for a file of fillers.
-    no_label: how many answers were no label and became the filler.
+    no_label: how many answers were not a label and became the filler.
   """
 
   entry: Entry

@@ -57,7 +57,7 @@ def find(name: str) -> str:
       return path
   known = sorted(os.listdir(SWEEPS)) if os.path.isdir(SWEEPS) else []
   raise errors.UserError(
-    f"--sweep={name} is no file, and operative_configs/sweeps has "
+    f"--sweep={name} is not a file, and operative_configs/sweeps has "
     f"{', '.join(known) or 'none'}."
   )
 
@@ -108,8 +108,8 @@ def parse(
     match = _LINE.fullmatch(line.strip())
     if not match:
       raise errors.UserError(
-        f"{at}: {line.strip()!r} is no line of a sweep: write NAME: FLAGS, or "
-        "NAME for WORD in VALUES: FLAGS."
+        f"{at}: {line.strip()!r} is not a line of a sweep: write NAME: FLAGS, "
+        "or NAME for WORD in VALUES: FLAGS."
       )
     if match["name"] == "set":
       usual.update(word_and_text(w, at) for w in shlex.split(match["flags"]))
@@ -150,7 +150,7 @@ def word_and_text(pair: str, where: str) -> tuple[str, str]:
   """WORD=TEXT as its two parts."""
   word, equals, text = pair.partition("=")
   if not equals or not word.isidentifier():
-    raise errors.UserError(f"{where}: {pair!r} is no WORD=TEXT.")
+    raise errors.UserError(f"{where}: {pair!r} is not WORD=TEXT.")
   return word, text
 
 
@@ -163,8 +163,8 @@ def split_flags(text: str, at: str) -> list[str]:
   for part in parts:
     if not part.startswith("--"):
       raise errors.UserError(
-        f"{at}: {part!r} is no flag: every option begins with --, and one with "
-        "spaces is quoted."
+        f"{at}: {part!r} is not a flag: every option begins with --, and one "
+        "with spaces is quoted."
       )
   return parts
 

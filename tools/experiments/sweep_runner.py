@@ -72,8 +72,8 @@ class Runner:
     Args:
       places: of the sweep.
       parallel: runs at the same time.
-      resume: go on from the checkpoints of killed runs.
-      common: flags of every program that are no part of what a run is.
+      resume: continue from the checkpoints of killed runs.
+      common: flags of every program that do not change what a run is.
     """
     self._places = places
     self._resume = resume or places.in_the_cloud

@@ -242,7 +242,7 @@ def test_a_damaged_record_of_a_source_is_no_obstacle(folder, tmp_path, capsys):
   (folder / "operative_config.gin").write_text("")
   assert _check(tmp_path / "new", _asked(start=folder))
   assert "not checked: " in capsys.readouterr().out
-  with pytest.raises(errors.UserError, match="describes no model"):
+  with pytest.raises(errors.UserError, match="does not describe a model"):
     _check(folder, _asked())
 
 

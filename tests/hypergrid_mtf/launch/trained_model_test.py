@@ -163,7 +163,9 @@ def test_a_damaged_record_is_said(tmp_path, size):
   text = _trained(tmp_path, "L2")
   path = tmp_path / "operative_config.gin"
   path.write_text(text[:size])
-  with pytest.raises(errors.UserError, match=f"{path} describes no model"):
+  with pytest.raises(
+    errors.UserError, match=f"{path} does not describe a model"
+  ):
     trained_model.trained_facts(str(tmp_path))
 
 

@@ -277,7 +277,7 @@ def test_matrix_products_are_counted():
       ),
       "tokens_per_microbatch_per_replica = 'x' is not a number",
     ),
-    (dict(inputs=0), "--inputs=0 is no size"),
+    (dict(inputs=0), "--inputs=0 is not a size"),
     (dict(size="giant"), "--size=giant is unknown"),
     (dict(bindings=("num_layers",)), '--gin_param="num_layers" is wrong'),
   ],

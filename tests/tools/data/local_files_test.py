@@ -159,7 +159,7 @@ def test_folder_names(tmp_path):
   found = local_files.find("glue", str(tmp_path))
   assert [d.config for d in found.datasets] == list(local_glue.CONFIGS)
   assert found.notes == [
-    f"{root}/SNLI: not a folder of glue, passed over",
+    f"{root}/SNLI: not a folder of glue, skipped",
     "glue/cola: no file for test",
   ]
   files.write_super_glue(tmp_path / "s")

@@ -492,7 +492,7 @@ def test_mrpc_without_dev_ids(tmp_path):
   (tmp_path / "MRPC" / "msr_paraphrase_test.txt").unlink()
   found = local_files.find("glue", str(tmp_path))
   assert found.notes == [
-    f"{tmp_path}/MRPC: none of its files is known, passed over (dev_ids.tsv is "
+    f"{tmp_path}/MRPC: none of its files is known, skipped (dev_ids.tsv is "
     "missing beside msr_paraphrase_train.txt; it says which of its rows are "
     "for validation)"
   ]

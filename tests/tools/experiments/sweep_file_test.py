@@ -51,12 +51,12 @@ def test_lines_become_runs():
 @pytest.mark.parametrize(
   ("text", "sentence"),
   [
-    ("vanilla --x=1", "line 1: .* is no line of a sweep"),
+    ("vanilla --x=1", "line 1: .* is not a line of a sweep"),
     ("a: --x=1\na: --x=2", "line 2: 'a' is there twice"),
-    ("a: x=1", "'x=1' is no flag"),
+    ("a: x=1", "'x=1' is not a flag"),
     ("a: --x='1", "line 1: No closing quotation"),
     ("a: --x=$DATA", r"\$DATA is not known: give it with --set=DATA=TEXT"),
-    ("set: A", "'A' is no WORD=TEXT"),
+    ("set: A", "'A' is not WORD=TEXT"),
     ("# nothing", "names no model"),
   ],
 )
@@ -66,7 +66,7 @@ def test_a_line_that_is_none_is_named(text, sentence):
 
 
 def test_a_line_after_one_that_goes_on_has_its_own_number():
-  with pytest.raises(errors.UserError, match="line 4: 'y' is no flag"):
+  with pytest.raises(errors.UserError, match="line 4: 'y' is not a flag"):
     parse("a: --x=1 \\\n  --y=2 \\\n  --z=\x85\u2028\nb: y")
   (run,) = parse("a: --x='\u2028\f' \\\n --y", seeds=[0])
   assert run.flags == ("--x=\u2028\f", "--y")
