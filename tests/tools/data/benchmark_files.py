@@ -193,9 +193,9 @@ def write_super_glue(root: pathlib.Path) -> None:
   sentence = "Mark told Pete many lies about himself and He should be truthful."
   spans = (
     ("Mark", 0, "He", 8),
-    ("mark", 0, "He", 8),  # Mended in wsc.fixed.
+    ("mark", 0, "He", 8),  # Corrected in wsc.fixed.
     ("Pete", 2, "himself", 6),
-    ("Pete", 2, "He.", 8),  # Mended in wsc.fixed.
+    ("Pete", 2, "He.", 8),  # Corrected in wsc.fixed.
   )
   wsc = [
     (
