@@ -62,6 +62,16 @@ def tfds_dir(downloads, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(autouse=True)
+def tensorflow_as_it_was():
+  """A program that a test calls may turn TensorFlow 2 off: for that test."""
+  yield
+  tf = sys.modules.get("tensorflow")
+  if tf is not None and not tf.executing_eagerly():
+    tf.compat.v1.reset_default_graph()
+    tf.compat.v1.enable_v2_behavior()
+
+
+@pytest.fixture(autouse=True)
 def no_data_folder_left_behind():
   """A SeqIO loader keeps the first data folder it saw: not past the test."""
   yield
