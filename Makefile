@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test modes-test coverage lint format lock \
-  upstream-test clean
+  upstream-test tpu-compiler test-tpu clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -60,29 +60,45 @@ modes-test: .venv/installed
 upstream-test: .venv/installed
 	$(PY) -m tools.upstream_test
 
-# A PYTHON given on the command line comes first. A name on PATH may be a shim
-# that does not run, so each candidate is asked for its version.
-.venv/installed: requirements.txt
-	@set -e; \
-	found=; \
-	for python in $(PYTHON) python3.11 python3.10 python3 python; do \
-	  if "$$python" -c 'import sys, ensurepip; \
-	      sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' \
-	      >/dev/null 2>&1; then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "error: Python 3.10 or 3.11 with venv is needed (TensorFlow 2.15" \
-	    "runs on nothing newer); name one with: make PYTHON=/path/to/python3.11" >&2; \
-	  exit 2; \
-	fi; \
-	echo "making .venv with $$("$$found" --version) from requirements.txt"; \
-	"$$found" -m venv --clear .venv; \
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --require-hashes -r requirements.txt; \
-	touch .venv/installed
+# The compiler of the TPU (docs/tpu_compiler.md), in .venv-tpu; nothing else
+# needs it.
+tpu-compiler: .venv-tpu/installed
 
-# Resolves requirements.in again: one lock, with hashes, for Python 3.10 and 3.11.
-# The date holds back releases that need protobuf 5 (requirements.in says why).
+# The tests that need it.
+test-tpu: .venv/installed .venv-tpu/installed
+	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py
+
+# $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): a PYTHON given on the
+# command line comes first. A name on PATH may be a shim that does not run, so
+# each candidate is asked for its version.
+define make_venv
+@set -e; \
+found=; \
+for python in $(PYTHON) python3.11 python3.10 python3 python; do \
+  if "$$python" -c 'import sys, ensurepip; \
+      sys.exit("%d.%d" % sys.version_info[:2] not in "$(3)".split())' \
+      >/dev/null 2>&1; then found=$$python; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "error: Python $(subst $() , or ,$(strip $(3))) with venv is needed" \
+    "($(4)); name one with: make PYTHON=/path/to/python3.11" >&2; \
+  exit 2; \
+fi; \
+echo "making $(1) with $$("$$found" --version) from $(2)"; \
+"$$found" -m venv --clear $(1); \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+  --no-deps --require-hashes -r $(2); \
+touch $(1)/installed
+endef
+
+.venv/installed: requirements.txt
+	$(call make_venv,.venv,$<,3.10 3.11,TensorFlow 2.15 runs on nothing newer)
+
+.venv-tpu/installed: requirements-tpu-compiler.txt
+	$(call make_venv,.venv-tpu,$<,3.11,the compiler of the TPU is locked for it)
+
+# Resolves requirements.in again: one lock, with hashes, for Python 3.10 and 3.11,
+# and that of the compiler of the TPU, for Python 3.11 and Linux. The date holds back releases that need protobuf 5 (requirements.in says why).
 LOCK_DATE := 2025-09-01
 lock:
 	python3 -m venv --clear .venv-lock
@@ -91,8 +107,12 @@ lock:
 	  --universal --python-version 3.10 --exclude-newer $(LOCK_DATE) \
 	  --generate-hashes --quiet --custom-compile-command "make lock" \
 	  --output-file requirements.txt
+	.venv-lock/bin/uv pip compile requirements-tpu-compiler.in \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
+	  --generate-hashes --quiet --custom-compile-command "make lock" \
+	  --output-file requirements-tpu-compiler.txt
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs build *.egg-info
+	rm -rf .venv .venv-lock .venv-tpu runs build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ ROOMS = {
     "submit",
     "gates",
   ),
-  "cost": ("benchmark", "calibrate", "collectives"),
+  "cost": ("benchmark", "calibrate", "collectives", "tpu_compile"),
   "dev": ("golden", "structure", "upstream_test"),
 }
 _FOLDER = os.path.dirname(os.path.abspath(__file__))

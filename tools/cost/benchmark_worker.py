@@ -30,7 +30,7 @@ from tools.cost import benchmark_cases as cases
 from tools.cost import models
 from tools.dev import environment
 
-_MODES = {
+MODES = {
   "train": tf.estimator.ModeKeys.TRAIN,
   "train_packed": tf.estimator.ModeKeys.TRAIN,
   "eval": tf.estimator.ModeKeys.EVAL,
@@ -133,13 +133,13 @@ class Model:
     """
     bind(job)
     begin = time.perf_counter()
-    self._estimator = _estimator(job.case)
+    self._estimator = estimator(job.case)
     self._graph = tf.Graph()
     with self._graph.as_default():
       tf.set_random_seed(1)
       # As in training: one of tf.train would not be a resource variable here.
       self._estimator._create_global_step(self._graph)
-      mode = _MODES[job.case.name]
+      mode = MODES[job.case.name]
       spec = self._estimator.model_fn(
         _feature_variables(job.case), None, mode, self._estimator.config
       )
@@ -215,12 +215,20 @@ class Model:
     self._session.close()
 
 
-def _estimator(case: cases.Case):
-  """The Estimator that `utils.run` would train."""
+def estimator(case: cases.Case, tpu: str | None = None):
+  """The Estimator that `utils.run` would train.
+
+  Args:
+    case: gives the shapes.
+    tpu: as in --tpu, for the one that runs on a TPU.
+
+  Returns:
+    a TPUEstimator
+  """
   made = []
   utils.run(
     tpu_job_name=None,
-    tpu=None,
+    tpu=tpu,
     gcp_project=None,
     tpu_zone=None,
     model_dir=_NO_MODEL_DIR,

@@ -23,7 +23,13 @@ FLOORS = (
   ("hypergrid_mtf.main",),
   ("tools.dev",),
   ("tools.data",),
-  ("tools.cost", "tools.experiments", "tools.serving", "tools.cloud"),
+  (
+    "tools.cost",
+    "tools.cost.tpu",
+    "tools.experiments",
+    "tools.serving",
+    "tools.cloud",
+  ),
   ("tools",),
 )
 

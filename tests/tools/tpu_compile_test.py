@@ -1,0 +1,237 @@
+"""The compiler of the TPU: what it is given, and what it answers."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
+
+# isort: split
+from hypergrid_mtf import errors
+from tests import command
+from tests import program as programs
+from tools.cost import benchmark_cases as cases
+from tools.cost.tpu import client, compiled, program
+
+NAME = "tools.tpu_compile"
+CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
+NANO = (
+  "--size=nano",
+  "--variant=L2",
+  "--grid=4x4",
+  "--packed",
+  "--inputs=16",
+  "--targets=8",
+)
+POD = ("--topology=v3:2x2", "--mesh_shape=model:2,batch:4")
+# Two microbatches of 16 tokens.
+TWO = "serialize_num_microbatches.tokens_per_microbatch_per_replica = 16"
+
+# What the compiler writes, less its layouts: a loop that runs twice, a fusion.
+TEXT = """HloModule program
+%fused_computation (a: bf16[8,4], b: bf16[4,2]) -> bf16[8,2] {
+  %a = bf16[8,4]{1,0} parameter(0)
+  %b = bf16[4,2]{1,0} parameter(1)
+  ROOT %conv = bf16[8,2]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
+}
+
+%body (t: (bf16[8,2]{1,0:T(8,128)(2,1)}, s32[])) -> (bf16[8,2], s32[]) {
+  %x = bf16[8,2]{1,0} get-tuple-element(%t), index=0
+  %fusion.1 = bf16[8,2]{1,0} fusion(%a, %b), kind=kOutput, \
+calls=%fused_computation, metadata={op_name="while_loop/hypergrid/einsum"}, \
+backend_config={"estimated_cycles":"100"}
+  %all-reduce.1 = (bf16[8,2]{1,0:T(8,128)(2,1)}, f32[4]{0}) \
+all-reduce(%x, %y), replica_groups={{0,1}}, to_apply=%add
+  %y = f32[4]{0} copy(%z), backend_config={"estimated_cycles":"7"}
+}
+
+%cond (t: (bf16[8,2], s32[])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (p: bf16[8,2]) -> bf16[8,2] {
+  %p = bf16[8,2]{1,0} parameter(0)
+  %while.1 = (bf16[8,2]{1,0}, s32[]) while(%tuple), condition=%cond, \
+body=%body, metadata={op_name="while_loop/while"}
+  ROOT %copy.1 = bf16[8,2]{1,0} copy(%g), \
+backend_config={"estimated_cycles":"5"}
+}
+"""
+
+
+def test_what_a_loop_does_counts_as_often_as_it_runs():
+  found = compiled.costs(TEXT, loop=2)
+  assert found["instructions"] == 3
+  assert found["cycles"] == 2 * (100 + 7) + 5
+  assert found["cycles_by_kind"] == {"matrix product": 200, "copy": 19}
+  assert found["cycles_by_scope"] == {"hypergrid": 200, "other": 19}
+  # 16 numbers of two bytes and 4 of four, twice.
+  assert found["collectives"] == {"all-reduce": {"count": 2, "bytes": 96}}
+  assert found["loops"] == {"mtf": 1, "other": 0}
+
+
+@pytest.mark.parametrize(
+  ("given", "want"),
+  [
+    (("--size=giant",), "--size=giant is unknown"),
+    (("--variant=L3",), "--variant=L3 is unknown"),
+    (("--variant=L2", "--grid=4"), "--grid=4 is not a grid"),
+    (("--packed", "--step=decode"), "--packed is for training"),
+    (("--batch=0",), "--batch=0 is not a size"),
+    (("--mesh_shape=model",), "--mesh_shape=model is not a mesh"),
+    (
+      ("--mesh_shape=model:2,batch:2",),
+      "has 4 devices and --topology=v3:2x2 8 cores",
+    ),
+    (
+      ("--mesh_shape=model:2,batch:4", "--batch=6"),
+      "--batch=6 does not divide",
+    ),
+    (("--size=nano", "--mesh_shape=model:8"), "does not divide among the 8"),
+  ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_made(
+  given, want, monkeypatch
+):
+  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
+  monkeypatch.setattr(client, "cores", lambda topology: CORES)
+  with pytest.raises(errors.UserError, match=want):
+    programs.run(NAME, given, monkeypatch)
+
+
+def test_without_the_environment_a_sentence_says_how_to_make_it(monkeypatch):
+  monkeypatch.setattr(client, "PYTHON", client.PYTHON / "no")
+  with pytest.raises(errors.UserError, match="make tpu-compiler"):
+    programs.run(NAME, (), monkeypatch)
+
+
+@pytest.fixture
+def compiler():
+  """Skips a test where the environment of the compiler was not made."""
+  if not client.PYTHON.exists():
+    pytest.skip("no .venv-tpu (make test-tpu makes it)")
+
+
+@pytest.mark.tpu
+def test_a_topology_that_does_not_exist(compiler):
+  with pytest.raises(errors.UserError, match="--topology=v9:2x2 is not one"):
+    client.cores("v9:2x2")
+
+
+@pytest.mark.tpu
+def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
+  compiler, tmp_path, monkeypatch, capsys
+):
+  output = tmp_path / "estimate.json"
+  flags = [*NANO, *POD, f"--gin_param={TWO}", f"--output={output}"]
+  programs.run(NAME, flags, monkeypatch)
+  assert "million, in" in capsys.readouterr().out
+  report = json.loads(output.read_text())
+  assert report["program"]["replicas"] == 8
+  assert report["program"]["loop"] == 2
+  found = report["estimate"]
+  assert found["compiles"] and found["loops"]["mtf"] == 1
+  assert 0 < found["cycles_by_scope"]["hypergrid"] < found["cycles"]
+  assert found["collectives"]["all-reduce"]["bytes"] > 0
+  # Updated variables take the place of the old ones.
+  assert found["memory"]["aliased"] > 0.9 * found["memory"]["outputs"]
+
+
+def _master(name: str, shape) -> np.ndarray:
+  """A value for a variable: the same on every mesh."""
+  rng = np.random.default_rng(zlib.crc32(name.encode()))
+  value = 0.05 * rng.standard_normal(shape).astype(np.float32)
+  if "_slot_" in name:  # Adafactor's: means of squares
+    return np.square(value)
+  return value + 1 if name.endswith("scale") else value
+
+
+def _place(written: dict, variable: dict, replica: int) -> tuple:
+  """Where the slice of a replica is in the whole variable."""
+  sizes = [size for _, size in written["mesh"]]
+  at = np.unravel_index(written["logical"][replica], sizes)
+  begins = [
+    at[variable["split"][d]] * n if d in variable["split"] else 0
+    for d, n in enumerate(variable["shape"])
+  ]
+  return tuple(
+    slice(b, b + n) for b, n in zip(begins, variable["shape"], strict=True)
+  )
+
+
+def _whole_shape(written: dict, variable: dict) -> list[int]:
+  return [
+    n
+    * (
+      written["mesh"][variable["split"][d]][1] if d in variable["split"] else 1
+    )
+    for d, n in enumerate(variable["shape"])
+  ]
+
+
+def _executed(flags, folder, monkeypatch) -> dict[str, np.ndarray]:
+  """Loss and variables after one step, by their names in a checkpoint."""
+  module = __import__(NAME, fromlist=["request_of"])
+  request = module.request_of(programs.parse(NAME, flags, monkeypatch))
+  hlo, values = str(folder / "program.hlo"), str(folder / "values.npz")
+  written = program.write(request, hlo)
+  replicas = written["replicas"]
+  features = cases.features(request.job.case)
+  arguments = {}
+  for i, argument in enumerate(written["arguments"]):
+    if argument["kind"] == "variable":
+      shape = _whole_shape(written, argument)
+      if argument["stacked"]:
+        parts = [_master(name, shape[1:]) for name in argument["masters"]]
+        whole = np.stack(parts)
+      else:
+        whole = _master(argument["name"], shape)
+      each = [whole[_place(written, argument, r)] for r in range(replicas)]
+    elif argument["kind"] == "feature":
+      each = [features[argument["name"]]] * replicas
+    else:
+      each = [np.zeros((), argument["dtype"])] * replicas
+    arguments[str(i)] = np.stack(each)
+  np.savez(values, **arguments)
+  client.execute(written, hlo, values)
+  found = {}
+  with np.load(values) as results:
+    for i, result in enumerate(written["results"]):
+      each = results[str(i)]
+      if result["kind"] == "output":
+        np.testing.assert_array_equal(each, each[:1].repeat(replicas, 0))
+        found[result["name"]] = each[0]
+        continue
+      whole = np.full(_whole_shape(written, result), np.nan, np.float32)
+      for r in range(replicas):
+        whole[_place(written, result, r)] = each[r]
+      for k, name in enumerate(result["masters"]):
+        found[name] = whole[k] if result["stacked"] else whole
+  return found
+
+
+@pytest.mark.tpu
+def test_the_program_of_a_pod_computes_what_one_core_computes(
+  compiler, tmp_path, monkeypatch
+):
+  """Eight replicas and two microbatches, executed on virtual CPU devices."""
+  plain = [
+    *NANO,
+    "--activation_dtype=float32",
+    "--gin_param=dropout_rate = 0.0",
+  ]
+  found = []
+  for name, flags in (("one", []), ("pod", [*POD, f"--gin_param={TWO}"])):
+    (tmp_path / name).mkdir()
+    with monkeypatch.context() as patch:
+      found.append(_executed([*plain, *flags], tmp_path / name, patch))
+  one, pod = found
+  assert one.keys() == pod.keys() and len(one) > 50
+  changed = 0
+  for name, want in one.items():
+    error = np.abs(pod[name] - want).max() / np.abs(want).max()
+    assert error < 1e-4, (name, error)
+    changed += name == "loss" or bool((want != _master(name, want.shape)).any())
+  assert changed == len(one)
