@@ -8,6 +8,7 @@ import functools
 import importlib
 import re
 
+import tensorflow.compat.v1 as tf
 from absl import flags
 
 from tools.dev import imports
@@ -104,4 +105,6 @@ def run(name: str, arguments, monkeypatch):
   module = importlib.import_module(name)
   given = parse(name, arguments, monkeypatch)
   monkeypatch.setattr(module, "FLAGS", given)
+  # There is no way back from it, and other tests need eager execution.
+  monkeypatch.setattr(tf, "disable_v2_behavior", lambda: None)
   return module.main([name])
