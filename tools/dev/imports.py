@@ -17,7 +17,7 @@ _DOOR = "hypergrid_mtf.__init__"
 # list. The package itself moves TensorFlow's banner (launch.console) before it
 # patches the stack; `main` is where the parts of a run meet.
 FLOORS = (
-  (_METHOD,),
+  (_METHOD, "hypergrid_mtf.compat"),
   ("hypergrid_mtf.launch", _DOOR),
   ("t5_tasks",),
   ("hypergrid_mtf.main",),
