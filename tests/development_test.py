@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -29,11 +30,12 @@ def test_needs_data(unused):
 
 def test_warnings_of_ours_fail_and_what_is_skipped_is_said(tmp_path):
   (tmp_path / "some_test.py").write_text(_TESTS)
+  shutil.copy(command.ROOT / "tests" / "conftest.py", tmp_path)
   summary = tmp_path / "summary.md"
   done = subprocess.run(
     [
-      *(sys.executable, "-m", "pytest", "-p", "tests.conftest"),
-      *("-c", "pyproject.toml", tmp_path / "some_test.py"),
+      *(sys.executable, "-m", "pytest", "-c", "pyproject.toml"),
+      tmp_path / "some_test.py",
     ],
     cwd=command.ROOT,
     env={**os.environ, "GITHUB_STEP_SUMMARY": str(summary)},
