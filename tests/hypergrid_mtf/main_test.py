@@ -1,11 +1,14 @@
 """The command line: bad input in one sentence, before a graph is built."""
 
 import os
+import re
 import subprocess
 import sys
 
+import gin
 import pytest
 import seqio
+import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
@@ -20,6 +23,35 @@ VOCABULARY = os.path.join(
 def test_a_good_command_reaches_the_graph(run):
   with pytest.raises(GraphReached):
     run(*EMBEDDED)
+
+
+def test_a_warm_start_says_what_it_takes_and_leaves_out_what_does_not_fit(
+  run, tmp_path, capsys
+):
+  name = "encoder/rms_norm/scale"
+  with tf.Graph().as_default(), tf.Session() as sess:
+    tf.get_variable(name, [3])
+    tf.get_variable("shared/embedding", [384, 128])
+    tf.get_variable("global_step", initializer=tf.constant(2, tf.int64))
+    sess.run(tf.global_variables_initializer())
+    tf.train.Saver().save(sess, str(tmp_path / "other" / "model.ckpt-2"))
+  with pytest.raises(GraphReached):
+    run(
+      *EMBEDDED,
+      f"--gin_param=run.init_checkpoint = '{tmp_path}/other'",
+      "--gin_param=run.train_steps = 9",
+      "--allow_partial_warm_start",
+    )
+  said = capsys.readouterr().out
+  assert f"warm start from {tmp_path}/other/model.ckpt-2, at step 2" in said
+  assert re.search(r"loaded +1 variables", said)
+  assert f"1 variables: {name} " in said
+  path = gin.query_parameter("run.init_checkpoint")
+  assert path == f"{tmp_path}/other/model.ckpt-2"
+  loads = gin.query_parameter("should_load_variable.filter_fn")
+  assert loads("shared/embedding")
+  assert not loads(name) and not loads(f"{name}_slot_vc")
+  assert "model.ckpt-2" in (tmp_path / "model/warm_start.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which checkpoint a run reads, and whether it is what the run takes it for."""
 
+import dataclasses
 import json
 import shutil
 
@@ -186,6 +187,47 @@ def test_a_start_that_cannot_be_read_is_said(folder, tmp_path):
     _check(new, _asked(start=folder / "model.ckpt-4"))
   assert f"{folder}/model.ckpt-4 (run.init_checkpoint)" in str(e.value)
   assert f"such as {folder}/model.ckpt-2." in str(e.value)
+
+
+@pytest.mark.parametrize(
+  ("change", "kind", "says"),
+  [
+    (lambda here, name: {**here, name: (3, 5)}, "reshaped", "[3, 5] in the mo"),
+    (
+      lambda here, name: {**here, "new": (3,)},
+      "missing",
+      "absent in the check",
+    ),
+    (
+      lambda here, name: {n: s for n, s in here.items() if n != name},
+      "unused",
+      "absent in the model",
+    ),
+  ],
+)
+def test_a_start_from_another_model_names_its_first_variable(
+  folder, tmp_path, monkeypatch, shapes, change, kind, says
+):
+  name = next(n for n in shapes if "hypergrid" not in n)
+  there = change(shapes, name)
+  monkeypatch.setattr(checkpoints, "variable_shapes", lambda model: there)
+  asked = _asked(start=folder / "model.ckpt-2")
+  with pytest.raises(errors.UserError) as e:
+    _check(tmp_path / "new", asked)
+  first = "new" if kind == "missing" else name
+  assert f"1 {kind}, the first being {first} (" in str(e.value)
+  assert says in str(e.value)
+  path, warm = _check(tmp_path / "new", asked, allow_partial=True)
+  assert path == str(folder / "model.ckpt-2")
+  assert list(getattr(warm, kind)) == [first]
+
+
+def test_a_start_beyond_the_last_step_is_refused(folder, tmp_path):
+  """t5 counts on from the step of the checkpoint."""
+  asked = _asked(start=folder / "model.ckpt-4")
+  asked = dataclasses.replace(asked, train_steps=4)
+  with pytest.raises(errors.UserError, match="at step 4, .* give 8 for that"):
+    _check(tmp_path / "new", asked)
 
 
 def test_a_start_that_is_not_read_is_said(folder, tmp_path, capsys):
