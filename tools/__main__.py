@@ -20,6 +20,7 @@ ROOMS = {
     "submit",
     "gates",
   ),
+  "serving": (),
   "cost": ("benchmark", "calibrate", "collectives", "tpu_compile"),
   "dev": ("golden", "structure", "upstream_test"),
 }
