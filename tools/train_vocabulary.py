@@ -29,6 +29,7 @@ from hypergrid_mtf.launch import console, gin_files, gin_model
 from t5_tasks import mixtures, vocabularies
 from tools.data import vocabulary_training
 
+FLAGS = flags.FLAGS
 EXTRA_IDS = 100  # of T5, added when the model is loaded
 
 
@@ -59,28 +60,27 @@ def define_flags() -> None:
 
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
-  args = flags.FLAGS
   for name in ("mixture", "output"):
-    if not args[name].value:
+    if not FLAGS[name].value:
       raise UserError(f"--{name} is missing: see --help.")
-  gin_files.import_modules(args.module_import)
-  if args.t5_tfds_data_dir:
-    seqio.set_tfds_data_dir_override(args.t5_tfds_data_dir)
+  gin_files.import_modules(FLAGS.module_import)
+  if FLAGS.t5_tfds_data_dir:
+    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   # Files are of whole runs; what is bound here is of the mixture.
-  gin_model.parse(args.gin_file or (), skip_unknown=True)
-  gin_model.parse((), args.gin_param or (), clears=False)
+  gin_model.parse(FLAGS.gin_file or (), skip_unknown=True)
+  gin_model.parse((), FLAGS.gin_param or (), clears=False)
   mixtures.define_mixture()
   trained = vocabulary_training.train(
-    args.mixture,
-    args.size,
-    args.output,
-    args.model_type,
-    args.max_examples or None,
-    args.character_coverage,
+    FLAGS.mixture,
+    FLAGS.size,
+    FLAGS.output,
+    FLAGS.model_type,
+    FLAGS.max_examples or None,
+    FLAGS.character_coverage,
   )
   console.say(
     f"{trained.path}: {trained.size} pieces ({trained.size + EXTRA_IDS} ids "
-    f"with T5's sentinels), {args.model_type}, from {trained.examples} "
+    f"with T5's sentinels), {FLAGS.model_type}, from {trained.examples} "
     f"examples ({trained.text_bytes / 1e6:.1f} MB of text) of {trained.tasks} "
     "tasks"
   )
@@ -92,7 +92,7 @@ def main(unused_argv: Sequence[str]) -> None:
       f"({shown}{more}): the model will see each as unknown; "
       "--character_coverage=1 keeps all"
     )
-  _say_how_to_use(trained.path, mixtures.get_mixture_or_task(args.mixture))
+  _say_how_to_use(trained.path, mixtures.get_mixture_or_task(FLAGS.mixture))
 
 
 def _say_how_to_use(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from tests import command
+from tests import program
 from tools.cost import collectives, counting_mesh, models
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -318,16 +318,21 @@ def test_every_combination_has_a_name_of_its_own():
   assert "row wi 8x8 decoder only" in names
 
 
-def test_the_command_prints_a_table_and_writes_json(tmp_path):
+def test_the_command_prints_a_table_and_writes_json(
+  tmp_path, monkeypatch, capsys
+):
   output = tmp_path / "sent.json"
   flags = "--size=micro --mesh_shape=model:2 --batch=2 --inputs=8 --targets=4"
   flags = [*flags.split(), "--gin_param=num_layers = 1", "--variants=L2"]
-  good = command.tool("collectives", *flags, f"--output={output}")
-  assert good.returncode == 0, good.stderr
-  assert good.stdout.splitlines()[2].split()[0] == "L2"
+
+  def run(*more):
+    program.run("tools.collectives", [*flags, *more], monkeypatch)
+    return capsys.readouterr().out
+
+  said = run(f"--output={output}")
+  assert said.splitlines()[2].split()[0] == "L2"
   written = json.loads(output.read_text())
   assert list(written["models"]) == ["vanilla", "L2"]
   assert written["step"]["mesh_shape"] == "model:2"
-  bad = command.tool("collectives", *flags, "--grids=3x3")
-  assert bad.returncode == 2
-  assert len(bad.stderr.splitlines()) == 1 and "grid_rows = 3" in bad.stderr
+  with pytest.raises(errors.UserError, match="grid_rows = 3"):
+    run("--grids=3x3")
