@@ -66,7 +66,8 @@ tpu-compiler: .venv-tpu/installed
 
 # The tests that need it.
 test-tpu: .venv/installed .venv-tpu/installed
-	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py
+	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
+	  tests/tools/tpu_layer_test.py
 
 # $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): a PYTHON given on the
 # command line comes first. A name on PATH may be a shim that does not run, so

@@ -21,7 +21,7 @@ ROOMS = {
     "gates",
   ),
   "serving": (),
-  "cost": ("benchmark", "calibrate", "collectives", "tpu_compile"),
+  "cost": ("benchmark", "calibrate", "collectives", "tpu_compile", "tpu_layer"),
   "dev": ("golden", "structure", "upstream_test"),
 }
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
