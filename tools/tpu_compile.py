@@ -26,6 +26,7 @@ from tools.cost.tpu import client, program
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
 
+STEPS = ("train", "eval", "decode", "score")
 _EXAMPLES_PER_ROW = 3  # of a packed row; their number changes no shape
 
 
@@ -168,7 +169,8 @@ def _lines(report: dict) -> list[str]:
   if found["loops"]["mtf"]:
     lines.append(
       f"the loop of Mesh TensorFlow runs {report['program']['loop']}"
-      " times; cycles and collectives count each"
+      " times; cycles and collectives count each; once: "
+      f"{found['loop_cycles'] / 1e6:,.3f} million cycles"
     )
   if found["loops"]["other"]:
     lines.append(
@@ -204,7 +206,7 @@ def define_flags() -> None:
   flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
   flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
   flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
-  flags.DEFINE_enum("step", "train", ("train", "eval", "decode"), "The step.")
+  flags.DEFINE_enum("step", "train", STEPS, "The step.")
   flags.DEFINE_bool("packed", False, "Several examples a row.")
   flags.DEFINE_integer("batch", 8, "Rows a step, on the whole mesh.")
   flags.DEFINE_integer("inputs", 64, "Input tokens a row.")

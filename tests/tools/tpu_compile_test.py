@@ -67,6 +67,7 @@ def test_what_a_loop_does_counts_as_often_as_it_runs():
   assert found["cycles"] == 2 * (100 + 7) + 5
   assert found["cycles_by_kind"] == {"matrix product": 200, "copy": 19}
   assert found["cycles_by_scope"] == {"hypergrid": 200, "other": 19}
+  assert found["loop_cycles"] == 100 + 7
   # 16 numbers of two bytes and 4 of four, twice.
   assert found["collectives"] == {"all-reduce": {"count": 2, "bytes": 96}}
   assert found["loops"] == {"mtf": 1, "other": 0}
@@ -137,6 +138,29 @@ def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
   assert found["collectives"]["all-reduce"]["bytes"] > 0
   # Updated variables take the place of the old ones.
   assert found["memory"]["aliased"] > 0.9 * found["memory"]["outputs"]
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize(
+  ("step", "beam", "loops"),
+  [("decode", 1, 1), ("decode", 4, 1), ("score", 1, 0), ("eval", 1, 0)],
+)
+def test_other_steps_compile_too(
+  compiler, step, beam, loops, tmp_path, monkeypatch
+):
+  """A loop that decodes is Mesh TensorFlow's, a pass of it one token."""
+  output = tmp_path / "estimate.json"
+  flags = [f for f in NANO if f != "--packed"]
+  beams = f"--gin_param=Bitransformer.decode.beam_size = {beam}"
+  flags += [*POD, f"--step={step}", beams, f"--output={output}"]
+  programs.run(NAME, flags, monkeypatch)
+  report = json.loads(output.read_text())
+  found = report["estimate"]
+  assert found["compiles"] and found["loops"]["mtf"] == loops
+  assert report["program"]["loop"] == (8 if loops else 1)
+  once, outside = found["loop_cycles"], found["cycles"]
+  outside -= report["program"]["loop"] * once
+  assert outside > 0 and (once > 0) == bool(loops)
 
 
 def _master(name: str, shape) -> np.ndarray:

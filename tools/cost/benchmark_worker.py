@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 import types
+from unittest import mock
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -35,6 +36,7 @@ MODES = {
   "train_packed": tf.estimator.ModeKeys.TRAIN,
   "eval": tf.estimator.ModeKeys.EVAL,
   "decode": tf.estimator.ModeKeys.PREDICT,
+  "score": tf.estimator.ModeKeys.PREDICT,
 }
 # No decode_tf: turning ids into text is not work of the model.
 _VOCABULARY = types.SimpleNamespace(vocab_size=models.VOCAB_SIZE)
@@ -216,7 +218,7 @@ class Model:
 
 
 def estimator(case: cases.Case, tpu: str | None = None):
-  """The Estimator that `utils.run` would train.
+  """The Estimator that `utils.run` would train, or score with.
 
   Args:
     case: gives the shapes.
@@ -226,20 +228,26 @@ def estimator(case: cases.Case, tpu: str | None = None):
     a TPUEstimator
   """
   made = []
-  utils.run(
-    tpu_job_name=None,
-    tpu=tpu,
-    gcp_project=None,
-    tpu_zone=None,
-    model_dir=_NO_MODEL_DIR,
-    mode="train",
-    vocabulary=_VOCABULARY,
-    batch_size=case.batch,
-    sequence_length={"inputs": case.inputs, "targets": case.targets},
-    train_steps=1_000_000,
-    train_dataset_fn=_no_dataset,
-    train_model_fn=lambda estimator, *args, **kwargs: made.append(estimator),
-  )
+
+  def keep(estimator, *args, **kwargs):
+    made.append(estimator)
+
+  # What scores is another model function; all others share one.
+  with mock.patch.object(utils, "score_from_dataset", keep):
+    utils.run(
+      tpu_job_name=None,
+      tpu=tpu,
+      gcp_project=None,
+      tpu_zone=None,
+      model_dir=_NO_MODEL_DIR,
+      mode="score_from_dataset" if case.name == "score" else "train",
+      vocabulary=_VOCABULARY,
+      batch_size=case.batch,
+      sequence_length={"inputs": case.inputs, "targets": case.targets},
+      train_steps=1_000_000,
+      train_dataset_fn=_no_dataset,
+      train_model_fn=keep,
+    )
   return made[0]
 
 

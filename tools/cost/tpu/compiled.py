@@ -108,33 +108,37 @@ def costs(text: str, loop: int = 1) -> dict:
   Returns:
     "instructions" that have a cost, "cycles" (estimated by the compiler; what
     overlaps is counted twice) in all and "cycles_by_kind", "cycles_by_scope",
+    "loop_cycles" of mtf's loop once: a microbatch, or a step of decoding;
     "collectives" ({kind: {"count", "bytes"}}: sent by a core in one step),
     "loops" ({"mtf", "other"})
   """
   entry, computations = _parse(text)
   times: collections.Counter[str] = collections.Counter()
+  inside: collections.Counter[str] = collections.Counter()
   loops = collections.Counter({"mtf": 0, "other": 0})
 
-  def reach(name, often):
+  def reach(name, often, in_loop=0):
     times[name] += often
+    inside[name] += in_loop
     for i in computations[name]:
-      called, each = [], often
+      called, each, each_inside = [], often, in_loop
       if i.opcode == "while":
         called = [i.called("body"), i.called("condition")]
         of_mtf = bool(_LOOP.search(i.rest))
         loops["mtf" if of_mtf else "other"] += 1
-        each *= loop if of_mtf else 1
+        if of_mtf:
+          each, each_inside = each * loop, 1
       elif i.opcode in ("call", "async-start"):
         called = [i.called("to_apply") or i.called("calls")]
       for c in called:
         if c in computations:
-          reach(c, each)
+          reach(c, each, each_inside)
 
   reach(entry, 1)
   by_kind: collections.Counter[str] = collections.Counter()
   by_scope: collections.Counter[str] = collections.Counter()
   sent: dict[str, dict[str, int]] = {}
-  instructions = 0
+  instructions = loop_cycles = 0
   for name in times:
     types = {i.name: i.type for i in computations[name]}
     for i in computations[name]:
@@ -144,6 +148,7 @@ def costs(text: str, loop: int = 1) -> dict:
         instructions += 1
         by_kind[kind] += cycles * times[name]
         by_scope[i.scope()] += cycles * times[name]
+        loop_cycles += cycles * inside[name]
       if kind in _COLLECTIVES and not i.opcode.endswith("-done"):
         size = sum(size_of(types.get(o, "")) for o in i.operands())
         of_kind = sent.setdefault(kind, {"count": 0, "bytes": 0})
@@ -154,6 +159,7 @@ def costs(text: str, loop: int = 1) -> dict:
     "cycles": by_kind.total(),
     "cycles_by_kind": dict(by_kind.most_common()),
     "cycles_by_scope": dict(by_scope.most_common()),
+    "loop_cycles": loop_cycles,
     "collectives": sent,
     "loops": dict(loops),
   }

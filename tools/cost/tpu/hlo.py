@@ -1,0 +1,77 @@
+"""Some tensors of a graph as a function of others, in HLO."""
+
+import tensorflow as tf2
+import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context as eager
+
+
+def write(graph, arguments, results, path) -> list[dict]:
+  """Writes the HLO of some tensors of a graph as a function of others.
+
+  Args:
+    graph: a tf.Graph.
+    arguments: [(placeholder, description)].
+    results: tensors.
+    path: of the file.
+
+  Returns:
+    descriptions of further arguments: variables that t5 reads from the host,
+    which is the step counter.
+  """
+  names_in = [t.op.name for t, _ in arguments]
+  names_out = [t.name for t in results]
+  nodes = tf.graph_util.extract_sub_graph(
+    graph.as_graph_def(), sorted({n.split(":")[0] for n in names_out})
+  )
+  kept, hosted = [], {}
+  for node in nodes.node:
+    node.device = ""
+    node.attr.pop("_class", None)
+    if node.op == "ReadVariableOp":
+      handle = node.input[0].split(":")[0]
+      kind = tf.as_dtype(node.attr["dtype"].type)
+      shape = graph.get_tensor_by_name(f"{node.name}:0").shape
+      hosted[handle] = tf2.TensorSpec(shape, kind, name=handle)
+      # It reads the argument that stands for the variable.
+      del node.input[:]
+      node.input.append(f"{handle}_argument")
+      node.op = "Identity"
+      node.attr.clear()
+      node.attr["T"].type = kind.as_datatype_enum
+    kept.append(node)
+  drop = {*names_in, *hosted}
+  kept = [n for n in kept if n.name not in drop]
+  del nodes.node[:]
+  nodes.node.extend(kept)
+  reads = {i.split(":")[0].lstrip("^") for n in kept for i in n.input}
+  inputs = [*names_in, *(f"{h}_argument" for h in hosted)]
+
+  def program(*args):
+    given = dict(zip(inputs, args, strict=True))
+    return tf.graph_util.import_graph_def(
+      nodes,
+      input_map={f"{n}:0": a for n, a in given.items() if n in reads},
+      return_elements=names_out,
+      name="",
+    )
+
+  signature = [tf2.TensorSpec(t.shape, t.dtype) for t, _ in arguments]
+  signature += [tf2.TensorSpec(s.shape, s.dtype) for s in hosted.values()]
+  with eager.eager_mode():
+    function = tf2.function(
+      program, jit_compile=True, input_signature=signature
+    )
+    hlo = function.experimental_get_compiler_ir(*signature)(
+      stage="hlo_serialized", device_name="/device:CPU:0"
+    )
+  with open(path, "wb") as f:
+    f.write(hlo)
+  return [
+    dict(
+      kind="host variable",
+      name=s.name,
+      shape=s.shape.as_list(),
+      dtype=s.dtype.name,
+    )
+    for s in hosted.values()
+  ]
