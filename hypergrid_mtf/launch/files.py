@@ -35,6 +35,63 @@ def write(path: str, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
+def new_folder(folder: str, flag: str = "--output_dir") -> Iterator[str]:
+  """A folder that appears whole or not at all, and in the place of no other.
+
+  Args:
+    folder: where it will be; local or in the cloud.
+    flag: where that came from.
+
+  Yields:
+    a folder beside it to write to, which takes its place at the end
+
+  Raises:
+    UserError: if something is there, or the file system refuses.
+  """
+  check_new_folder(folder, flag)
+  folder = folder.rstrip("/")
+  part = f"{folder}.{uuid.uuid4().hex}.part"
+  try:
+    tf.io.gfile.makedirs(part)
+    yield part
+    check_new_folder(folder, flag)
+    if tf.io.gfile.isdir(folder) and "://" not in folder:
+      tf.io.gfile.rmtree(folder)  # empty
+    tf.io.gfile.rename(part, folder)
+  except (tf.errors.OpError, OSError) as e:
+    reason = _reason(e) if isinstance(e, tf.errors.OpError) else e.strerror
+    raise errors.UserError(
+      f"{flag}={folder} cannot be written ({reason}): give another place."
+    ) from None
+  finally:
+    with contextlib.suppress(tf.errors.OpError):
+      if tf.io.gfile.isdir(part):
+        tf.io.gfile.rmtree(part)
+
+
+def check_new_folder(folder: str, flag: str = "--output_dir") -> None:
+  """Checks that a folder is not there, or is empty.
+
+  Args:
+    folder: that a program will make.
+    flag: where it came from.
+
+  Raises:
+    UserError: if it is, or if it could not be made.
+  """
+  if not folder:
+    raise errors.UserError(f"{flag}= is empty: give a folder.")
+  taken = tf.io.gfile.exists(folder) and (
+    not tf.io.gfile.isdir(folder) or tf.io.gfile.listdir(folder)
+  )
+  if taken:
+    raise errors.UserError(
+      f"{flag}={folder} is there already, and is not written over: give a new "
+      "folder."
+    )
+
+
+@contextlib.contextmanager
 def _beside(path: str) -> Iterator[str]:
   """A temporary name of this call alone; nothing is left there at the end."""
   part = f"{path}.{uuid.uuid4().hex}.part"

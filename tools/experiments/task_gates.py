@@ -1,6 +1,8 @@
 """Mean gates of each task in a trained model."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 
 import mesh_tensorflow as mtf
 import numpy as np
@@ -96,12 +98,7 @@ def task_gates(
   data_checks.check_data(mixture, data_dir)
   data_checks.check_split(mixture, split)
   model = gin_model.of_mixture(mixture)
-  named = [
-    (f"{stack}/{layer.name.split('/')[0]}", layer)
-    for stack in ("encoder", "decoder")
-    if hasattr(model, stack)
-    for layer, _ in layers.hypergrid_layers(getattr(model, stack))
-  ]
+  named = gated_layers(model)
   if not named:
     raise errors.UserError(
       f"--model_dir={model_dir} is a vanilla model: it has no gates to draw."
@@ -117,6 +114,61 @@ def task_gates(
   )
   length = _input_length()
   tasks = [t for t in seqio.get_subtasks(mixture) if split in t.splits]
+  result = {}
+  with session(model, checkpoint, origin, examples, length) as gates_of:
+    for task in tasks:
+      rows = _examples(task, length, examples, split)
+      present = rows[:, 0] > 0
+      result[task.name] = {
+        name.rpartition("/")[0]: _as_grid(value, layer, present)
+        for (name, layer), value in zip(named, gates_of(rows), strict=True)
+      }
+  return result
+
+
+def gated_layers(model) -> list[tuple[str, layers.HyperGrid]]:
+  """The HyperGrid layers of an encoder-decoder and their names.
+
+  Args:
+    model: a transformer.Bitransformer.
+
+  Returns:
+    ("encoder/block_000/layer_001", layer) of each, in order
+  """
+  return [
+    (f"{stack}/{layer.name}", layer)
+    for stack in ("encoder", "decoder")
+    if hasattr(model, stack)
+    for layer, _ in layers.hypergrid_layers(getattr(model, stack))
+  ]
+
+
+@contextlib.contextmanager
+def session(
+  model,
+  checkpoint: str,
+  origin: str,
+  examples: int,
+  length: int,
+  variable_dtype: mtf.VariableDType | None = None,
+) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
+  """A model with its weights, which gives the gates of its layers.
+
+  Args:
+    model: a transformer.Bitransformer.
+    checkpoint: the prefix of a checkpoint of it.
+    origin: where it came from, for the message.
+    examples: rows of inputs at once.
+    length: of a row.
+    variable_dtype: as bound, if None.
+
+  Yields:
+    a function of tokens [examples, length]: for each of `gated_layers` its
+    gates, [examples, …], or [...] where they are the same for all
+
+  Raises:
+    UserError: if the checkpoint's values cannot be read.
+  """
   with tf.Graph().as_default(), tf.Session() as sess:
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "gates")
@@ -130,9 +182,9 @@ def task_gates(
       ),
       compute_loss=False,
       mode=tf.estimator.ModeKeys.EVAL,
-      variable_dtype=utils.get_variable_dtype(),
+      variable_dtype=variable_dtype or utils.get_variable_dtype(),
     )
-    gates = [mtf.anonymize(layer.last_gate) for _, layer in named]
+    gates = [mtf.anonymize(layer.last_gate) for _, layer in gated_layers(model)]
     impl = mtf.placement_mesh_impl.PlacementMeshImpl(
       mtf.Shape([]), mtf.LayoutRules([]), [""]
     )
@@ -149,16 +201,7 @@ def task_gates(
       )
       raise
     sess.run(lowering.copy_masters_to_slices())
-    result = {}
-    for task in tasks:
-      rows = _examples(task, length, examples, split)
-      values = sess.run(fetches, {ids: rows})
-      present = rows[:, 0] > 0
-      result[task.name] = {
-        name: _as_grid(value, layer, present)
-        for (name, layer), value in zip(named, values, strict=True)
-      }
-    return result
+    yield lambda rows: sess.run(fetches, {ids: rows})
 
 
 def _input_length() -> int:
