@@ -22,7 +22,7 @@ from tensorflow.compiler.xla.service import hlo_pb2
 from hypergrid_mtf import errors, layers
 from hypergrid_mtf.launch import gin_model
 from tools.cost import models
-from tools.cost.tpu import program
+from tools.cost.tpu import edges, hlo
 
 STEPS = ("train", "eval", "decode")
 _MODES = {
@@ -138,7 +138,7 @@ def write(
     *setting.gin_params,
     *case.gin_params,
   ]
-  slices = program._Slices()
+  slices = edges.Slices()
   with (
     gin_model.configured(
       [f"models/{case.size}.gin", *setting.gin_files],
@@ -147,7 +147,7 @@ def write(
       trains=True,
     ) as model,
     tf.Graph().as_default() as graph,
-    program._patched([core], slices),
+    edges.patched([core], slices),
   ):
     if not hasattr(model, "encoder"):
       raise errors.UserError(
@@ -173,14 +173,14 @@ def write(
     )
     given = list(arguments.given)
     given += [
-      (piece, program._describe(variable, impl))
-      for variable, piece in slices.arguments.values()
+      (piece, dict(kind="variable", name=name))
+      for name, (_, piece) in slices.arguments.items()
     ]
     fetched = [
       (lowering.export_to_tf_tensor(t), dict(kind="output", name=name))
       for name, t in results.items()
     ]
-    program._lower(graph, given, [t for t, _ in fetched], path)
+    hlo.write(graph, given, [t for t, _ in fetched], path)
   return {
     "arguments": [description for _, description in given],
     "results": [description for _, description in fetched],
