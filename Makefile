@@ -5,8 +5,8 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark tables kill-test modes-test coverage lint format lock \
-  upstream-test tpu-compiler test-tpu clean
+.PHONY: demo test benchmark tables kill-test modes-test serving-test coverage lint format \
+  lock upstream-test tpu-compiler test-tpu clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -55,6 +55,10 @@ kill-test: .venv/installed
 # Every mode of t5, by gin files and by the model API, and a table of them.
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py
+
+# A SavedModel in a process of its own beside t5's MtfModel, on real GLUE.
+serving-test: .venv/installed
+	$(PY) -m pytest -m slow -s tests/tools/serving/glue_export_test.py
 
 # The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
 upstream-test: .venv/installed

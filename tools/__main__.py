@@ -20,7 +20,7 @@ ROOMS = {
     "submit",
     "gates",
   ),
-  "serving": (),
+  "serving": ("export", "predict"),
   "cost": ("benchmark", "calibrate", "collectives", "tpu_compile", "tpu_layer"),
   "dev": ("golden", "structure", "upstream_test"),
 }

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import mesh_tensorflow as mtf
 import numpy as np
@@ -25,11 +25,12 @@ from t5_tasks import vocabulary_record
 _DEFAULT_LENGTH = 512
 
 
-def load_config(model_dir: str):
+def load_config(model_dir: str, bindings: Sequence[str] = ()):
   """Binds the configuration that a run saved, and finds its mixture.
 
   Args:
     model_dir: of a run that was trained.
+    bindings: over what was saved.
 
   Returns:
     a seqio Mixture or Task
@@ -40,7 +41,7 @@ def load_config(model_dir: str):
       f"--model_dir={model_dir} holds no {trained_model.CONFIG}: give the "
       "folder of a run that was trained with hypergrid_mtf.main."
     )
-  gin_model.parse([path], skip_unknown=True)
+  gin_model.parse([path], bindings, skip_unknown=True)
   t5_tasks.vocabularies.use_vocabulary()
   t5_tasks.mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")

@@ -1,0 +1,59 @@
+r"""A trained model as a TensorFlow SavedModel: texts in, texts and scores out.
+
+  python -m tools.export --model_dir=runs/l2 --output_dir=exports/l2
+
+writes `exports/l2/STEP/`, which loads with nothing but `tensorflow` and
+`tensorflow_text` imported, and what TensorFlow Serving wants around it. Any
+number of texts is answered at once; decoding stops when all have ended. How
+answers are chosen is fixed here: greedily, by --temperature (and --keep_top_k),
+or by --beam_size. `hypergrid_mtf.json` beside the model says what it was
+trained on and what it takes.
+"""
+
+import os
+
+from absl import flags
+from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
+
+from hypergrid_mtf.launch import console, files, gin_files
+from tools.serving import export_folder, option_flags, text_model, trained
+
+FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …
+
+
+def main(argv) -> None:
+  """Exports one model.
+
+  Args:
+    argv: unused.
+
+  Raises:
+    UserError: for what the user can put right.
+  """
+  del argv
+  gin_files.import_modules(FLAGS.module_import)
+  files.check_output_dir(FLAGS.output_dir)
+  with trained.opened(FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary) as source:
+    asked = option_flags.read(FLAGS)
+    folder = os.path.join(FLAGS.output_dir, str(source.step))
+    files.check_new_folder(folder)
+    console.say(f"exporting step {source.step} of {FLAGS.model_dir}")
+    made = text_model.TextModel(source, asked)
+    export_folder.write(folder, made, source, asked)
+  console.say(
+    f"wrote {folder}: inputs of at most {asked.inputs} tokens, answers of at "
+    f"most {asked.decoding.max_tokens}; for TensorFlow Serving (not run here), "
+    f"see {os.path.join(FLAGS.output_dir, export_folder.CONFIG)}"
+  )
+
+
+def define_flags() -> None:
+  """Not at import: other programs import this module and have flags too."""
+  flags.DEFINE_string("output_dir", None, "Where the folder STEP is made.")
+  option_flags.define()
+  flags.mark_flag_as_required("output_dir")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)

@@ -1,0 +1,195 @@
+"""What a served model computes on token ids: answers with scores, and scores.
+
+The answers are those of `Bitransformer.decode`, which keeps no score of what it
+decodes: its steps are watched, and what each chosen token scores is added up in
+two more states of its loop.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any
+from unittest import mock
+
+import mesh_tensorflow as mtf
+import tensorflow as tf
+from mesh_tensorflow.transformer import utils
+
+_EOS = 1  # as Mesh TensorFlow decodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """How an answer is chosen.
+
+  Attributes:
+    beam_size: beams; 1 is greedy or sampled.
+    temperature: 0 is the most likely token, 1 draws from the distribution.
+    top_k: draw from so many tokens, -1 from all.
+    alpha: length bonus of a beam.
+    max_tokens: of an answer, with its end.
+  """
+
+  beam_size: int = 1
+  temperature: float = 0.0
+  top_k: int = -1
+  alpha: float = 0.6
+  max_tokens: int = 32
+
+
+def _dtypes() -> mtf.VariableDType:
+  """float32 throughout, as t5 decodes without a TPU."""
+  master = utils.get_variable_dtype().master_dtype
+  return mtf.VariableDType(master, tf.float32, tf.float32)
+
+
+class _Watch:
+  """The log-likelihood of what `sample_autoregressive` chooses."""
+
+  def __init__(self, decoder):
+    self._call = decoder._call_internal
+    self._sample = mtf.sample_with_temperature
+    self._loop = mtf.while_loop
+    self._context: Any = None
+    self._logits: Any = None
+    self.score = None
+
+  def call(self, context, inputs, targets=None):
+    """`Unitransformer._call_internal`, whose logits are kept."""
+    self._logits = self._call(context, inputs, targets)
+    self._context = context
+    if context.mode == "first_part":
+      shape = mtf.Shape(context.batch_dims)
+      context.new_states.append(mtf.zeros(context.mesh, shape))  # score
+      context.new_states.append(mtf.zeros(context.mesh, shape))  # has ended
+    return self._logits
+
+  def sample(self, logits, dim, temperature=1.0, name=None):
+    """`mtf.sample_with_temperature`; its choice is scored."""
+    ids = self._sample(logits, dim, temperature, name)
+    score, ended = self._context.states[-2:]
+    (scored,) = mtf.slicewise(
+      _log_likelihood,
+      [mtf.cast(self._logits, tf.float32), ids],
+      [ids.shape],
+      [tf.float32],
+      splittable_dims=ids.shape.dims,
+      name="log_likelihood",
+    )
+    score += scored * (1.0 - ended)
+    ended = mtf.maximum(ended, mtf.to_float(mtf.equal(ids, _EOS)))
+    self._context.new_states.extend([score, ended])
+    return ids
+
+  def loop(self, *args, **kwargs):
+    """`mtf.while_loop`, whose last states are kept."""
+    outputs = self._loop(*args, **kwargs)
+    self.score = outputs[-2]
+    return outputs
+
+
+def _log_likelihood(logits, ids):
+  """log softmax(logits)[ids], [batch, vocab] and [batch] to [batch]."""
+  chosen = tf.gather(logits, ids, batch_dims=1)
+  return chosen - tf.reduce_logsumexp(logits, axis=-1)
+
+
+@contextlib.contextmanager
+def _watched(decoder):
+  watch = _Watch(decoder)
+  with (
+    mock.patch.object(decoder, "_call_internal", watch.call),
+    mock.patch.object(mtf, "sample_with_temperature", watch.sample),
+    mock.patch.object(mtf, "while_loop", watch.loop),
+  ):
+    yield watch
+
+
+def answers(model, inputs, how: Decoding) -> list:
+  """Ids that a model answers with, and their log-likelihood.
+
+  Args:
+    model: a transformer.Bitransformer.
+    inputs: mtf int32 [batch, length].
+    how: how to choose.
+
+  Returns:
+    [ids [batch, max_tokens], score [batch]], not yet cleaned after the end;
+    the score of a beam is normalised by its length (`log_likelihood_of_beam`).
+  """
+
+  def decode():
+    return model.decode(
+      inputs,
+      variable_dtype=_dtypes(),
+      beam_size=how.beam_size,
+      alpha=how.alpha,
+      temperature=how.temperature,
+      sampling_keep_top_k=how.top_k,
+      max_decode_length=how.max_tokens,
+    )
+
+  if how.beam_size == 1:
+    with _watched(model.decoder) as watch:
+      return [decode(), watch.score]
+  found: list = []
+  search = mtf.beam_search.beam_search
+
+  def beam_search(*args, **kwargs):
+    found[:] = search(*args, **kwargs)
+    return found
+
+  with mock.patch.object(mtf.beam_search, "beam_search", beam_search):
+    ids = decode()
+  beams, scores = found
+  beam_dim = beams.shape.dims[-2]
+  first = mtf.constant(ids.mesh, 0, dtype=tf.int32)
+  return [ids, mtf.gather(scores, first, beam_dim)]
+
+
+def log_likelihood_of_beam(ids, score, alpha: float):
+  """Takes the length out of a beam's score.
+
+  Args:
+    ids: int32 [batch, length], not cleaned.
+    score: float32 [batch], as `mtf.beam_search` gives it: an answer that did
+      not end is not normalised.
+    alpha: length bonus.
+
+  Returns:
+    float32 [batch]
+  """
+  is_end = tf.equal(ids, _EOS)
+  length = 1 + tf.argmax(tf.cast(is_end, tf.int32), axis=-1)
+  penalty = ((5.0 + tf.cast(length, tf.float32)) / 6.0) ** alpha
+  return tf.where(tf.reduce_any(is_end, axis=-1), score * penalty, score)
+
+
+def scores(model, inputs, targets):
+  """The log-likelihood of given targets, as t5's mode "score".
+
+  Args:
+    model: a transformer.Bitransformer.
+    inputs: mtf int32 [batch, length].
+    targets: mtf int32 [batch, length].
+
+  Returns:
+    [score [batch]]
+  """
+  logits, _ = model.call_simple(
+    inputs=inputs,
+    targets=targets,
+    compute_loss=False,
+    mode="score",
+    variable_dtype=_dtypes(),
+  )
+  logits = mtf.cast(logits, tf.float32)  # [batch, length, vocab]
+  (each,) = mtf.slicewise(
+    lambda x, y: -tf.nn.sparse_softmax_cross_entropy_with_logits(y, x),
+    [logits, targets],
+    [targets.shape],
+    [tf.float32],
+    splittable_dims=targets.shape.dims,
+    name="log_likelihood",
+  )
+  each *= mtf.to_float(mtf.greater(targets, 0))
+  return [mtf.reduce_sum(each, reduced_dim=targets.shape.dims[-1])]

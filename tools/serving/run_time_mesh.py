@@ -1,0 +1,200 @@
+"""A lowering of Mesh TensorFlow whose batch and lengths are known at run time.
+
+Every dimension of Mesh TensorFlow has a size when a graph is built, and a
+served model takes any batch. So its graph is built with stand-ins, large primes
+that no other dimension is a multiple of; where the lowering writes a size into
+an operation, a multiple of a stand-in becomes the same multiple of what came
+in. All else is Mesh TensorFlow's own: the layers, the loop, the beams.
+"""
+
+import contextlib
+import functools
+import operator
+from unittest import mock
+
+import mesh_tensorflow as mtf
+import tensorflow as tf
+from mesh_tensorflow import placement_mesh_impl
+
+from hypergrid_mtf import errors
+
+# No tensor is ever that large; they are names that can be multiplied.
+BATCH, INPUTS, TARGETS = 1_000_003, 1_000_033, 1_000_037
+
+
+class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
+  """One device, whose sizes are tensors where they have stand-ins."""
+
+  class LaidOutVariable:
+    """The variable itself: there is no slice to copy it to."""
+
+    copy_master_to_slices = copy_slices_to_master = None
+
+    def __init__(self, variable, mesh_impl):
+      self.laid_out_tensor = mesh_impl.LaidOutTensor([variable.get_master()])
+
+  def __init__(self, sizes: dict):
+    """Creates the mesh.
+
+    Args:
+      sizes: {stand-in: int32 scalar}.
+    """
+    super().__init__(mtf.Shape([]), mtf.LayoutRules([]), [""])
+    self._sizes = sizes
+
+  def size_of(self, size: int):
+    """A size as an integer, or as a tensor if it is made of stand-ins."""
+    given = []
+    for stand_in, tensor in self._sizes.items():
+      while size % stand_in == 0:
+        size //= stand_in
+        given.append(tensor)
+    return functools.reduce(operator.mul, given, size) if given else size
+
+  def static_shape(self, shape: mtf.Shape) -> list:
+    """What is known when the graph is built: None for the rest."""
+    sizes = [self.size_of(d.size) for d in shape.dims]
+    return [s if isinstance(s, int) else None for s in sizes]
+
+  def slice_shape(self, tensor_shape):
+    return [self.size_of(d.size) for d in tensor_shape.dims]
+
+  def slice_size(self, tensor_shape):
+    return tensor_shape.size  # for counters alone
+
+  def laid_out_size(self, tensor_shape):
+    return tensor_shape.size
+
+  def import_tf_tensor(self, x, tf_x):
+    if isinstance(x.operation, mtf.ops.RangeOperation):
+      tf_x = tf.range(*self.slice_shape(x.shape))
+      tf_x = tf.cast(tf_x, x.dtype)
+    return super().import_tf_tensor(x, tf_x)
+
+  def random(self, shape, tf_fn, kwargs):
+    """Without a seed: a served model would draw the same again and again."""
+    draw = functools.partial(tf_fn, self.slice_shape(shape), **kwargs)
+    return self.slicewise(draw)
+
+
+class _Lowering(mtf.Lowering):
+  """Puts back into each tensor what is known of its shape."""
+
+  def verify_slice_shapes(self, tensor, laid_out_tensor):
+    static = self.mesh_impl(tensor).static_shape(tensor.shape)
+    for slice_ in laid_out_tensor.to_laid_out_tensor().all_slices:
+      slice_.set_shape(static)
+
+
+def _lower_constant(self, lowering):
+  """`Constant.lower`, which takes no size from a tensor."""
+  mesh_impl = lowering.mesh_impl(self)
+  (output,) = self.outputs
+  value = tf.constant(self._value, output.dtype)
+  fill = functools.partial(tf.fill, mesh_impl.slice_shape(output.shape), value)
+  lowering.set_tensor_lowering(output, mesh_impl.slicewise(fill))
+
+
+def _lower_shift(self, lowering):
+  """`ShiftOperation.lower`, which counts on the size of what it shifts."""
+  mesh_impl = lowering.mesh_impl(self)
+  if self._wrap or self._offset < 0:
+    raise errors.UserError(
+      "this model shifts a tensor around or to the left, which tools.export "
+      "cannot do for a length that is known at run time."
+    )
+
+  def shift(x):
+    paddings = [[0, 0]] * x.shape.rank
+    paddings[self._axis] = [self._offset, 0]
+    size = tf.unstack(tf.shape(x))
+    return tf.slice(tf.pad(x, paddings), [0] * x.shape.rank, size)
+
+  (x,) = self.inputs
+  shifted = mesh_impl.slicewise(shift, lowering.tensors[x])
+  lowering.set_tensor_lowering(self.outputs[0], shifted)
+
+
+def _gather(original):
+  """`mtf.gather` as a look-up: a product with one-hot rows costs a CPU more."""
+
+  def gather(weights, indices, dim, output_shape=None):
+    dim = mtf.convert_to_dimension(dim)
+    is_table = (
+      isinstance(indices, mtf.Tensor)
+      and weights.shape.ndims == 2
+      and weights.shape.dims[0] == dim
+      and weights.shape.dims[1] not in indices.shape.dims
+      and output_shape is None
+    )
+    if not is_table:
+      return original(weights, indices, dim, output_shape)
+    shape = mtf.Shape(indices.shape.dims + weights.shape.dims[1:])
+    (found,) = mtf.slicewise(
+      tf.gather,
+      [weights, indices],
+      [shape],
+      [weights.dtype],
+      splittable_dims=indices.shape.dims,
+      name="gather",
+    )
+    return found
+
+  return gather
+
+
+@contextlib.contextmanager
+def _patched():
+  """Within this context, what cannot take a size from a tensor can."""
+  with (
+    mock.patch.object(mtf.ops.Constant, "lower", _lower_constant),
+    mock.patch.object(mtf.ops.ShiftOperation, "lower", _lower_shift),
+    mock.patch.object(mtf, "gather", _gather(mtf.gather)),
+  ):
+    yield
+
+
+def build(function, features: dict, variables: dict) -> list:
+  """A function of mtf tensors as one of TensorFlow's, for any sizes.
+
+  Args:
+    function: takes mtf tensors by name, returns a list of mtf tensors.
+    features: {name: (int32 tensor [batch, length], stand-in of the length)}.
+    variables: {name: tf.Variable}, in place of those that the model makes.
+
+  Returns:
+    a list of tensors
+
+  Raises:
+    UserError: if the model wants a variable that is not there.
+  """
+  sizes = {}
+  for tensor, stand_in in features.values():
+    sizes[BATCH], sizes[stand_in] = tf.unstack(tf.shape(tensor))
+  graph = mtf.Graph()
+  mesh = mtf.Mesh(graph, "served")
+
+  def variable(getter, name, *args, **kwargs):
+    del getter, args, kwargs
+    if name not in variables:
+      raise errors.UserError(f"the checkpoint has no variable {name}.")
+    return variables[name]
+
+  with (
+    _patched(),
+    tf.compat.v1.variable_scope("", custom_getter=variable, reuse=None),
+  ):
+    imported = {
+      name: mtf.import_tf_tensor(
+        mesh,
+        tensor,
+        mtf.Shape(
+          [mtf.Dimension("batch", BATCH), mtf.Dimension("length", stand_in)]
+        ),
+        name=name,
+      )
+      for name, (tensor, stand_in) in features.items()
+    }
+    outputs = [mtf.anonymize(y) for y in function(**imported)]
+    lowering = _Lowering(graph, {mesh: RunTimeMesh(sizes)}, autostack=False)
+    return [lowering.export_to_tf_tensor(y) for y in outputs]

@@ -1,0 +1,193 @@
+"""A trained model in TensorFlow: strings in, strings and scores out."""
+
+import contextlib
+import dataclasses
+from unittest import mock
+
+import seqio
+import tensorflow as tf
+from mesh_tensorflow.transformer import utils
+
+from t5_tasks import mixtures
+from tools.serving import decoding, gated_product, run_time_mesh, trained
+
+_EOS = 1
+ANSWER, SCORE = "serving_default", "score"
+SIGNATURES = {
+  ANSWER: {
+    "inputs": ["inputs"],
+    "outputs": ["outputs", "scores", "inputs_cut", "outputs_cut"],
+  },
+  SCORE: {
+    "inputs": ["inputs", "targets"],
+    "outputs": ["scores", "inputs_cut", "targets_cut"],
+  },
+}
+_TOKEN = r"^<extra_id_(\d+)>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is fixed when a model is exported.
+
+  Attributes:
+    inputs: most tokens of an input, with its end; what is longer is cut.
+    targets: the same of a target to score.
+    decoding: how an answer is chosen, and its most tokens.
+  """
+
+  inputs: int
+  targets: int
+  decoding: decoding.Decoding
+
+
+class TextModel:
+  """Answers texts, and scores given targets.
+
+  Signatures, for any number of rows N:
+
+    serving_default  inputs [N]
+      -> outputs [N], scores [N], inputs_cut [N], outputs_cut [N]
+    score            inputs [N], targets [N]
+      -> scores [N], inputs_cut [N], targets_cut [N]
+
+  A score is a log-likelihood, with the end of the text; a text is cut that is
+  longer than its limit. Where tasks have reserved tokens in front of their
+  inputs, inputs may begin with one, as `<extra_id_3>`.
+  """
+
+  def __init__(self, source: trained.Trained, options: Options):
+    """Reads the weights and traces the functions.
+
+    Args:
+      source: an open model.
+      options: what is fixed.
+    """
+    self._model = source.model
+    self._options = options
+    self._has_tokens = any(
+      task.name.endswith(mixtures.TASK_TOKEN_SUFFIX)
+      for task in seqio.get_subtasks(source.mixture)
+    )
+    self._weights = {
+      # As t5 reads them where there is no TPU.
+      name: tf.Variable(value.astype("float32"), trainable=False, name=name)
+      for name, value in source.weights.items()
+    }
+    self._vocabularies = {
+      k: source.vocabulary_of(k) for k in ("inputs", "targets")
+    }
+    # A vocabulary makes a tokenizer, with its own copy of the pieces, whenever
+    # it is asked; kept here, it is also what a SavedModel saves.
+    self._tokenizers = {
+      k: v.tf_tokenizer
+      for k, v in self._vocabularies.items()
+      if isinstance(v, seqio.SentencePieceVocabulary)
+    }
+    text = tf.TensorSpec([None], tf.string, "inputs")
+    target = tf.TensorSpec([None], tf.string, "targets")
+    # Concrete ones: another kind would be traced again when it is saved, with
+    # what gin says then.
+    with self._prepared():
+      self.functions = {
+        name: tf.function(function, autograph=False).get_concrete_function(
+          *signature
+        )
+        for name, function, signature in (
+          (ANSWER, self._answer, [text]),
+          (SCORE, self._score, [text, target]),
+        )
+      }
+
+  def save(self, folder: str) -> None:
+    """Writes a SavedModel.
+
+    Args:
+      folder: local or in the cloud.
+    """
+    saved = tf.Module()
+    saved.weights = list(self._weights.values())
+    saved.tokenizers = list(self._tokenizers.values())
+    tf.saved_model.save(saved, folder, signatures=self.functions)
+
+  @contextlib.contextmanager
+  def _prepared(self):
+    """Within this context, layers and vocabularies are those of a server."""
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(gated_product.for_any_size())
+      kinds = {type(self._vocabularies[k]) for k in self._tokenizers}
+      for kind in kinds:
+        stack.enter_context(
+          mock.patch.object(kind, "tf_tokenizer", property(self._tokenizer_of))
+        )
+      yield
+
+  def _tokenizer_of(self, vocabulary):
+    names = [k for k, v in self._vocabularies.items() if v is vocabulary]
+    return self._tokenizers[names[0]]
+
+  def _encode(self, texts, feature: str, limit: int):
+    """Ids [N, length] with their end, 0 after it; and which were cut [N]."""
+    vocabulary, texts = self._vocabularies[feature], tf.strings.strip(texts)
+    takes_token = self._has_tokens and feature == "inputs"
+    if takes_token:
+      front, texts = _split_token(texts, vocabulary.vocab_size)
+    if feature in self._tokenizers:
+      rows = vocabulary.encode_tf(texts)
+    else:  # bytes, say, which take one text at a time
+      row = tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0)
+      rows = tf.map_fn(vocabulary.encode_tf, texts, fn_output_signature=row)
+    end = tf.fill([tf.shape(texts)[0], 1], _EOS)
+    rows = tf.concat([tf.cast(rows, tf.int32), end], axis=1)
+    if takes_token:
+      rows = tf.concat([front, rows], axis=1)
+    cut = rows.row_lengths() > limit
+    ids = rows[:, :limit].to_tensor()
+    # Where there are no rows, there is a column all the same.
+    missing = tf.maximum(1 - tf.shape(ids)[1], 0)
+    return tf.pad(ids, [[0, 0], [0, missing]]), cut
+
+  def _answer(self, inputs):
+    how = self._options.decoding
+    ids, cut = self._encode(inputs, "inputs", self._options.inputs)
+    found, score = run_time_mesh.build(
+      lambda inputs: decoding.answers(self._model, inputs, how),
+      {"inputs": (ids, run_time_mesh.INPUTS)},
+      self._weights,
+    )
+    if how.beam_size > 1:
+      score = decoding.log_likelihood_of_beam(found, score, how.alpha)
+    outputs = self._vocabularies["targets"].decode_tf(
+      utils.clean_decodes(found)
+    )
+    ended = tf.reduce_any(tf.equal(found, _EOS), axis=-1)
+    return {
+      "outputs": outputs,
+      "scores": score,
+      "inputs_cut": cut,
+      "outputs_cut": tf.logical_not(ended),
+    }
+
+  def _score(self, inputs, targets):
+    ids, cut = self._encode(inputs, "inputs", self._options.inputs)
+    wanted, wanted_cut = self._encode(targets, "targets", self._options.targets)
+    (score,) = run_time_mesh.build(
+      lambda inputs, targets: decoding.scores(self._model, inputs, targets),
+      {
+        "inputs": (ids, run_time_mesh.INPUTS),
+        "targets": (wanted, run_time_mesh.TARGETS),
+      },
+      self._weights,
+    )
+    return {"scores": score, "inputs_cut": cut, "targets_cut": wanted_cut}
+
+
+def _split_token(texts, vocab_size: int):
+  """A reserved token in front of texts as ids [N, 0 or 1], and the rest [N]."""
+  has = tf.strings.regex_full_match(texts, f"(?s){_TOKEN}.*")
+  number = tf.strings.regex_replace(texts, f"(?s){_TOKEN}.*", r"\1")
+  number = tf.strings.to_number(tf.where(has, number, "0"), tf.int32)
+  ids = tf.RaggedTensor.from_row_lengths(
+    vocab_size - 1 - tf.boolean_mask(number, has), tf.cast(has, tf.int64)
+  )
+  return ids, tf.strings.regex_replace(texts, _TOKEN, "")
