@@ -144,11 +144,10 @@ def _one_by_one(model, task) -> None:
       print()
       return
     raw = [line.encode("utf-8", "surrogateescape")]
-    (found,) = (lines.of_task(raw, task) if task else lines.texts(raw)) or [
-      None
-    ]
-    if found is None:
+    parsed = lines.of_task(raw, task) if task else lines.texts(raw)
+    if not parsed:
       continue  # a header
+    (found,) = parsed
     if found.problem:
       _note(found.problem)
       continue
