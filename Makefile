@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test modes-test serving-test coverage lint format \
-  lock upstream-test tpu-compiler test-tpu clean
+  lock upstream-test tpu-compiler test-tpu pod-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -71,7 +71,11 @@ tpu-compiler: .venv-tpu/installed
 # The tests that need it.
 test-tpu: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
-	  tests/tools/tpu_layer_test.py
+	  tests/tools/tpu_layer_test.py tests/tools/tpu_execute_test.py
+
+# Every variant on a mesh of eight cores, on virtual devices, beside one core.
+pod-test: .venv/installed .venv-tpu/installed
+	$(PY) -m pytest -m slow -s tests/tools/tpu_execute_test.py
 
 # $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): a PYTHON given on the
 # command line comes first. A name on PATH may be a shim that does not run, so

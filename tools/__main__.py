@@ -21,7 +21,14 @@ ROOMS = {
     "gates",
   ),
   "serving": ("export", "predict"),
-  "cost": ("benchmark", "calibrate", "collectives", "tpu_compile", "tpu_layer"),
+  "cost": (
+    "benchmark",
+    "calibrate",
+    "collectives",
+    "tpu_compile",
+    "tpu_execute",
+    "tpu_layer",
+  ),
   "dev": ("golden", "structure", "upstream_test"),
 }
 _FOLDER = os.path.dirname(os.path.abspath(__file__))

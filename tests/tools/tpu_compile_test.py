@@ -1,9 +1,7 @@
 """The compiler of the TPU: what it is given, and what it answers."""
 
 import json
-import zlib
 
-import numpy as np
 import pytest
 
 import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
@@ -12,8 +10,9 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 from hypergrid_mtf import errors
 from tests import command
 from tests import program as programs
-from tools.cost import benchmark_cases as cases
-from tools.cost.tpu import client, compiled, program
+from tools import tpu_execute
+from tools.cost import collectives, models
+from tools.cost.tpu import client, compiled
 
 NAME = "tools.tpu_compile"
 CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
@@ -135,7 +134,23 @@ def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
   found = report["estimate"]
   assert found["compiles"] and found["loops"]["mtf"] == 1
   assert 0 < found["cycles_by_scope"]["hypergrid"] < found["cycles"]
-  assert found["collectives"]["all-reduce"]["bytes"] > 0
+  # The compiler sends them together, but neither more nor less of them.
+  step = collectives.Step(
+    size="nano",
+    mesh_shape="model:2,batch:4",
+    batch=8,
+    inputs=16,
+    targets=8,
+    bindings=(
+      'utils.get_variable_dtype.slice_dtype = "float32"',
+      'utils.get_variable_dtype.activation_dtype = "bfloat16"',
+      TWO,
+    ),
+  )
+  counted = tpu_execute.counted(step, models.Setting("L2", 4, 4))
+  assert found["collectives"].keys() == counted.keys() == {"all-reduce"}
+  sent, wanted = found["collectives"]["all-reduce"], counted["all-reduce"]
+  assert sent["bytes"] == wanted["bytes"] and sent["count"] < wanted["count"]
   # Updated variables take the place of the old ones.
   assert found["memory"]["aliased"] > 0.9 * found["memory"]["outputs"]
 
@@ -161,101 +176,3 @@ def test_other_steps_compile_too(
   once, outside = found["loop_cycles"], found["cycles"]
   outside -= report["program"]["loop"] * once
   assert outside > 0 and (once > 0) == bool(loops)
-
-
-def _master(name: str, shape) -> np.ndarray:
-  """A value for a variable: the same on every mesh."""
-  rng = np.random.default_rng(zlib.crc32(name.encode()))
-  value = 0.05 * rng.standard_normal(shape).astype(np.float32)
-  if "_slot_" in name:  # Adafactor's: means of squares
-    return np.square(value)
-  return value + 1 if name.endswith("scale") else value
-
-
-def _place(written: dict, variable: dict, replica: int) -> tuple:
-  """Where the slice of a replica is in the whole variable."""
-  sizes = [size for _, size in written["mesh"]]
-  at = np.unravel_index(written["logical"][replica], sizes)
-  begins = [
-    at[variable["split"][d]] * n if d in variable["split"] else 0
-    for d, n in enumerate(variable["shape"])
-  ]
-  return tuple(
-    slice(b, b + n) for b, n in zip(begins, variable["shape"], strict=True)
-  )
-
-
-def _whole_shape(written: dict, variable: dict) -> list[int]:
-  return [
-    n
-    * (
-      written["mesh"][variable["split"][d]][1] if d in variable["split"] else 1
-    )
-    for d, n in enumerate(variable["shape"])
-  ]
-
-
-def _executed(flags, folder, monkeypatch) -> dict[str, np.ndarray]:
-  """Loss and variables after one step, by their names in a checkpoint."""
-  module = __import__(NAME, fromlist=["request_of"])
-  request = module.request_of(programs.parse(NAME, flags, monkeypatch))
-  hlo, values = str(folder / "program.hlo"), str(folder / "values.npz")
-  written = program.write(request, hlo)
-  replicas = written["replicas"]
-  features = cases.features(request.job.case)
-  arguments = {}
-  for i, argument in enumerate(written["arguments"]):
-    if argument["kind"] == "variable":
-      shape = _whole_shape(written, argument)
-      if argument["stacked"]:
-        parts = [_master(name, shape[1:]) for name in argument["masters"]]
-        whole = np.stack(parts)
-      else:
-        whole = _master(argument["name"], shape)
-      each = [whole[_place(written, argument, r)] for r in range(replicas)]
-    elif argument["kind"] == "feature":
-      each = [features[argument["name"]]] * replicas
-    else:
-      each = [np.zeros((), argument["dtype"])] * replicas
-    arguments[str(i)] = np.stack(each)
-  np.savez(values, **arguments)
-  client.execute(written, hlo, values)
-  found = {}
-  with np.load(values) as results:
-    for i, result in enumerate(written["results"]):
-      each = results[str(i)]
-      if result["kind"] == "output":
-        np.testing.assert_array_equal(each, each[:1].repeat(replicas, 0))
-        found[result["name"]] = each[0]
-        continue
-      whole = np.full(_whole_shape(written, result), np.nan, np.float32)
-      for r in range(replicas):
-        whole[_place(written, result, r)] = each[r]
-      for k, name in enumerate(result["masters"]):
-        found[name] = whole[k] if result["stacked"] else whole
-  return found
-
-
-@pytest.mark.tpu
-def test_the_program_of_a_pod_computes_what_one_core_computes(
-  compiler, tmp_path, monkeypatch
-):
-  """Eight replicas and two microbatches, executed on virtual CPU devices."""
-  plain = [
-    *NANO,
-    "--activation_dtype=float32",
-    "--gin_param=dropout_rate = 0.0",
-  ]
-  found = []
-  for name, flags in (("one", []), ("pod", [*POD, f"--gin_param={TWO}"])):
-    (tmp_path / name).mkdir()
-    with monkeypatch.context() as patch:
-      found.append(_executed([*plain, *flags], tmp_path / name, patch))
-  one, pod = found
-  assert one.keys() == pod.keys() and len(one) > 50
-  changed = 0
-  for name, want in one.items():
-    error = np.abs(pod[name] - want).max() / np.abs(want).max()
-    assert error < 1e-4, (name, error)
-    changed += name == "loss" or bool((want != _master(name, want.shape)).any())
-  assert changed == len(one)
