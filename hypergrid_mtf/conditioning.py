@@ -89,9 +89,9 @@ def first_tokens(
     context: a transformer.Context.
     x: the layer's input, [<batch>, length, d_model].
     condition_on: one of CONDITION_ON.
-    shards: from sharding.shard_dims. X has them where its gradient is best
-      sent as a part of one that is sent anyway; elsewhere it is cheaper to send
-      that of the gate's vectors.
+    shards: from sharding.shard_dims. X gets these dimensions where its gradient
+      can join one that the mesh sums without HyperGrid too. Elsewhere it is
+      cheaper to sum that of the gate's vectors.
 
   Returns:
     a FirstTokens

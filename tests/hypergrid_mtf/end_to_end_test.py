@@ -1,4 +1,4 @@
-"""Every mode of the command line, one after the other, on a micro model."""
+"""Every mode of the command line, one after the other, on a nano model."""
 
 import glob
 import json
@@ -29,6 +29,11 @@ def _modes(folder):
     "--gin_param=dropout_rate = 0.1",
     "--gin_param=run.train_steps = 4",
     "--gin_param=run.save_checkpoints_steps = 2",
+    # Reading eight tasks takes longer than these steps; "resume" reads all.
+    "--gin_param=MIXTURE_NAME = 'two_tasks'",
+    "--gin_param=t5_tasks.mixtures.define_mixture.name = 'two_tasks'",
+    "--gin_param=t5_tasks.mixtures.define_mixture.tasks = "
+    "['embedded_copy_v1', 'embedded_rot_v1']",
   ]
   return {
     "train": train,
@@ -91,7 +96,7 @@ def done(tmp_path_factory):
   (folder / "targets").write_text("dcba\nabcd\nghija\n\n")
   config = [
     f"--model_dir={folder}/model",
-    "--gin_file=models/micro.gin",
+    "--gin_file=models/nano.gin",
     "--gin_file=hypergrid/L2.gin",
     "--gin_file=experiments/embedded.gin",
   ]

@@ -35,11 +35,11 @@ def pack(
     scores: {metric: value} that t5 computed from them.
 
   Returns:
-    the first of these from which the metrics come out again: {"labels": [text,
-    …], "answers": "…", "targets": "…"}, a character an example, and "groups", a
-    number an example, where the task has groups; the same with "texts" where a
-    number is a text to the task; {"correct": "0110…"}; {"scores": {metric: [a
-    unit's, …]}}; {} where there is no way
+    the first of these forms that gives the same metrics when they are computed
+    from it: {"labels": [text, …], "answers": "…", "targets": "…"}, a character
+    an example, and "groups", a number an example, where the task has groups;
+    the same with "texts" where the task reads a number as a text; {"correct":
+    "0110…"}; {"scores": {metric: [of each unit, …]}}; {} where none does
   """
   read = {
     key: [[parse(line) for line in lines] for lines in (answers, targets)]

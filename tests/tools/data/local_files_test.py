@@ -296,7 +296,7 @@ _BAD_TABLES = {
     b"sentence1\tsentence2\tscore\na\tb\t5.1\n",
     2,
   ),
-  "score is no number": (
+  "score is not a number": (
     "STS-B/train.tsv",
     b"sentence1\tsentence2\tscore\na\tb\t1\na\tb\tnan\n",
     3,
