@@ -69,6 +69,7 @@ def test_what_a_loop_does_counts_as_often_as_it_runs():
   assert found["loop_cycles"] == 100 + 7
   # 16 numbers of two bytes and 4 of four, twice.
   assert found["collectives"] == {"all-reduce": {"count": 2, "bytes": 96}}
+  assert found["groups"] == {"all-reduce": {"2": 96}}
   assert found["loops"] == {"mtf": 1, "other": 0}
 
 

@@ -65,6 +65,10 @@ class Job:
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self))
 
+  def bind(self) -> None:
+    """Makes gin's configuration that of the job."""
+    bind(self)
+
   @staticmethod
   def from_json(text: str) -> "Job":
     fields = json.loads(text)

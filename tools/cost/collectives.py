@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 from unittest import mock
 
@@ -14,11 +13,10 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files, gin_model, mesh_checks, meshes
-from tools.cost import counting_mesh, models
+from tools.cost import counting_mesh, flops, models
 
 # t5's own (transformer/gin/defaults.gin), without experts.
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
-_PRODUCTS = ("Einsum", "MatMul", "BatchMatMul", "BatchMatMulV2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,16 +199,16 @@ def count(step: Step, setting: models.Setting) -> dict:
     loops: list[range] = []
     with _counted(impl, microbatches, loops), _loops_in_the_graph():
       _build_step(model, spread, step)
-    flops = 0
+    total = 0
     for number, operation in enumerate(tf.get_default_graph().get_operations()):
       looped = any(number in loop for loop in loops)
-      flops += _matmul_flops(operation) * (microbatches if looped else 1)
+      total += flops.of_operation(operation) * (microbatches if looped else 1)
   return {
     "collectives": [
       {"kind": kind, "axis": axis, "count": n, "bytes": size}
       for (kind, axis), (n, size) in sorted(impl.sent.items())
     ],
-    "matmul_flops": flops,
+    "matmul_flops": total,
     "microbatches": microbatches,
   }
 
@@ -246,24 +244,6 @@ def _loops_in_the_graph():
   finally:
     if before:
       tf.enable_control_flow_v2()
-
-
-def _matmul_flops(operation: tf.Operation) -> int:
-  """FLOPs of a matrix product: two for a multiplication and an addition."""
-  if operation.type not in _PRODUCTS:
-    return 0
-  shapes = [t.shape.as_list() for t in operation.inputs]
-  if operation.type == "Einsum":
-    names, out = operation.get_attr("equation").decode().split("->")
-    sizes: dict[str, int] = {}
-    for letters, shape in zip(names.split(","), shapes, strict=True):
-      sizes.update(zip(letters, shape, strict=True))
-    contracted = math.prod(n for d, n in sizes.items() if d not in out)
-  elif operation.type == "MatMul":
-    contracted = shapes[0][0 if operation.get_attr("transpose_a") else 1]
-  else:
-    contracted = shapes[0][-2 if operation.get_attr("adj_x") else -1]
-  return 2 * operation.outputs[0].shape.num_elements() * contracted
 
 
 def compare_with_vanilla(results: dict[str, dict]) -> pd.DataFrame:

@@ -46,6 +46,14 @@ class _Instruction:
     found = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
     return int(found[1]) if found else None
 
+  def group(self) -> int:
+    """Devices that a collective joins; 0 where it does not say."""
+    found = re.search(r"replica_groups=\{\{([\d,]+)\}", self.rest)
+    if found:
+      return found[1].count(",") + 1
+    found = re.search(r"replica_groups=\[\d+,(\d+)\]<=", self.rest)
+    return int(found[1]) if found else 0
+
   def scope(self) -> str:
     found = re.search(r'op_name="([^"]*)"', self.rest)
     name = found[1] if found else ""
@@ -109,7 +117,8 @@ def costs(text: str, loop: int = 1) -> dict:
     "instructions" that have a cost, "cycles" (estimated by the compiler; what
     overlaps is counted twice) in all and "cycles_by_kind", "cycles_by_scope",
     "loop_cycles" of mtf's loop once: a microbatch, or a step of decoding;
-    "collectives" ({kind: {"count", "bytes"}}: sent by a core in one step),
+    "collectives" ({kind: {"count", "bytes"}}: sent by a core in one step) and
+    "groups" ({kind: {cores that send to each other: bytes}}),
     "loops" ({"mtf", "other"})
   """
   entry, computations = _parse(text)
@@ -138,6 +147,7 @@ def costs(text: str, loop: int = 1) -> dict:
   by_kind: collections.Counter[str] = collections.Counter()
   by_scope: collections.Counter[str] = collections.Counter()
   sent: dict[str, dict[str, int]] = {}
+  groups: dict[str, dict[str, int]] = {}
   instructions = loop_cycles = 0
   for name in times:
     types = {i.name: i.type for i in computations[name]}
@@ -154,6 +164,9 @@ def costs(text: str, loop: int = 1) -> dict:
         of_kind = sent.setdefault(kind, {"count": 0, "bytes": 0})
         of_kind["count"] += times[name]
         of_kind["bytes"] += size * times[name]
+        of_size = groups.setdefault(kind, {})
+        cores = str(i.group())
+        of_size[cores] = of_size.get(cores, 0) + size * times[name]
   return {
     "instructions": instructions,
     "cycles": by_kind.total(),
@@ -161,6 +174,7 @@ def costs(text: str, loop: int = 1) -> dict:
     "cycles_by_scope": dict(by_scope.most_common()),
     "loop_cycles": loop_cycles,
     "collectives": sent,
+    "groups": groups,
     "loops": dict(loops),
   }
 

@@ -14,6 +14,7 @@ argument, and prints one JSON answer:
 
 import json
 import os
+import resource
 import sys
 import time
 
@@ -209,8 +210,9 @@ def compile_for_tpu(request: dict) -> dict:
     request: as above.
 
   Returns:
-    {"compiles": True, "seconds", "flops", "bytes_accessed", "memory"}, a core;
-    a loop's body is in the first two once
+    {"compiles": True, "seconds" and "resident" bytes that the compiler took
+    here, "flops", "bytes_accessed", "memory"}, a core; a loop's body is in
+    FLOPs and bytes once
 
   Raises:
     Refused: where the compiler does not take it.
@@ -222,9 +224,11 @@ def compile_for_tpu(request: dict) -> dict:
   cost = compiled.cost_analysis()
   cost = cost[0] if isinstance(cost, list) else cost
   memory = compiled.get_compiled_memory_stats()
+  resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return {
     "compiles": True,
     "seconds": seconds,
+    "resident": 1024 * resident,
     "flops": cost.get("flops"),
     "bytes_accessed": cost.get("bytes accessed"),
     "memory": {

@@ -17,6 +17,7 @@ learning rate, computed on the host of a TPU, is a few scalars of the program.
 import dataclasses
 import inspect
 import math
+from typing import Any, ClassVar, Protocol
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -25,8 +26,21 @@ from tensorflow_estimator.python.estimator.tpu import tpu_context
 
 from hypergrid_mtf.launch import gin_files, meshes
 from tools.cost import benchmark_cases as cases
-from tools.cost import benchmark_worker
+from tools.cost import benchmark_worker, flops
 from tools.cost.tpu import described, edges, hlo
+
+
+class Job(Protocol):
+  """A model and a step of it, as a dataclass."""
+
+  __dataclass_fields__: ClassVar[dict[str, Any]]
+
+  @property
+  def case(self) -> cases.Case:
+    """The step."""
+
+  def bind(self) -> None:
+    """Makes gin's configuration that of the job."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +48,12 @@ class Request:
   """A program.
 
   Attributes:
-    job: size, model and step.
+    job: the step (`case`), and what binds gin's configuration (`bind`).
     mesh: over which it is spread.
     cores: coordinates [x, y, z, core] of the TPU's cores, as many as the mesh.
   """
 
-  job: benchmark_worker.Job
+  job: Job
   mesh: meshes.Mesh
   cores: list[list[int]]
 
@@ -74,13 +88,13 @@ def write(request: Request, path: str) -> dict:
     not, and "split", {dimension: axis of the mesh}; a new value "argument", the
     number of the old one), "replicas", "mesh", "layout", "cores" (of each
     replica), "logical" (each replica's number in the mesh), "operations" of
-    TensorFlow, "parameters" of the model, "loop" (microbatches, or tokens that
-    are decoded)
+    TensorFlow, "matmul_flops" of a core's step, "parameters" of the model,
+    "loop" (microbatches, or tokens that are decoded)
 
   Raises:
     UserError: for bindings that describe no model.
   """
-  benchmark_worker.bind(request.job)
+  request.job.bind()
   case = request.job.case
   mode = benchmark_worker.MODES[case.name]
   estimator = benchmark_worker.estimator(case, tpu="local")
@@ -110,6 +124,7 @@ def write(request: Request, path: str) -> dict:
     if name in slices.updated:
       new = _describe(variable, mesh_impl) | dict(argument=i)
       results.append((slices.updated[name], new))
+  loop = _loop(case, mode, mesh_impl)
   step = hlo.write(graph, arguments, [t for t, _ in results], path)
   described = [
     d | dict(shape=t.shape.as_list(), dtype=t.dtype.base_dtype.name)
@@ -129,12 +144,13 @@ def write(request: Request, path: str) -> dict:
     ],
     "logical": list(mesh_impl._physical_to_logical),
     "operations": len(graph.get_operations()),
+    "matmul_flops": flops.of_graph(graph, loop),
     "parameters": sum(
       math.prod(v.shape.to_integer_list)
       for v, _ in slices.arguments.values()
       if v.trainable
     ),
-    "loop": _loop(case, mode, mesh_impl),
+    "loop": loop,
   }
 
 

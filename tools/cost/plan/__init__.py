@@ -1,0 +1,1 @@
+"""What a run would cost on a TPU, before one is rented."""
