@@ -30,17 +30,25 @@ def of_operation(operation: tf.Operation) -> int:
   return 2 * operation.outputs[0].shape.num_elements() * contracted
 
 
-def of_graph(graph: tf.Graph, loop: int) -> int:
-  """FLOPs of the matrix products of a graph whose loops are functions.
+def of_results(results, loop: int) -> int:
+  """FLOPs of the matrix products that some tensors need.
 
   Args:
-    graph: a tf.Graph.
+    results: tensors of one graph, whose loops are functions.
     loop: how often the body of a loop runs.
   """
-  total = 0
-  for operation in graph.get_operations():
+  total, seen = 0, set()
+  waiting = [t.op for t in results]
+  while waiting:
+    operation = waiting.pop()
+    if operation in seen:
+      continue
+    seen.add(operation)
+    waiting += [t.op for t in operation.inputs]
+    waiting += operation.control_inputs
     total += of_operation(operation)
     if operation.type in _LOOPS:
-      body = graph._get_function(operation.get_attr("body").name)
-      total += loop * of_graph(body.graph, 1)
+      name = operation.get_attr("body").name
+      body = operation.graph._get_function(name).graph
+      total += loop * of_results(body.outputs, 1)
   return total

@@ -8,11 +8,11 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files, gin_model, mesh_checks, meshes
-from tools.cost import benchmark_cases as cases
-from tools.cost import models
 
 # Gin files name what is in them.
 from t5_tasks import mixtures, vocabularies  # noqa: F401
+from tools.cost import benchmark_cases as cases
+from tools.cost import models
 
 MICROBATCH = (
   "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica"
