@@ -25,6 +25,7 @@ ROOMS = {
     "benchmark",
     "calibrate",
     "collectives",
+    "plan",
     "tpu_compile",
     "tpu_execute",
     "tpu_layer",

@@ -26,6 +26,7 @@ FLOORS = (
   (
     "tools.cost",
     "tools.cost.tpu",
+    "tools.cost.plan",
     "tools.experiments",
     "tools.serving",
     "tools.cloud",

@@ -76,7 +76,7 @@ def lines(plan: dict) -> list[str]:
     plan: of `tools.plan`.
   """
   frame = table(plan)
-  text = frame.astype(object).map(_text).to_string(index=False)
+  text = frame.astype(object).applymap(_text).to_string(index=False)
   found = [
     f"{plan['topology']}: {plan['chips']} chips, {plan['cores']} cores; the "
     "compiler's estimates, a core and step:",
