@@ -71,7 +71,8 @@ tpu-compiler: .venv-tpu/installed
 # The tests that need it.
 test-tpu: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
-	  tests/tools/tpu_layer_test.py tests/tools/tpu_execute_test.py
+	  tests/tools/tpu_layer_test.py tests/tools/tpu_execute_test.py \
+	  tests/tools/plan_test.py
 
 # Every variant on a mesh of eight cores, on virtual devices, beside one core.
 pod-test: .venv/installed .venv-tpu/installed

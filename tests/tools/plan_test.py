@@ -1,6 +1,8 @@
 """Plans: what is read of a run, what is refused, what follows from numbers."""
 
 import json
+import math
+import os
 
 import gin
 import pytest
@@ -9,10 +11,12 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
 from hypergrid_mtf import errors
+from hypergrid_mtf.launch import meshes
 from tests import command
 from tests import program as programs_
+from tools.cost import benchmark_cases as cases
 from tools.cost.plan import chips, estimate, programs, run
-from tools.cost.tpu import client
+from tools.cost.tpu import client, program
 
 NAME = "tools.plan"
 CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
@@ -218,3 +222,67 @@ def test_a_plan_names_the_cheapest_that_fits(
   assert plan["planner"]["resident"] > 1e8
   assert (tmp_path / "plan.png").stat().st_size > 10_000
   assert "tokens/s" in (tmp_path / "plan.txt").read_text()
+
+
+def _closed_form(batch, inputs, targets, d_model, inner, d_ff, layers):
+  """FLOPs of a step of T5 by its matrix products, backward twice forward.
+
+  Ids are looked up by a product with one-hot vectors, which have no gradient.
+  """
+  encoder = 2 * batch * inputs * (4 * d_model * inner + 2 * d_model * d_ff)
+  encoder += 4 * batch * inputs**2 * inner
+  decoder = 2 * batch * targets * (4 * d_model * inner + 2 * d_model * d_ff)
+  decoder += 4 * batch * targets**2 * inner
+  decoder += 4 * batch * (targets + inputs) * d_model * inner
+  decoder += 4 * batch * targets * inputs * inner
+  vocabulary = 2 * batch * d_model * 32128
+  logits, ids = vocabulary * targets, vocabulary * (inputs + targets)
+  return 3 * (layers * (encoder + decoder) + logits) + 2 * ids
+
+
+@pytest.mark.parametrize("variant", ["vanilla", "L2"])
+def test_flops_and_parameters_are_those_of_the_model(variant, tmp_path):
+  files = ("models/nano.gin", f"hypergrid/{variant}.gin", FILES[-1])
+  case = cases.Case("train", 8, 32, 16)
+  job = run.Job(run.Run(files), case, ("run.mesh_shape = ''",))
+  mesh = meshes.parse("", "", "", "")
+  request = program.Request(job, mesh, [[0, 0, 0, 0]])
+  written = program.write(request, str(tmp_path / "program.hlo"))
+  want = _closed_form(8, 32, 16, d_model=16, inner=64, d_ff=64, layers=1)
+  assert written["matmul_flops"] == pytest.approx(want, rel=0.002)
+  path = os.path.join(command.ROOT, "tests", "golden", "nano.json")
+  with open(path) as f:
+    golden = json.load(f)
+  shapes = golden["vanilla"] | golden.get(variant, {})
+  assert written["parameters"] == sum(map(math.prod, shapes.values()))
+
+
+@pytest.mark.tpu
+def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
+  """Three blocks of nano, from one and two; a second plan compiles nothing."""
+  if not client.PYTHON.exists():
+    pytest.skip("no .venv-tpu (make test-tpu makes it)")
+  params = [*SMALL, "num_layers = 3", f"{run.MICROBATCH} = 16"]
+  more = ("--degrees=2", "--depths=1,2", "--whole=chosen", "--price=2")
+  given = _flags(*more, f"--output_dir={tmp_path}", params=params)
+  given.append("--nobeside_vanilla")
+  plans = []
+  for _ in range(2):
+    with monkeypatch.context() as patch:
+      programs_.run(NAME, given, patch)
+    plans.append(json.loads((tmp_path / "plan.json").read_text()))
+  first, second = plans
+  (candidate,) = first["candidates"]
+  whole = candidate["models"]["L2"]
+  line = whole["from_two_depths"]
+  assert whole["fits"] and whole["loop"] == 4
+  for exact in ("parameters", "matmul_flops"):
+    assert line[exact] == whole[exact]
+  for kind in ("weights", "optimizer"):
+    assert line["memory"][kind] == whole["memory"][kind]
+  assert line["cycles"] == pytest.approx(whole["cycles"], rel=0.1)
+  sent = [m["collectives"]["all-reduce"]["bytes"] for m in (line, whole)]
+  assert sent[0] == pytest.approx(sent[1], rel=0.02)
+  assert first["planner"]["compiled"] == second["planner"]["cached"] == 3
+  assert second["planner"]["compiled"] == 0
+  assert second["candidates"] == first["candidates"]
