@@ -95,6 +95,7 @@ def _numbers(depth: int) -> dict:
     },
     "collectives": {"all-reduce": {"count": depth, "bytes": 10**6 * depth}},
     "groups": {"all-reduce": {"8": 10**6 * depth}},
+    "by_axis": {"all-reduce": {"batch": 10**6 * depth}},
     "loops": {"mtf": 1, "other": 0},
   }
 
@@ -215,6 +216,7 @@ def test_a_plan_names_the_cheapest_that_fits(
   assert "extrapolated to 3 + 3 blocks from programs of 1 + 1 and 2 + 2" in out
   assert "left out: heads = 4 does not divide among the 8 devices" in out
   assert "cycles 2.000" in out
+  assert "step: all-reduce batch 3.000" in out
   assert "[12/12," in out
   plan = json.loads((tmp_path / "plan.json").read_text())
   assert plan["cheapest"] == {"vanilla": 1, "L2": 1}
@@ -283,6 +285,8 @@ def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
   assert line["cycles"] == pytest.approx(whole["cycles"], rel=0.1)
   sent = [m["collectives"]["all-reduce"]["bytes"] for m in (line, whole)]
   assert sent[0] == pytest.approx(sent[1], rel=0.02)
+  assert sum(whole["by_axis"]["all-reduce"].values()) == sent[1]
+  assert set(whole["by_axis"]["all-reduce"]) >= {"batch", "model"}
   assert first["planner"]["compiled"] == second["planner"]["cached"] == 3
   assert second["planner"]["compiled"] == 0
   assert second["candidates"] == first["candidates"]

@@ -15,7 +15,7 @@ import time
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import files
 from tools.cost.plan import chips, run, writer
-from tools.cost.tpu import client, compiled, compiler
+from tools.cost.tpu import client, compiled, compiler, sent
 from tools.dev import environment
 
 _LOCK = os.path.join(environment.ROOT, "requirements-tpu-compiler.txt")
@@ -55,8 +55,8 @@ class Programs:
 
     Returns:
       {"compiles": False, "refused"}, or numbers of one step and core: those of
-      `client.compile_program`, "parameters", "matmul_flops", "loop", and in
-      "memory" also "weights" and "optimizer" in bytes
+      `client.compile_program`, "parameters", "matmul_flops", "loop", "by_axis"
+      of `sent.by_axis`, and in "memory" also "weights" and "optimizer" in bytes
 
     Raises:
       UserError: for bindings that describe no model.
@@ -65,6 +65,7 @@ class Programs:
     with tempfile.TemporaryDirectory() as folder:
       asked = writer.request(job, chosen, self.slice.cores, folder)
       written = self._write(asked, folder)
+      by_axis = sent.by_axis(asked["hlo"], written)
       size = os.path.getsize(asked["hlo"])
       path = os.path.join(
         self.cache, f"{self._key(asked['hlo'], written)}.json"
@@ -86,7 +87,7 @@ class Programs:
         self.compiled += 1
     if not found["compiles"]:
       return found
-    return found | _of_program(written, found["memory"])
+    return found | _of_program(written, found["memory"]) | {"by_axis": by_axis}
 
   def _write(self, asked: dict, folder: str) -> dict:
     path = os.path.join(folder, "request.json")

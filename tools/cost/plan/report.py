@@ -94,6 +94,7 @@ def lines(plan: dict) -> list[str]:
           f"{candidate['mesh']}, {name}: the compiler says: "
           f"{of_model['refused'][:300]}"
         )
+  found += _sent(plan)
   found += _beside_vanilla(plan)
   if plan["depths"]:
     low, high = plan["depths"]
@@ -127,6 +128,24 @@ def lines(plan: dict) -> list[str]:
     f"took {planner['resident'] / 1e9:.1f} GB ({planner['compiled']} programs "
     f"compiled, {planner['cached']} compiled before)"
   )
+  return found
+
+
+def _sent(plan: dict) -> list[str]:
+  """What goes along which axis, as Mesh TensorFlow asks for it."""
+  found = []
+  for candidate in plan["candidates"]:
+    for name, of_model in candidate["models"].items():
+      parts = [
+        f"{kind} {axes} {size / 1e6:,.3f}"
+        for kind, of_kind in of_model.get("by_axis", {}).items()
+        for axes, size in of_kind.items()
+      ]
+      if parts:
+        found.append(
+          f"{name}, {candidate['mesh']}, sends in MB a core and step: "
+          f"{', '.join(parts)}"
+        )
   return found
 
 

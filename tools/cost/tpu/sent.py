@@ -1,7 +1,10 @@
 """What a program sends, as it was written, before the TPU's compiler saw it."""
 
+import json
 import math
+from collections.abc import Iterator
 
+import numpy as np
 from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.compiler.xla.service import hlo_pb2
 
@@ -15,6 +18,25 @@ _KINDS = {
 }
 
 
+def _marked(path: str, loop: int) -> Iterator[tuple[str, bytes, int, int]]:
+  """The marked collectives of a program: kind, config, bytes, how often."""
+  with open(path, "rb") as f:
+    module = hlo_pb2.HloModuleProto.FromString(f.read())
+  computations = {c.id: c for c in module.computations}
+
+  def reach(computation: int, often: int):
+    shapes = {i.id: i.shape for i in computations[computation].instructions}
+    for i in computations[computation].instructions:
+      if i.opcode == "custom-call" and i.custom_call_target in _KINDS:
+        kind = _KINDS[i.custom_call_target]
+        size = sum(_bytes(shapes[operand]) for operand in i.operand_ids)
+        yield kind, i.backend_config, size, often
+      for called in i.called_computation_ids:
+        yield from reach(called, often * (loop if i.opcode == "while" else 1))
+
+  yield from reach(module.entry_computation_id, 1)
+
+
 def count(path: str, loop: int = 1) -> dict[str, dict[str, int]]:
   """Counts the marked collectives of a program.
 
@@ -25,24 +47,39 @@ def count(path: str, loop: int = 1) -> dict[str, dict[str, int]]:
   Returns:
     {kind: {"count", "bytes"}}: of one step, bytes that a core puts in
   """
-  with open(path, "rb") as f:
-    module = hlo_pb2.HloModuleProto.FromString(f.read())
-  computations = {c.id: c for c in module.computations}
   found: dict[str, dict[str, int]] = {}
+  for kind, _, size, often in _marked(path, loop):
+    of_kind = found.setdefault(kind, {"count": 0, "bytes": 0})
+    of_kind["count"] += often
+    of_kind["bytes"] += size * often
+  return found
 
-  def reach(computation: int, often: int) -> None:
-    shapes = {i.id: i.shape for i in computations[computation].instructions}
-    for i in computations[computation].instructions:
-      if i.opcode == "custom-call" and i.custom_call_target in _KINDS:
-        kind = _KINDS[i.custom_call_target]
-        of_kind = found.setdefault(kind, {"count": 0, "bytes": 0})
-        of_kind["count"] += often
-        size = sum(_bytes(shapes[operand]) for operand in i.operand_ids)
-        of_kind["bytes"] += size * often
-      for called in i.called_computation_ids:
-        reach(called, often * (loop if i.opcode == "while" else 1))
 
-  reach(module.entry_computation_id, 1)
+def by_axis(path: str, written: dict) -> dict[str, dict[str, int]]:
+  """What goes along which axes of the mesh.
+
+  Args:
+    path: of the HLO.
+    written: what `program.write` said of it.
+
+  Returns:
+    {kind: {axes joined by "+": bytes that a core puts in, in one step}}
+  """
+  axes = written["mesh"]
+  found: dict[str, dict[str, int]] = {}
+  for kind, config, size, often in _marked(path, written["loop"]):
+    groups = json.loads(config)
+    groups = groups["groups"] if isinstance(groups, dict) else groups
+    numbers = [written["logical"][replica] for replica in groups[0]]
+    places = np.unravel_index(numbers, [n for _, n in axes])
+    along = [
+      name
+      for (name, _), at in zip(axes, places, strict=True)
+      if len(set(at.tolist())) > 1
+    ]
+    of_kind = found.setdefault(kind, {})
+    name = "+".join(along)
+    of_kind[name] = of_kind.get(name, 0) + size * often
   return found
 
 
