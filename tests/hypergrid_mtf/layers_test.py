@@ -61,12 +61,14 @@ def _errors(
   cols=COLS,
   gradients=True,
   orders=None,
+  on_tpu=False,
   run=tf.Session.run,
 ):
   """Builds one layer in every order, runs it, and compares with the oracle.
 
   Args that are not the layer's: `orders` of contraction, None for all that can
-  serve, and `run`, a function of a session and tensors.
+  serve; `on_tpu`, for what the layer does on a TPU; and `run`, a function of a
+  session and tensors.
 
   Returns:
     {order: (largest absolute error of y, of all gradients)}, and the largest
@@ -90,7 +92,7 @@ def _errors(
   dy *= (ids > 0)[..., None]
   with tf.Graph().as_default():
     graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "mesh")
+    mesh = mtf_testing.mesh(graph, on_tpu)
     names = ["batch", "length", "d_model"]
     x_mtf, dy_mtf, embeddings_mtf = (
       mtf_testing.import_array(mesh, v, names, activation_dtype)
@@ -279,14 +281,20 @@ def test_other_settings_agree_with_the_oracle(config):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("variant", projection.VARIANTS)
-def test_xla_compiles_every_order(variant, packed):
+@pytest.mark.parametrize(
+  ("variant", "on_tpu"),
+  [(v, False) for v in projection.VARIANTS]
+  # Gates of two sides, of one, and one for all rows.
+  + [(v, True) for v in ("L2", "row", "col", "GG")],
+)
+def test_xla_compiles_every_order(variant, packed, on_tpu):
   orders = [o for o in _orders(variant, packed) if o != "auto"]
   found, (_, scale) = _errors(
     variant,
     decoder=packed,  # one of each: the compiler takes most of the time
     packed=packed,
     orders=orders,
+    on_tpu=on_tpu,
     run=mtf_testing.run_compiled,
   )
   assert list(found) == orders

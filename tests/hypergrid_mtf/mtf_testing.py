@@ -16,6 +16,12 @@ FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
 
 
+def mesh(graph, on_tpu=False):
+  """A mesh; with `on_tpu`, one that the layer takes for a TPU's."""
+  placer = mtf.utils.BalancedVariablePlacer([""], [0]) if on_tpu else None
+  return mtf.Mesh(graph, "mesh", placer)
+
+
 def lower(graph, mesh, mesh_shape="", layout="", devices=("",)):
   """Lowers an mtf graph to TensorFlow on the local CPU."""
   impl = mtf.placement_mesh_impl.PlacementMeshImpl(
@@ -55,18 +61,11 @@ def set_masters(sess, lowering, values):
   sess.run(lowering.copy_masters_to_slices())
 
 
-def run_compiled(sess, fetches):
-  """`sess.run`, of a program that XLA compiles as a whole for this CPU.
+def _to_compile(sess, fetches):
+  """A function of arrays that XLA compiles, the arrays, and what it gives.
 
   Variables and other arrays are arguments of it: as constants they would be
   folded, and nothing of the program would be left to run.
-
-  Args:
-    sess: a session, in whose graph the tensors are; without random numbers.
-    fetches: a nest of float tensors.
-
-  Returns:
-    their values
   """
   outputs = [t.op.name for t in tf.nest.flatten(fetches)]
   frozen = tf.graph_util.convert_variables_to_constants(
@@ -81,6 +80,8 @@ def run_compiled(sess, fetches):
   arrays = {
     k: v for k, v in arrays.items() if v.ndim > 1 or v.dtype.kind == "f"
   }
+  for node in frozen.node:
+    node.device = ""
 
   def program(*values):
     return tf.import_graph_def(
@@ -89,10 +90,41 @@ def run_compiled(sess, fetches):
       [name + ":0" for name in outputs],
     )
 
-  compiled = tf2.function(program, jit_compile=True)
+  return tf2.function(program, jit_compile=True), list(arrays.values())
+
+
+def run_compiled(sess, fetches):
+  """`sess.run`, of a program that XLA compiles as a whole for this CPU.
+
+  Args:
+    sess: a session, in whose graph the tensors are; without random numbers.
+    fetches: a nest of float tensors.
+
+  Returns:
+    their values
+  """
+  function, arrays = _to_compile(sess, fetches)
   with eager_context.eager_mode():
-    values = [v.numpy() for v in compiled(*map(tf2.constant, arrays.values()))]
+    values = [v.numpy() for v in function(*map(tf2.constant, arrays))]
   return tf.nest.pack_sequence_as(fetches, values)
+
+
+def compiled(sess, fetches, stage="optimized_hlo") -> str:
+  """The program of `run_compiled`.
+
+  Args:
+    sess: as in run_compiled.
+    fetches: as in run_compiled.
+    stage: "hlo" for what is given to XLA.
+
+  Returns:
+    its text
+  """
+  function, arrays = _to_compile(sess, fetches)
+  with eager_context.eager_mode():
+    return function.experimental_get_compiler_ir(*map(tf2.constant, arrays))(
+      stage=stage, device_name="/device:CPU:0"
+    )
 
 
 def random_params(rng, scope):
