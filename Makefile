@@ -56,9 +56,11 @@ kill-test: .venv/installed
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py
 
-# A SavedModel in a process of its own beside t5's MtfModel, on real GLUE.
+# All variants, and a SavedModel in a process of its own beside t5's MtfModel,
+# on real GLUE.
 serving-test: .venv/installed
-	$(PY) -m pytest -m slow -s tests/tools/serving/glue_export_test.py
+	$(PY) -m pytest -m slow -s tests/tools/serving/export_test.py \
+	  tests/tools/serving/glue_export_test.py
 
 # The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
 upstream-test: .venv/installed

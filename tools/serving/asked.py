@@ -67,7 +67,7 @@ def of_model_dir(source: trained.Trained, options: text_model.Options) -> Model:
     source: open.
     options: how it answers.
   """
-  made = text_model.TextModel(source, options)
+  made = text_model.TextModel(source, options, [text_model.ANSWER])
   content = record.make(source, options)
   return Model(
     function=made.functions[text_model.ANSWER],

@@ -118,52 +118,43 @@ def _by_row(h, kernel):
   return tf.transpose(tf.reshape(h, [-1, rows, block]), [1, 0, 2])
 
 
-def _gated(p, gate, like):
-  """p [..., N T, M] times G [..., N, C], without writing psi(G) for each token.
-
-  Args:
-    p: partial products.
-    gate: of the same rows.
-    like: h [N, T, F], for N and T.
-
-  Returns:
-    [..., N, T, M]
-  """
-  size = tf.shape(like)
-  fan_out, cols = p.shape[-1], gate.shape[-1]
-  leading = [p.shape[0]] if p.shape.rank == 3 else []
-  p = tf.reshape(p, [*leading, size[0], size[1], fan_out])
-  wide = tf.repeat(gate, fan_out // cols, axis=-1)
-  return p * wide[..., None, :]
+def _wide(gate, fan_out: int):
+  """G [..., C] as [..., 1, M]: each cell over its columns of W."""
+  cells = tf.tile(
+    gate[..., None], [1] * gate.shape.rank + [fan_out // gate.shape[-1]]
+  )
+  return tf.reshape(cells, tf.concat([tf.shape(gate)[:-1], [1, fan_out]], 0))
 
 
 def _rows_at_once(h, kernel, gate):
+  rows, _, fan_out = kernel.shape.as_list()
+  size = tf.shape(h)
   p = tf.matmul(_by_row(h, kernel), kernel)  # [R, N T, M]
-  gate = tf.transpose(gate, [1, 0, 2])  # [R, N, C]
-  return tf.reduce_sum(_gated(p, gate, h), axis=0)
+  p = tf.reshape(p, [rows, size[0], size[1], fan_out])
+  wide = _wide(tf.transpose(gate, [1, 0, 2]), fan_out)  # [R, N, 1, M]
+  return tf.reduce_sum(p * wide, axis=0)
 
 
 def _row_by_row(h, kernel, gate):
-  total = None
+  fan_out = kernel.shape[-1]
+  size = tf.concat([tf.shape(h)[:-1], [fan_out]], 0)
   by_row = tf.unstack(_by_row(h, kernel))
-  for part, w, g in zip(
-    by_row, tf.unstack(kernel), tf.unstack(gate, axis=1), strict=True
-  ):
+  gates = tf.unstack(_wide(tf.transpose(gate, [1, 0, 2]), fan_out))
+  total = None
+  for part, w, g in zip(by_row, tf.unstack(kernel), gates, strict=True):
     # One after the other, so that the parts stay in a cache.
     with tf.control_dependencies([] if total is None else [total]):
-      term = _gated(tf.matmul(part, w), g, h)
+      term = tf.reshape(tf.matmul(part, w), size) * g
       total = term if total is None else total + term
   return total
 
 
 def _weights(h, kernel, gate):
   rows, block, fan_out = kernel.shape.as_list()
-  cols = gate.shape[-1]
 
   def one(example):
     tokens, g = example
-    wide = tf.repeat(g, fan_out // cols, axis=-1)[:, None, :]  # [R, 1, M]
-    gated = tf.reshape(kernel * wide, [rows * block, fan_out])
+    gated = tf.reshape(kernel * _wide(g, fan_out), [rows * block, fan_out])
     return tf.matmul(tokens, gated)
 
   return tf.map_fn(

@@ -41,6 +41,7 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
     """
     super().__init__(mtf.Shape([]), mtf.LayoutRules([]), [""])
     self._sizes = sizes
+    self._made: dict = {}
 
   def size_of(self, size: int):
     """A size as an integer, or as a tensor if it is made of stand-ins."""
@@ -49,12 +50,21 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
       while size % stand_in == 0:
         size //= stand_in
         given.append(tensor)
-    return functools.reduce(operator.mul, given, size) if given else size
+    if not given:
+      return size
+    # A loop's graph may use what is outside of it, and not the other way.
+    key = tf.compat.v1.get_default_graph(), size, *map(id, given)
+    if key not in self._made:
+      factors = given if size == 1 else [*given, size]
+      self._made[key] = functools.reduce(operator.mul, factors)
+    return self._made[key]
 
   def static_shape(self, shape: mtf.Shape) -> list:
     """What is known when the graph is built: None for the rest."""
-    sizes = [self.size_of(d.size) for d in shape.dims]
-    return [s if isinstance(s, int) else None for s in sizes]
+    return [
+      None if any(d.size % s == 0 for s in self._sizes) else d.size
+      for d in shape.dims
+    ]
 
   def slice_shape(self, tensor_shape):
     return [self.size_of(d.size) for d in tensor_shape.dims]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from unittest import mock
 
 import seqio
@@ -56,12 +57,18 @@ class TextModel:
   inputs, inputs may begin with one, as `<extra_id_3>`.
   """
 
-  def __init__(self, source: trained.Trained, options: Options):
+  def __init__(
+    self,
+    source: trained.Trained,
+    options: Options,
+    signatures: Sequence[str] = (ANSWER, SCORE),
+  ):
     """Reads the weights and traces the functions.
 
     Args:
       source: an open model.
       options: what is fixed.
+      signatures: which of them are wanted.
     """
     self._model = source.model
     self._options = options
@@ -86,18 +93,18 @@ class TextModel:
     }
     text = tf.TensorSpec([None], tf.string, "inputs")
     target = tf.TensorSpec([None], tf.string, "targets")
+    known = {
+      ANSWER: (self._answer, [text]),
+      SCORE: (self._score, [text, target]),
+    }
     # Concrete ones: another kind would be traced again when it is saved, with
     # what gin says then.
+    self.functions = {}
     with self._prepared():
-      self.functions = {
-        name: tf.function(function, autograph=False).get_concrete_function(
-          *signature
-        )
-        for name, function, signature in (
-          (ANSWER, self._answer, [text]),
-          (SCORE, self._score, [text, target]),
-        )
-      }
+      for name in signatures:
+        function, signature = known[name]
+        made = tf.function(function, autograph=False)
+        self.functions[name] = made.get_concrete_function(*signature)
 
   def save(self, folder: str) -> None:
     """Writes a SavedModel.

@@ -114,15 +114,11 @@ def scored(source, texts, targets):
   return np.sum(each * (wanted > 0), axis=-1)
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-  return write_model(tmp_path_factory.mktemp("model"))
-
-
-def _options(**how):
-  return text_model.Options(
-    INPUTS, OUTPUTS, decoding.Decoding(max_tokens=OUTPUTS, **how)
-  )
+def _made(source, **how):
+  """A model that answers."""
+  asked = decoding.Decoding(max_tokens=OUTPUTS, **how)
+  options = text_model.Options(INPUTS, OUTPUTS, asked)
+  return text_model.TextModel(source, options, [text_model.ANSWER])
 
 
 def _answers(made, texts):
@@ -130,13 +126,9 @@ def _answers(made, texts):
   return {name: value.numpy() for name, value in found.items()}
 
 
-def test_a_saved_model_answers_and_scores(model_dir, tmp_path, monkeypatch):
+def test_a_saved_model_answers_and_scores(model_dir, saved_model, monkeypatch):
   """From the command to a loaded SavedModel, for several sizes of a batch."""
-  output_dir = tmp_path / "l2"
-  given = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
-  given.append(f"--max_output_tokens={OUTPUTS}")
-  given.append(f"--max_target_tokens={OUTPUTS}")
-  program.run("tools.export", given, monkeypatch)
+  output_dir = saved_model
   loaded = tf.saved_model.load(str(output_dir / "7"))
   answer = loaded.signatures["serving_default"]
   score = loaded.signatures["score"]
@@ -164,29 +156,31 @@ def test_a_saved_model_answers_and_scores(model_dir, tmp_path, monkeypatch):
   assert content["limits"] == {"inputs": 24, "targets": 6, "outputs": 6}
   assert content["step"] == 7 and content["vocabulary"]["inputs"]["ids"] > 256
   config = (output_dir / export_folder.CONFIG).read_text()
-  assert f'base_path: "{output_dir}"' in config and 'name: "l2"' in config
+  assert f'base_path: "{output_dir}"' in config and 'name: "saved"' in config
   request = json.loads((output_dir / export_folder.REQUEST).read_text())
   signature = request["signature_name"]
   rows = tf.constant(request["inputs"]["inputs"])
   assert loaded.signatures[signature](inputs=rows)["outputs"].shape == (1,)
+  given = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
   with pytest.raises(errors.UserError, match="is there already"):
     program.run("tools.export", given, monkeypatch)
 
 
 def test_beams_are_those_of_t5(model_dir):
   with trained.opened(model_dir) as source:
-    made = text_model.TextModel(source, _options(beam_size=4))
+    made = _made(source, beam_size=4)
     found = _answers(made, TEXTS)
     assert found["outputs"].tolist() == decoded(source, TEXTS, beam_size=4)
 
 
+@pytest.mark.slow
 def test_drawing_from_one_token_is_greedy(model_dir):
   """And a draw of one model is not that of the next time."""
   with trained.opened(model_dir) as source:
-    made = text_model.TextModel(source, _options(temperature=1.0, top_k=1))
+    made = _made(source, temperature=1.0, top_k=1)
     found = _answers(made, TEXTS)["outputs"].tolist()
     assert found == decoded(source, TEXTS)
-    drawn = text_model.TextModel(source, _options(temperature=1.0))
+    drawn = _made(source, temperature=1.0)
     rows = [_answers(drawn, TEXTS[:1] * 50)["outputs"].tolist() for _ in "ab"]
     assert rows[0] != rows[1] and len(set(rows[0])) > 10
 
@@ -195,7 +189,7 @@ def test_a_reserved_token_in_front(tmp_path):
   """A task's token is an id that no text has."""
   folder = write_model(tmp_path, "L2", "embedded_v1_task_token")
   with trained.opened(folder) as source:
-    made = text_model.TextModel(source, _options())
+    made = _made(source)
     texts = ["<extra_id_8>abc", "<extra_id_9>abc", "abc", "a<extra_id_8>"]
     found = _answers(made, texts)["outputs"].tolist()
     ids = ids_of(["abc", "abc", "abc", "a<extra_id_8>"], INPUTS)
@@ -211,12 +205,13 @@ def test_a_reserved_token_in_front(tmp_path):
     assert found == VOCABULARY.decode_tf(clean).numpy().tolist()
 
 
-@pytest.mark.parametrize("variant", ["GG", "col"])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["LG", "GG", "row", "col", "vanilla"])
 def test_other_variants(tmp_path, variant):
   folder = write_model(tmp_path, variant)
   with trained.opened(folder) as source:
-    made = text_model.TextModel(source, _options())
-    assert _answers(made, TEXTS)["outputs"].tolist() == decoded(source, TEXTS)
+    found = _answers(_made(source), TEXTS)["outputs"].tolist()
+    assert found == decoded(source, TEXTS)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(8, 4), (8, 1), (1, 4)])
