@@ -32,6 +32,7 @@ FLAGS = flags.FLAGS  # --gin_param is t5's own
 _ROWS = ("packed", "unpacked")
 _CELL = ["topology", "step", "packed"]  # what a table holds fixed
 _MODEL = ["variant", "gated_kernel", "grid"]
+_COMPARED = ["cycles", "temporaries", "flops"]
 
 
 def _rows(packed: bool) -> str:
@@ -59,11 +60,11 @@ def cases_of(flag_values) -> list[layer.Case]:
       raise errors.UserError(
         f"--{name}={getattr(f, name)} is not a size: give a positive integer."
       )
-  return [
+  found = [
     layer.Case(
       size=f.size,
       step=step,
-      packed=rows == "packed",
+      packed=rows == "packed" and step != "decode",  # of one token
       batch=f.batch,
       tokens=f.tokens,
       activation_dtype=f.activation_dtype,
@@ -71,9 +72,8 @@ def cases_of(flag_values) -> list[layer.Case]:
       gin_params=tuple(f.gin_param or ()),
     )
     for step, rows in itertools.product(f.steps, f.rows)
-    # A step of decoding has one token a row.
-    if step != "decode" or rows == "unpacked" or len(f.rows) == 1
   ]
+  return list(dict.fromkeys(found))
 
 
 class Compiler:
@@ -143,8 +143,8 @@ def frame_of(records: list[dict]) -> pd.DataFrame:
   Returns:
     a row each, in their order: "topology", "step", "packed", "variant",
     "gated_kernel", "grid", "contraction", "sha256", "cycles" (millions),
-    "temporaries" (MB), "instructions", "seconds"; "cycles_ratio" and
-    "temporaries_ratio" beside vanilla
+    "temporaries" (MB), "flops" (billions), "instructions", "seconds";
+    "cycles_ratio", "temporaries_ratio" and "flops_ratio" beside vanilla
   """
   rows = []
   for record in records:
@@ -154,16 +154,15 @@ def frame_of(records: list[dict]) -> pd.DataFrame:
       row |= {
         "cycles": found["cycles"] / 1e6,
         "temporaries": found["memory"]["temporaries"] / 1e6,
+        "flops": found["flops"] / 1e9,
         "instructions": found["instructions"],
         "seconds": found["seconds"],
       }
     rows.append(row)
   frame = pd.DataFrame(rows)
   vanilla = frame[frame.variant == models.VANILLA.variant]
-  base = frame[_CELL].merge(
-    vanilla[[*_CELL, "cycles", "temporaries"]], how="left", on=_CELL
-  )
-  for name in ("cycles", "temporaries"):
+  base = frame[_CELL].merge(vanilla[[*_CELL, *_COMPARED]], how="left", on=_CELL)
+  for name in _COMPARED:
     frame[f"{name}_ratio"] = frame[name] / base[name]
   return frame
 
@@ -208,6 +207,7 @@ def _line(row: pd.Series) -> str:
   return (
     f"{name}: {row.cycles:.3f} million cycles ({row.cycles_ratio:.2f}), "
     f"{row.temporaries:.1f} MB of temporaries ({row.temporaries_ratio:.2f}), "
+    f"{row.flops:.3f} billion FLOPs ({row.flops_ratio:.2f}), "
     f"{row.instructions:.0f} instructions, {row.seconds:.0f} s"
   )
 
@@ -249,9 +249,12 @@ def main(argv) -> None:
   for topology, case, setting in itertools.product(
     FLAGS.topologies, cases, settings
   ):
-    if setting.contraction == "weights" and case.packed:
-      continue  # needs one gate a row
-    records.append(compiler.record(topology, case, setting))
+    try:
+      records.append(compiler.record(topology, case, setting))
+    except errors.UserError as e:
+      if str(e) == contraction.cannot_serve_packed_rows(setting.contraction):
+        continue
+      raise
     console.say(_line(frame_of(records).iloc[-1]))
     known = [r for r in known if _what(r) != _what(records[-1])]
     if FLAGS.output:

@@ -28,6 +28,7 @@ def compiled(monkeypatch):
     return {
       "compiles": True,
       "cycles": 1e6 * size,
+      "flops": 1e9,
       "instructions": size,
       "seconds": 1.0,
       "memory": {"temporaries": 1e6 * size},
