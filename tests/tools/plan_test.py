@@ -172,6 +172,10 @@ def test_steps_before_a_warm_start_are_not_paid_again():
       "'v3-32' has 32 cores, and --topology=v3:2x2 has 8",
     ),
     (_flags(params=[*SMALL, "run.batch_size = 12"]), "does not divide among"),
+    (
+      _flags(params=[*SMALL, "run.batch_size = ('tokens_per_batch', 8)"]),
+      "is not a batch of rows",
+    ),
     (_flags(params=[*SMALL, "run.mode = 'infer'"]), "'infer' is not planned"),
     (_flags("--degrees=8"), "heads = 4 does not divide among the 8 devices"),
   ],

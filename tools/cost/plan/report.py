@@ -66,7 +66,7 @@ def _text(value) -> str:
     return ""
   if isinstance(value, int) or float(value).is_integer():
     return f"{value:,.0f}"
-  return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+  return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def lines(plan: dict) -> list[str]:
@@ -171,6 +171,11 @@ def _beside_vanilla(plan: dict) -> list[str]:
   return found
 
 
+def _microbatches(candidate: dict) -> str:
+  tokens = candidate["microbatch"]
+  return f"microbatches of {tokens}" if tokens else "one microbatch"
+
+
 def picture(plan: dict, path: str) -> None:
   """Draws memory and step time of every candidate.
 
@@ -179,14 +184,14 @@ def picture(plan: dict, path: str) -> None:
     path: of the picture, a .png.
   """
   bars = [
-    (f"{c['mesh']}\n{c['microbatch'] or 'whole'}, {name}", found)
+    (f"{name}\n{c['mesh']}\n{_microbatches(c)}", found)
     for c in plan["candidates"]
     for name, found in c["models"].items()
     if found["compiles"]
   ]
   if not bars:
     return
-  height = 1.2 + 0.5 * len(bars)
+  height = 1.2 + 0.7 * len(bars)
   figure, (left, right) = plt.subplots(
     1, 2, sharey=True, figsize=(11, height), layout="constrained"
   )

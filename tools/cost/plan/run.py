@@ -257,20 +257,33 @@ def candidate(
       f"{given} has {parsed.shape.size} devices, and the topology {cores} "
       f"cores: give a mesh of {cores}."
     )
-  bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
-  batch = (
-    bound
-    if isinstance(bound, int)
-    else utils.compute_batch_size(
-      found.lengths, parsed.shape, parsed.rules, bound
-    )
-  )
-  mesh_checks.check_batch(
-    parsed, batch, f"run.batch_size = {bound!r}, {batch} sequences,"
-  )
+  batch, given = _batch(found, parsed)
+  mesh_checks.check_batch(parsed, batch, given)
   model = gin_model.build(models.VOCAB_SIZE)
   mesh_checks.check_model(parsed, model, batch, found.lengths)
   return Candidate(mesh, layout, microbatch, batch)
+
+
+def _batch(found: Facts, mesh: meshes.Mesh) -> tuple[int, str]:
+  """Sequences of a step on the whole mesh, and what the user gave."""
+  bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
+  given = f"run.batch_size = {bound!r}"
+  batch = bound
+  if not isinstance(bound, int):
+    try:
+      batch = utils.compute_batch_size(
+        found.lengths, mesh.shape, mesh.rules, bound
+      )
+    except (ValueError, TypeError, AttributeError):
+      batch = 0
+    given += f", {batch} sequences,"
+  if batch < 1:
+    raise errors.UserError(
+      f"run.batch_size = {bound!r} is not a batch of rows of {found.lengths} "
+      "tokens: give a number of sequences, or a pair such as "
+      "('tokens_per_batch', 65536)."
+    )
+  return batch, given
 
 
 def job(run: Run, found: Facts, chosen: Candidate, depth: int | None) -> Job:
