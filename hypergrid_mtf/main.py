@@ -27,7 +27,9 @@ from hypergrid_mtf import checkpoints, errors, layers
 from hypergrid_mtf.launch import (
   checkpoint_checks,
   console,
+  damaged,
   data_checks,
+  data_order,
   decoding,
   eval_config,
   eval_metrics,
@@ -38,6 +40,7 @@ from hypergrid_mtf.launch import (
   gin_model,
   gin_unread,
   input_files,
+  locks,
   mesh_checks,
   mode_checks,
   preflight,
@@ -47,6 +50,7 @@ from hypergrid_mtf.launch import (
   run_mesh,
   source_files,
   steps,
+  stopping,
   t5_main,
   trained_model,
   values,
@@ -283,11 +287,26 @@ def _bind_api_schedule() -> None:
     gin.bind_parameter(schedule, FLAGS.train_steps)
 
 
-def main(argv) -> None:
+def _go_on(asked: request.Request) -> contextlib.AbstractContextManager:
+  """Makes a training's data begin where an earlier part of it was cut."""
+  if not asked.trains or data_order.goes_on_by_itself():
+    return contextlib.nullcontext()
+  began = 0
+  if asked.warm_from:
+    began = checkpoint_checks.step_of_warm_start(FLAGS.model_dir)
+  order = data_order.what_orders(asked.mixture, FLAGS)
+  first = data_order.first_step(FLAGS.model_dir, order, began)
+  return data_order.going_on(first)
+
+
+def main(argv) -> int | None:
   """Reads the configuration, checks it, and runs it.
 
   Args:
     argv: command line arguments that are not flags.
+
+  Returns:
+    the exit status of a training that was asked to end before its last step
 
   Raises:
     UserError: for what the user can put right.
@@ -309,14 +328,20 @@ def main(argv) -> None:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   t5_main.log_command(FLAGS.model_dir)
   asked = _read()
-  _check(asked)
-  if asked.mode in ("eval", "score_eval"):
-    eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
-  console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
   with contextlib.ExitStack() as stack:
+    if asked.trains:
+      given = f"--model_dir={FLAGS.model_dir}"
+      stack.enter_context(locks.hold(FLAGS.model_dir, given))
+      damaged.put_right(FLAGS.model_dir)
+    _check(asked)
+    if asked.mode in ("eval", "score_eval"):
+      eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
+    console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
     stack.enter_context(progress.show())
     stack.enter_context(decoding.show())
     stack.enter_context(eval_metrics.choose())
+    stack.enter_context(_go_on(asked))
+    stop = stack.enter_context(stopping.on_sigterm())
     export = stack.enter_context(exports.watch())
     if FLAGS.seed is not None:
       stack.enter_context(
@@ -332,7 +357,14 @@ def main(argv) -> None:
       # TensorFlow names neither the checkpoint nor its step.
       checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
       raise
+  if stop.step is not None:
+    console.say(
+      f"{asked.mode}: ended by SIGTERM at step {stop.step}, which is saved: "
+      "the same command goes on from there"
+    )
+    return stopping.STATUS
   console.say(f"{asked.mode}: done{_results(asked, export)}")
+  return None
 
 
 def console_entry_point() -> None:

@@ -21,11 +21,17 @@ def patch() -> None:
   imports.patch_t5_models_without_torch()
 
   # These import the libraries, which the patches above make possible.
-  from hypergrid_mtf.compat import data, evaluation, mesh_training, text
+  from hypergrid_mtf.compat import (
+    data,
+    evaluation,
+    mesh_training,
+    random_numbers,
+    text,
+  )
 
   mesh_training.patch_updates_before_reads()
   mesh_training.patch_step_counter_before_reads()
-  mesh_training.patch_seeds_of_random_operations()
+  random_numbers.patch_random_operations_of_training()
   text.patch_decoded_bytes()
   text.patch_scored_targets()
   text.patch_lines_of_files()

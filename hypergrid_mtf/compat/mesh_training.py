@@ -71,28 +71,3 @@ def patch_step_counter_before_reads() -> None:
       return spec
 
     return ordered
-
-
-def patch_seeds_of_random_operations() -> None:
-  """On a CPU dropout ignores the seed of a run.
-
-  What: `PlacementMeshImpl.random` draws the seed of each operation from
-  Python's own generator, which nobody seeds, and from the hash of a string,
-  which differs from process to process. Where the TensorFlow graph has a seed
-  (Estimators always set one) it now comes from there, as TensorFlow's own does.
-  Can go: with a mesh_tensorflow that asks TensorFlow for these seeds.
-  """
-
-  @wrap(placement_mesh_impl.PlacementMeshImpl, "random")
-  def random(original, self, shape, tf_fn, kwargs):
-    _, op_seed = tf.compat.v1.get_seed(None)
-    if op_seed is None:
-      return original(self, shape, tf_fn, kwargs)
-    slice_shape = self.slice_shape(shape)
-
-    def draw(pnum):
-      # By where the slice begins: slices of the same values must be equal.
-      seed = hash((op_seed, *self.slice_begin(shape, pnum)))
-      return tf_fn(slice_shape, seed=seed, **kwargs)
-
-    return self.slicewise(draw, self.laid_out_pnum())

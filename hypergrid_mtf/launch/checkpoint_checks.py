@@ -306,6 +306,11 @@ def record_warm_start(model_dir: str, path: str, report: dict) -> None:
   )
 
 
+def step_of_warm_start(model_dir: str) -> int:
+  """The step that a run began at: its first checkpoint's, or 0."""
+  return _read_warm_start(model_dir).get("step") or 0
+
+
 def forget_warm_start(model_dir: str) -> None:
   """Removes the record of an earlier beginning that left no checkpoint."""
   path = os.path.join(model_dir, WARM_START)

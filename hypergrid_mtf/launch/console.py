@@ -12,12 +12,16 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from typing import TextIO
 
 from hypergrid_mtf import errors
 
 _PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
+# Seconds between two copies of a growing log to the cloud.
+_UPLOAD_EVERY = 60.0
 
 
 class _State:
@@ -26,7 +30,8 @@ class _State:
   terminal: TextIO | None = None  # None while descriptor 2 is untouched
   log_path = ""
   temporary = False  # the log goes away at exit
-  upload_to = ""  # where a log that cannot be written in place goes at exit
+  upload_to = ""  # where a log goes that cannot be written in place
+  uploaded = 0  # bytes of it that are there
 
 
 def is_command() -> bool:
@@ -59,7 +64,7 @@ def log_to(directory: str) -> str:
 
   Args:
     directory: a folder that exists. A log for the cloud (`gs://…`) is written
-      locally and copied there at exit.
+      locally and copied there every minute, and at exit.
 
   Returns:
     the path that a reader should look at
@@ -68,6 +73,8 @@ def log_to(directory: str) -> str:
   if _State.terminal is None:
     return target
   if "://" in directory:
+    if not _State.upload_to:
+      threading.Thread(target=_keep_uploading, daemon=True).start()
     _State.upload_to = target
     return target
   sys.stderr.flush()
@@ -150,11 +157,30 @@ def _print_traceback(kind, value, trace) -> None:
     _State.terminal.write(f"the log of the libraries: {_State.log_path}\n")
 
 
+def _keep_uploading() -> None:
+  """A machine that is taken away leaves the log of all but a minute."""
+  while True:
+    time.sleep(_UPLOAD_EVERY)
+    try:
+      _upload()
+    except Exception as e:
+      sys.stderr.write(f"the log was not copied: {e}\n")
+
+
+def _upload() -> None:
+  """Copies the log to the cloud, if it has grown."""
+  import tensorflow as tf
+
+  sys.stderr.flush()
+  size = os.path.getsize(_State.log_path)
+  if size != _State.uploaded:
+    tf.io.gfile.copy(_State.log_path, _State.upload_to, overwrite=True)
+    _State.uploaded = size
+
+
 def _finish() -> None:
   sys.stderr.flush()
   if _State.upload_to:
-    import tensorflow as tf
-
-    tf.io.gfile.copy(_State.log_path, _State.upload_to, overwrite=True)
+    _upload()
   if _State.temporary:
     os.unlink(_State.log_path)
