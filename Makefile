@@ -5,8 +5,8 @@
 # is made from requirements.txt when it is missing or older than the lock.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test benchmark tables kill-test modes-test serving-test coverage lint format \
-  lock upstream-test tpu-compiler test-tpu pod-test clean
+.PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
+  coverage lint format lock upstream-test tpu-compiler test-tpu pod-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -51,6 +51,10 @@ tables: .venv/installed
 # Sweeps that are killed, started again and compared with unharmed ones.
 kill-test: .venv/installed
 	$(PY) -m pytest -m slow tests/tools/sweep_kill_test.py
+
+# A training on real GLUE that is killed 30 times and asked to end 10 times.
+resume-test: .venv/installed
+	$(PY) -m pytest -m slow tests/hypergrid_mtf/resume_kill_test.py
 
 # Every mode of t5, by gin files and by the model API, and a table of them.
 modes-test: .venv/installed

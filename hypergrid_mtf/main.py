@@ -31,6 +31,7 @@ from hypergrid_mtf.launch import (
   data_checks,
   data_order,
   decoding,
+  disk_space,
   eval_config,
   eval_metrics,
   exports,
@@ -349,13 +350,11 @@ def main(argv) -> int | None:
       )
     try:
       t5_main.run(asked, FLAGS)
-    except (
-      tf.errors.DataLossError,
-      tf.errors.NotFoundError,
-      tf.errors.OutOfRangeError,
-    ):
-      # TensorFlow names neither the checkpoint nor its step.
-      checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
+    except (tf.errors.OpError, OSError) as e:
+      disk_space.explain_full(e, FLAGS.model_dir)
+      if isinstance(e, checkpoint_checks.FAILED_RESTORE):
+        # TensorFlow names neither the checkpoint nor its step.
+        checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
       raise
   if stop.step is not None:
     console.say(

@@ -23,9 +23,11 @@ and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
 have this are not run again, so a sweep can be stopped, or killed, and started
 again. What a killed training left is set aside and the run begins anew, which
 gives the same result; with --resume, and always in the cloud, it goes on from
-its last checkpoint. A model whose training came to its end is never trained
-again: where its evaluation failed, or another split is asked for (--split, with
-another --output_dir and the same --models_dir), it is evaluated alone.
+its last checkpoint. SIGTERM lets what trains save before it ends; a second
+sweep on the same folders is refused. A model whose training ended is never
+trained again: where its evaluation failed, or another split is asked for
+(--split, with another --output_dir and the same --models_dir), it is evaluated
+alone.
 --models_dir may be `gs://…`; --common holds flags that say where and not what,
 such as a TPU's name:
 
@@ -35,13 +37,16 @@ such as a TPU's name:
 Runs at the same time (--parallel) share the cores, each with its own.
 """
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.launch import console, files, locks, stopping
 from tools.experiments import sweep_file, sweep_runner, sweep_state
 
 FLAGS = flags.FLAGS
@@ -88,19 +93,36 @@ def main(argv) -> int:
   if FLAGS.status:
     console.say(sweep_state.status(runs, places).to_string())
     return 0
-  console.log_to(FLAGS.output_dir)
-  tf.logging.set_verbosity(tf.logging.WARN)
-  failures = sweep_runner.run_all(
-    runs,
-    places,
-    FLAGS.parallel,
-    FLAGS.resume,
-    common,
-  )
+  with _alone():
+    console.log_to(FLAGS.output_dir)
+    tf.logging.set_verbosity(tf.logging.WARN)
+    failures = sweep_runner.run_all(
+      runs,
+      places,
+      FLAGS.parallel,
+      FLAGS.resume,
+      common,
+    )
   console.say(sweep_state.status(runs, places).to_string())
   for sentence in failures:
     console.terminal().write(f"error: {sentence}\n")
   return 1 if failures else 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+  """No other sweep writes in the same folders; SIGTERM ends the runs well."""
+  with (
+    stopping.sigterm_calls(lambda number, frame: sys.exit(stopping.STATUS)),
+    contextlib.ExitStack() as stack,
+  ):
+    for name in ("output_dir", "models_dir"):
+      folder = FLAGS[name].value
+      if folder and (name == "output_dir" or folder != FLAGS.output_dir):
+        tf.io.gfile.makedirs(folder)
+        given = f"--{name}={folder}"
+        stack.enter_context(locks.hold(folder, given, "runs a sweep"))
+    yield
 
 
 def define_flags() -> None:

@@ -163,6 +163,7 @@ def _draw(
   """
   graph_seed, op_seed = seeds
   count = int(np.prod(shape, dtype=np.int64))
+  assert _Training.step is not None
   begin = _Training.step * (count * _BLOCKS)
   key = tf.constant([graph_seed], tf.int64)
   if _Training.microbatch is not None:

@@ -17,6 +17,12 @@ from hypergrid_mtf.launch import (
 )
 
 WARM_START = "warm_start.json"
+# What TensorFlow raises for a checkpoint that it cannot read.
+FAILED_RESTORE = (
+  tf.errors.DataLossError,
+  tf.errors.NotFoundError,
+  tf.errors.OutOfRangeError,
+)
 _PARTIAL = "--allow_partial_warm_start to load what fits"
 
 

@@ -19,7 +19,7 @@ FOLDER = "damaged"
 # bit; what is larger, TensorFlow finds when it restores.
 _READ_UP_TO = 2**30  # bytes
 _HALF_WRITTEN = re.compile(
-  r"^(model\.ckpt-\d+_temp.*|checkpoint\.tmp\w+|.*\.tempstate\d+"
+  r"^(model\.ckpt-\d+_temp.*|.*\.tmp[0-9a-f]{32}|.*\.tempstate\d+"
   r"|.*\.[0-9a-f]{32}\.part)$"
 )
 _PART = re.compile(r"^(model\.ckpt-(\d+))\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -36,9 +36,7 @@ def put_right(model_dir: str, read_values: bool | None = None) -> None:
     read_values: as in `checkpoint_files.damage`; None means for checkpoints of
       at most 1 GB.
   """
-  names = _names(model_dir)
-  for name in filter(_HALF_WRITTEN.match, names):
-    _remove(os.path.join(model_dir, name.rstrip("/")))
+  remove_half_written(model_dir)
   steps = checkpoint_files.steps(model_dir)
   if not steps:
     return
@@ -76,18 +74,25 @@ def put_right(model_dir: str, read_values: bool | None = None) -> None:
   name_latest(model_dir, whole)
 
 
+def remove_half_written(model_dir: str) -> None:
+  """Removes files that were being written when their process ended.
+
+  Args:
+    model_dir: of a training.
+  """
+  for name in filter(_HALF_WRITTEN.match, _names(model_dir)):
+    path = os.path.join(model_dir, name.rstrip("/"))
+    if tf.io.gfile.isdir(path):
+      tf.io.gfile.rmtree(path)
+    else:
+      tf.io.gfile.remove(path)
+
+
 def _names(folder: str) -> list[str]:
   try:
     return tf.io.gfile.listdir(folder)
   except tf.errors.OpError:
     return []
-
-
-def _remove(path: str) -> None:
-  if tf.io.gfile.isdir(path):
-    tf.io.gfile.rmtree(path)
-  else:
-    tf.io.gfile.remove(path)
 
 
 def _latest(model_dir: str) -> int | None:

@@ -120,44 +120,22 @@ def lease(path: str, given: str, what: str) -> Iterator[None]:
     UserError: if another holds it.
   """
   me = {**_me(what), "id": uuid.uuid4().hex}
-
-  def owner() -> dict:
-    try:
-      with tf.io.gfile.GFile(path) as f:
-        return _parsed(f.read())
-    except tf.errors.NotFoundError:
-      return {}
-
-  def renew() -> None:
-    with tf.io.gfile.GFile(path, "w") as f:
-      f.write(json.dumps({**me, "renewed": time.time()}))
-
-  there = owner()
+  there = _owner(path)
   if there and not _is_gone(there):
     raise _refusal(
       given,
       there,
       f"; if it was lost with its machine, try again in {_OLD:.0f} seconds",
     )
-  renew()
+  _renew(path, me)
   time.sleep(_SETTLED)
-  if owner().get("id") != me["id"]:
-    raise _refusal(given, owner())
+  there = _owner(path)
+  if there.get("id") != me["id"]:
+    raise _refusal(given, there)
   ended = threading.Event()
-
-  def keep() -> None:
-    while not ended.wait(_RENEWED_EVERY):
-      try:
-        now = owner()
-        if now and now.get("id") != me["id"]:
-          # This process slept so long that it was taken for dead.
-          console.terminal().write(f"error: {_refusal(given, now)}\n")
-          os._exit(2)
-        renew()
-      except tf.errors.OpError as e:
-        tf.logging.warning("%s is not renewed: %s", path, e)
-
-  thread = threading.Thread(target=keep, daemon=True)
+  thread = threading.Thread(
+    target=_keep_renewing, args=(path, me, given, ended.wait), daemon=True
+  )
   thread.start()
   try:
     yield
@@ -165,8 +143,35 @@ def lease(path: str, given: str, what: str) -> Iterator[None]:
     ended.set()
     thread.join()
     with contextlib.suppress(tf.errors.OpError):
-      if owner().get("id") == me["id"]:
+      if _owner(path).get("id") == me["id"]:
         tf.io.gfile.remove(path)
+
+
+def _owner(path: str) -> dict:
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      return _parsed(f.read())
+  except tf.errors.NotFoundError:
+    return {}
+
+
+def _renew(path: str, me: dict) -> None:
+  with tf.io.gfile.GFile(path, "w") as f:
+    f.write(json.dumps({**me, "renewed": time.time()}))
+
+
+def _keep_renewing(path: str, me: dict, given: str, wait) -> None:
+  """Renews a lease until `wait(seconds)` is true."""
+  while not wait(_RENEWED_EVERY):
+    try:
+      owner = _owner(path)
+      if owner and owner.get("id") != me["id"]:
+        # This process slept so long that it was taken for dead.
+        console.terminal().write(f"error: {_refusal(given, owner)}\n")
+        os._exit(2)
+      _renew(path, me)
+    except tf.errors.OpError as e:
+      tf.logging.warning("%s is not renewed: %s", path, e)
 
 
 def _is_gone(owner: dict) -> bool:

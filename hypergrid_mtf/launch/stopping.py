@@ -69,7 +69,27 @@ def _listen(stop: Stop) -> None:
       stop.asked = True
       console.terminal().write("\nSIGTERM: saving and ending\n")
 
-  signal.signal(signal.SIGTERM, note)
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, note)
+
+
+@contextlib.contextmanager
+def sigterm_calls(function=None):
+  """Puts back what SIGTERM did before, at the end of this context.
+
+  Args:
+    function: that it calls within, as of `signal.signal`.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield  # Python gives signals to its main thread alone
+    return
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    if function:
+      signal.signal(signal.SIGTERM, function)
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -80,11 +100,7 @@ def on_sigterm():
     a Stop, whose `step` is None while no training was cut short
   """
   stop = Stop()
-  if threading.current_thread() is not threading.main_thread():
-    yield stop  # Python gives signals to its main thread alone
-    return
   original = tpu_estimator.TPUEstimator.train
-  before = signal.getsignal(signal.SIGTERM)
 
   @functools.wraps(original)
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
@@ -93,8 +109,8 @@ def on_sigterm():
       self, input_fn, hooks=hooks, steps=steps, max_steps=max_steps, **kwargs
     )
 
-  try:
-    with mock.patch.object(tpu_estimator.TPUEstimator, "train", train):
-      yield stop
-  finally:
-    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+  with (
+    sigterm_calls(),
+    mock.patch.object(tpu_estimator.TPUEstimator, "train", train),
+  ):
+    yield stop

@@ -303,6 +303,41 @@ def test_random_operations_follow_the_seed_of_the_graph():
   assert one[0] != one[1] and one[0][0] != one[0][1]
 
 
+def test_dropout_of_a_step_is_that_of_an_operation_that_counts_its_runs():
+  """So a run draws what it drew before it was a function of the step."""
+  code = """
+import json
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tests.hypergrid_mtf import mtf_testing  # patches
+from hypergrid_mtf.compat import random_numbers
+with tf.Graph().as_default(), tf.Session() as sess:
+  tf.set_random_seed(3)
+  step = tf.placeholder(tf.int64, [])
+  random_numbers._Training.step = step
+  pairs = []
+  for draw in (tf.random.uniform, tf.random.normal):
+    for shape in ([], [3], [128, 129]):
+      seeds = tf.get_seed(77)
+      ours = random_numbers._draw(draw, shape, seeds)
+      pairs.append((draw(shape, seed=77), ours))
+  at = [sess.run(pairs, {step: n}) for n in range(4)]
+  random_numbers._Training.microbatch = tf.constant(1)
+  pairs.append((ours, random_numbers._draw(draw, shape, seeds)))
+  once, again = (sess.run(pairs, {step: 5}) for _ in range(2))
+print(json.dumps(dict(
+  equal=[bool(np.array_equal(x, y)) for run in at for x, y in run],
+  steps=[float(run[0][1]) for run in at],
+  repeats=bool(np.array_equal(once[-1][1], again[-1][1])),
+  microbatches=bool(np.array_equal(*once[-1])),
+)))
+"""
+  found = json.loads(_python(code).stdout)
+  assert found["equal"] == [True] * 24
+  assert len(set(found["steps"])) == 4
+  assert found["repeats"] and not found["microbatches"]
+
+
 def test_all_checkpoints_are_their_steps_once_in_order(tmp_path, monkeypatch):
   from t5.models import utils
 

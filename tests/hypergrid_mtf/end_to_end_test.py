@@ -37,7 +37,14 @@ def _modes(folder):
   ]
   return {
     "train": train,
-    "again": [f"--model_dir={folder}/again", *train],
+    # In two parts: to step 2, and on from there.
+    "again": [
+      f"--model_dir={folder}/again",
+      *train,
+      "--gin_param=run.train_steps = 2",
+      "--gin_param=run.total_run_steps = 4",
+    ],
+    "again_on": [f"--model_dir={folder}/again", *train],
     # Resumes from step 4, on packed rows.
     "resume": [
       "--gin_param=run.train_steps = 6",
@@ -116,13 +123,15 @@ def test_training_saves_and_resumes(done):
 
 
 def test_two_runs_of_one_seed_end_at_the_same_weights(done):
-  folder, _ = done
+  """Also if one was interrupted: data and dropout go on in their order."""
+  folder, lines = done
   one, other = (
     tf.train.load_checkpoint(f"{folder}/{name}/model.ckpt-4")
     for name in ("model", "again")
   )
   names = one.get_variable_to_shape_map()
   assert any("_slot_" in n for n in names)  # the optimizer's too
+  assert "skipping the 2 batches" in "".join(lines)
   for name in names:
     np.testing.assert_array_equal(
       one.get_tensor(name), other.get_tensor(name), name

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import signal
 import types
 
 import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.launch import console, locks
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import sweep
@@ -201,3 +203,31 @@ def test_the_status_of_a_sweep(tmp_path, monkeypatch, capsys):
   given = "--sweep=embedded.sweep", "--seeds=0,1", f"--output_dir={tmp_path}"
   program.run("tools.sweep", [*given, "--status"], monkeypatch)
   assert "to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["output_dir", "models_dir"])
+def test_the_second_sweep_on_a_folder_is_refused(name, tmp_path, monkeypatch):
+  given = [
+    "--sweep=embedded.sweep",
+    f"--output_dir={tmp_path}/output_dir",
+    f"--models_dir={tmp_path}/models_dir",
+  ]
+  (tmp_path / name).mkdir()
+  with (
+    locks.hold(str(tmp_path / name), "the first"),
+    pytest.raises(errors.UserError, match=f"--{name}={tmp_path}/{name} is in"),
+  ):
+    program.run("tools.sweep", given, monkeypatch)
+
+
+def test_sigterm_ends_a_sweep_with_the_status_of_it(tmp_path, monkeypatch):
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setattr(console, "log_to", lambda folder: "")
+  monkeypatch.setattr(
+    sweep_runner, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+  )
+  given = ["--sweep=embedded.sweep", f"--output_dir={tmp_path}"]
+  with pytest.raises(SystemExit) as e:
+    program.run("tools.sweep", given, monkeypatch)
+  assert e.value.code == 143
+  assert signal.getsignal(signal.SIGTERM) == before
