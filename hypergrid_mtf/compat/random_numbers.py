@@ -17,6 +17,8 @@ from hypergrid_mtf.compat.wrap import wrap
 _PHILOX = 1  # as RandomUniform and tf.random.Algorithm have it
 # Blocks that RandomUniform leaves behind for each number that it draws.
 _BLOCKS = 256
+# Seeds are below 2^31; what makes another stream of them stands above.
+_HIGH = 2**32
 # What a stateless operation draws as the operation of the same name would.
 _STATELESS = {
   tf.random.uniform: tf.raw_ops.StatelessRandomUniformV2,
@@ -167,10 +169,10 @@ def _draw(
   begin = _Training.step * (count * _BLOCKS)
   key = tf.constant([graph_seed], tf.int64)
   if _Training.microbatch is not None:
-    key += tf.cast(_Training.microbatch, tf.int64) << 32
+    key += tf.cast(_Training.microbatch, tf.int64) * _HIGH
   stream = tf.constant(op_seed, tf.int64)
   if core is not None:
-    stream += core << 32
+    stream += core * _HIGH
   found = _STATELESS[tf_fn](
     shape=shape,
     key=tf.bitcast(key, tf.uint64),

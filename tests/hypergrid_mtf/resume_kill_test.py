@@ -1,35 +1,40 @@
 """Training on real GLUE that is killed 30 times, and asked to end 10 times.
 
 It must end at the weights of a training that nobody disturbed, bit for bit. An
-hour of two cores and less: `make resume-test`. What it has seen is kept in
+hour of two cores and less: `make resume-test`. $HYPERGRID_RESUME_MODEL is a
+model of operative_configs/models; what was seen is kept in
 $HYPERGRID_RESUME_DIR, if that is set, and continued there.
+
+Each start is a process of its own, forked where TensorFlow was imported and not
+used yet, because the import is most of a short training.
 """
 
 import json
+import multiprocessing
 import os
 import pathlib
 import random
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl import flags
 
-from hypergrid_mtf import checkpoint_files
+from hypergrid_mtf import checkpoint_files, main
 from tests import command
 
-ROOT = pathlib.Path(__file__).parents[2]
+MODEL = os.environ.get("HYPERGRID_RESUME_MODEL", "tiny")
 STEPS = 240
 INTERVAL = 5  # steps from one checkpoint to the next
 ENDS = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
 PATIENCE = 900  # seconds
 TRAINING = shlex.split(
-  "--gin_file=models/tiny.gin --gin_file=hypergrid/L2.gin"
+  f"--gin_file=models/{MODEL}.gin --gin_file=hypergrid/L2.gin"
   " --gin_file=experiments/local_glue.gin --seed=1"
   ' --gin_param="dropout_rate = 0.1"'
   " --gin_param=\"run.batch_size = ('sequences_per_batch', 8)\""
@@ -49,7 +54,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def flags(place, shared_data):
+def given(place, shared_data):
   """The flags of the training, but for its folder."""
   data, vocabulary = place / "data", place / "vocabulary"
   of_data = [
@@ -74,28 +79,43 @@ def flags(place, shared_data):
   return [*TRAINING, *of_data, model]
 
 
-def _start(folder, flags):
-  arguments = ["-m", "hypergrid_mtf.main", f"--model_dir={folder}", *flags]
-  out = open(f"{folder}.out", "ab")  # noqa: SIM115  (the child's)
-  return subprocess.Popen(
-    [sys.executable, *arguments], cwd=ROOT, stdout=out, stderr=out
+def _train(arguments, out):
+  """What a process of hypergrid_mtf.main does after its imports."""
+  file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+  for descriptor in (1, 2):
+    os.dup2(file, descriptor)
+  sys.stdout, sys.stderr = (os.fdopen(d, "w", buffering=1) for d in (1, 2))
+  flags.FLAGS(["main", *arguments])
+  sys.exit(main.main(["main"]))
+
+
+def _start(folder, given):
+  child = multiprocessing.get_context("fork").Process(
+    target=_train, args=([f"--model_dir={folder}", *given], f"{folder}.out")
   )
+  child.start()
+  return child
+
+
+def _status(child):
+  child.join(PATIENCE)
+  return child.exitcode
 
 
 def _steps_done(folder, since=0):
-  """The last step that was computed, as the log of the libraries has it."""
-  log = folder / "hypergrid_mtf.log"
-  if not log.exists():
+  """The last step that was computed, as TensorFlow prints it."""
+  out = pathlib.Path(f"{folder}.out")
+  if not out.exists():
     return None
-  with open(log, "rb") as f:
+  with open(out, "rb") as f:
     f.seek(since)
     found = _STEP.findall(f.read())
   return int(found[-1]) + 1 if found else None
 
 
-def _log_size(folder):
-  log = folder / "hypergrid_mtf.log"
-  return log.stat().st_size if log.exists() else 0
+def _size_of_output(folder):
+  out = pathlib.Path(f"{folder}.out")
+  return out.stat().st_size if out.exists() else 0
 
 
 def _latest(folder):
@@ -113,12 +133,12 @@ def _weights(folder):
   }
 
 
-def _disturb(folder, flags, number, end, draw):
+def _disturb(folder, given, number, end, draw):
   """Starts a training and ends it at a step and a moment drawn by lot."""
-  before, since = _latest(folder), _log_size(folder)
+  before, since = _latest(folder), _size_of_output(folder)
   wanted = before + draw.randint(1, 2 * INTERVAL)
   start, moment = time.time(), draw.random()
-  child = _start(folder, flags)
+  child = _start(folder, given)
   first = None
   while True:
     assert time.time() < start + PATIENCE, "nothing was trained"
@@ -127,12 +147,11 @@ def _disturb(folder, flags, number, end, draw):
       first = time.time()
     if done is not None and done >= wanted:
       break
-    if child.poll() is not None:
-      raise AssertionError(f"it ended by itself: {child.returncode}")
+    assert child.is_alive(), f"it ended by itself: {child.exitcode}"
     time.sleep(0.02)
   time.sleep(moment)  # up to some steps, or into a save
-  child.send_signal(end)
-  status = child.wait(PATIENCE)
+  os.kill(child.pid, end)
+  status = _status(child)
   done, after = _steps_done(folder, since), _latest(folder)
   return dict(
     number=number,
@@ -147,10 +166,10 @@ def _disturb(folder, flags, number, end, draw):
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_ends_at_the_same_weights(place, flags):
+def test_a_training_that_is_killed_ends_at_the_same_weights(place, given):
   unharmed, killed = place / "unharmed", place / "killed"
   if not (unharmed / f"model.ckpt-{STEPS}.index").exists():
-    assert _start(unharmed, flags).wait(PATIENCE) == 0
+    assert _status(_start(unharmed, given)) == 0
 
   draw = random.Random(1)
   ends = draw.sample(ENDS, len(ENDS))
@@ -162,10 +181,10 @@ def test_a_training_that_is_killed_ends_at_the_same_weights(place, flags):
   for number, end in list(enumerate(ends))[len(seen) :]:
     if _latest(killed) > STEPS - 3 * INTERVAL:
       pytest.fail("too few steps for so many ends")
-    seen.append(_disturb(killed, flags, number, end, draw))
+    seen.append(_disturb(killed, given, number, end, draw))
     with open(kept, "a") as f:
       f.write(json.dumps(seen[-1]) + "\n")
-  assert _start(killed, flags).wait(PATIENCE) == 0
+  assert _status(_start(killed, given)) == 0
 
   for found in seen:
     if found["signal"] == "SIGTERM":
