@@ -32,6 +32,7 @@ from hypergrid_mtf.launch import (
   data_order,
   decoding,
   disk_space,
+  dry_run,
   eval_config,
   eval_metrics,
   exports,
@@ -80,6 +81,11 @@ flags.DEFINE_integer(
   "the dropout. Without one, t5 starts every run from the same weights.",
 )
 flags.DEFINE_bool(
+  "dry_run",
+  False,
+  "Check the run, train one step of one layer elsewhere, and end.",
+)
+flags.DEFINE_bool(
   "allow_partial_warm_start",
   False,
   "Load what fits from a run.init_checkpoint of another model.",
@@ -102,14 +108,23 @@ for _name in (
   flags.declare_key_flag(_name)
 
 
-def _read() -> request.Request:
-  """The run that gin files and flags ask for; binds what follows from them."""
+def _read(stack: contextlib.ExitStack, dry: bool) -> request.Request:
+  """The run that gin files and flags ask for; binds what follows from them.
+
+  Until the stack is closed, no other training can write in the folder. A dry
+  run changes nothing there.
+  """
   t5_main.parse(FLAGS)
   gin_unread.check_macros()
   gin_unread.check_scopes()
   values.check_flags(FLAGS)
   from_api = FLAGS.use_model_api
   asked = request.from_flags(FLAGS) if from_api else request.from_gin(FLAGS)
+  if asked.trains:
+    given = f"--model_dir={FLAGS.model_dir}"
+    stack.enter_context(locks.hold(FLAGS.model_dir, given))
+    if not dry:
+      damaged.put_right(FLAGS.model_dir)
   required.check(asked, FLAGS)
   gin_faults.check_references()
   values.check_bindings(asked.trains)
@@ -125,7 +140,7 @@ def _read() -> request.Request:
   return asked
 
 
-def _check(asked: request.Request) -> None:
+def _check(asked: request.Request, dry: bool) -> None:
   """Everything that can be known to fail before a graph is built."""
   if FLAGS.vocabulary is not None:
     # Bound, not passed, so that it is part of the saved configuration.
@@ -171,11 +186,17 @@ def _check(asked: request.Request) -> None:
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start, record
   )
   mode_checks.check(asked, mixture, FLAGS)
-  if asked.trains:
+  began = checkpoints.step_of(started[0]) or 0 if started else 0
+  disk_space.check(model, FLAGS.model_dir, asked, began)
+  if asked.trains and not dry:
     vocabulary_file.write(FLAGS.model_dir, record)
   if started:
-    _report_warm_start(*started)
-  elif asked.trains and not checkpoints.latest_checkpoint(FLAGS.model_dir):
+    _report_warm_start(*started, dry)
+  elif (
+    asked.trains
+    and not dry
+    and not checkpoints.latest_checkpoint(FLAGS.model_dir)
+  ):
     checkpoint_checks.forget_warm_start(FLAGS.model_dir)
   _say_what_is_unusual(asked)
   if not asked.trains or _train_reader() != "mesh_train_dataset_fn":
@@ -187,6 +208,10 @@ def _check(asked: request.Request) -> None:
     )
     if lost:
       console.say(lost.describe(f"sampled {key}"))
+  for line in data_checks.describe_cuts(
+    examples, features, gin_files.value("run.sequence_length")
+  ):
+    console.say(line)
   local = any(layer.gates_differ for layer, _ in layers.hypergrid_layers(model))
   if local:
     collisions = task_tokens.describe_collisions(mixture, known=examples)
@@ -241,11 +266,14 @@ def _say_what_is_unusual(asked: request.Request) -> None:
     )
 
 
-def _report_warm_start(path: str, warm: checkpoints.WarmStart) -> None:
+def _report_warm_start(
+  path: str, warm: checkpoints.WarmStart, dry: bool
+) -> None:
   """Says what is loaded, and keeps the rest out of mesh_tensorflow's way."""
   step = checkpoints.step_of(path)
   console.say(f"warm start from {path}, at step {step}\n{warm.to_text()}")
-  checkpoint_checks.record_warm_start(FLAGS.model_dir, path, warm.to_json())
+  if not dry:
+    checkpoint_checks.record_warm_start(FLAGS.model_dir, path, warm.to_json())
   if not FLAGS.use_model_api:  # by its prefix, as TensorFlow reads it
     gin.bind_parameter("run.init_checkpoint", path)
   if warm.reshaped:
@@ -268,19 +296,6 @@ def _seeded_run_config():
   return RunConfig
 
 
-def _results(asked: request.Request, export: exports.Export) -> str:
-  """Where a reader finds what the run made, and what must be known of it."""
-  if export.folder:
-    return (
-      f", see {export.folder}, which takes at most {export.size} "
-      f"{'string' if export.size == 1 else 'strings'} at once (the batch size)"
-    )
-  if tf.io.gfile.isdir(asked.results):
-    return f", see {asked.results}"
-  found = tf.io.gfile.glob(asked.results) if asked.results else []
-  return f", see {', '.join(sorted(found))}" if found else ""
-
-
 def _bind_api_schedule() -> None:
   """`MtfModel` calls its schedule without the number of steps it needs."""
   schedule = "learning_rate_schedule_noam.total_train_steps"
@@ -300,11 +315,12 @@ def _go_on(asked: request.Request) -> contextlib.AbstractContextManager:
   return data_order.going_on(first)
 
 
-def main(argv) -> int | None:
+def main(argv, only_check: bool = False) -> int | None:
   """Reads the configuration, checks it, and runs it.
 
   Args:
     argv: command line arguments that are not flags.
+    only_check: end before a graph is built, and leave the folder as it is.
 
   Returns:
     the exit status of a training that was asked to end before its last step
@@ -318,7 +334,8 @@ def main(argv) -> int | None:
   absl_logging.set_verbosity(absl_logging.INFO)
   checkpoint_checks.check_model_dir(FLAGS.model_dir)
   files.check_model_dir(FLAGS.model_dir)
-  log = console.log_to(FLAGS.model_dir)
+  dry = only_check or FLAGS.dry_run
+  log = "" if dry else console.log_to(FLAGS.model_dir)
   for path in FLAGS.gin_file or []:
     if not path or os.path.isdir(path):
       what = "a folder" if path else "empty"
@@ -327,14 +344,16 @@ def main(argv) -> int | None:
   gin_files.add_search_paths()
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  t5_main.log_command(FLAGS.model_dir)
-  asked = _read()
+  if not dry:
+    t5_main.log_command(FLAGS.model_dir)
   with contextlib.ExitStack() as stack:
-    if asked.trains:
-      given = f"--model_dir={FLAGS.model_dir}"
-      stack.enter_context(locks.hold(FLAGS.model_dir, given))
-      damaged.put_right(FLAGS.model_dir)
-    _check(asked)
+    asked = _read(stack, dry)
+    _check(asked, dry)
+    if dry:
+      console.say(f"{asked.mode}: nothing is wrong that can be known before it")
+      if not only_check:
+        dry_run.one_step(asked, FLAGS)
+      return None
     if asked.mode in ("eval", "score_eval"):
       eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
@@ -362,7 +381,7 @@ def main(argv) -> int | None:
       "the same command goes on from there"
     )
     return stopping.STATUS
-  console.say(f"{asked.mode}: done{_results(asked, export)}")
+  console.say(f"{asked.mode}: done{exports.where(asked, export)}")
   return None
 
 

@@ -11,6 +11,7 @@ ROOMS = {
   "data": ("prepare_data", "train_vocabulary"),
   "experiments": (
     "demo",
+    "check",
     "warm_start",
     "sweep",
     "results",

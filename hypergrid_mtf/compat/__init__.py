@@ -31,6 +31,7 @@ def patch() -> None:
 
   mesh_training.patch_updates_before_reads()
   mesh_training.patch_step_counter_before_reads()
+  mesh_training.patch_saved_configuration()
   random_numbers.patch_random_operations_of_training()
   text.patch_decoded_bytes()
   text.patch_scored_targets()

@@ -1,5 +1,9 @@
-"""Patches of what mesh_tensorflow's training computes on a CPU or GPU."""
+"""Patches of what mesh_tensorflow's training computes and writes."""
 
+import os
+import tempfile
+
+import gin.tf
 import mesh_tensorflow as mtf
 import tensorflow as tf
 from mesh_tensorflow import placement_mesh_impl
@@ -71,3 +75,32 @@ def patch_step_counter_before_reads() -> None:
       return spec
 
     return ordered
+
+
+def patch_saved_configuration() -> None:
+  """A full disk, or a kill at the wrong moment, empties operative_config.gin.
+
+  What: gin's hook writes it in place each time a training starts, so the one of
+  an earlier start is lost before the new one is there; a training cannot go on
+  from a checkpoint whose configuration is gone. It is written beside its place
+  and renamed.
+  Can go: with a gin that does so.
+  """
+
+  @wrap(gin.tf.GinConfigSaverHook, "after_create_session")
+  def after_create_session(original, self, session=None, coord=None):
+    folder = self._output_dir
+    if self._summarize_config and not self._summary_writer:
+      self._summary_writer = tf.compat.v1.summary.FileWriterCache.get(folder)
+    with tempfile.TemporaryDirectory() as place:
+      self._output_dir = place
+      try:
+        original(self, session, coord)
+      finally:
+        self._output_dir = folder
+      tf.io.gfile.makedirs(folder)
+      for name in os.listdir(place):
+        path = os.path.join(folder, name)
+        part = f"{path}.tmp{os.urandom(16).hex()}"
+        tf.io.gfile.copy(os.path.join(place, name), part)
+        tf.io.gfile.rename(part, path, overwrite=True)

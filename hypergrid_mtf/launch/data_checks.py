@@ -194,6 +194,36 @@ def texts(examples: Examples, feature: str) -> list[str]:
   ]
 
 
+def describe_cuts(examples: Examples, features, lengths) -> list[str]:
+  """Which of some examples are longer than a sequence, and so lose their end.
+
+  Args:
+    examples: from `first_examples`.
+    features: {name: seqio.Feature} of the mixture.
+    lengths: run.sequence_length.
+
+  Returns:
+    a line for each task and feature of which any is cut
+  """
+  if isinstance(lengths, int):
+    lengths = dict.fromkeys(features, lengths)
+  lines = []
+  for key in features.keys() & (lengths or {}).keys():
+    feature, most = features[key], lengths[key]
+    for task, rows in examples.items():
+      sizes = [
+        len(feature.vocabulary.encode(text)) + feature.add_eos
+        for text in texts({task: rows}, key)
+      ]
+      cut = sum(size > most for size in sizes)
+      if cut:
+        lines.append(
+          f"run.sequence_length: {cut} of {len(sizes)} sampled {key} of {task} "
+          f"have more than {most} tokens (up to {max(sizes)}) and are cut"
+        )
+  return sorted(lines)
+
+
 def _is_readable(task) -> bool:
   """Whether a task's data is on this machine, if it comes from TFDS."""
   if not isinstance(task.source, seqio.TfdsDataSource):

@@ -1,4 +1,4 @@
-"""What an export wrote, and how much the SavedModel takes."""
+"""What a run wrote: an export, how much it takes, or other results."""
 
 import contextlib
 import dataclasses
@@ -8,6 +8,8 @@ from unittest import mock
 
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf.launch import request
 
 
 @dataclasses.dataclass
@@ -46,3 +48,24 @@ def watch():
 
   with mock.patch.object(utils, "export_model", export_model):
     yield export
+
+
+def where(asked: request.Request, export: Export) -> str:
+  """Where a reader finds what a run made, and what must be known of it.
+
+  Args:
+    asked: the run.
+    export: from `watch`.
+
+  Returns:
+    the end of a line, or ""
+  """
+  if export.folder:
+    return (
+      f", see {export.folder}, which takes at most {export.size} "
+      f"{'string' if export.size == 1 else 'strings'} at once (the batch size)"
+    )
+  if tf.io.gfile.isdir(asked.results):
+    return f", see {asked.results}"
+  found = tf.io.gfile.glob(asked.results) if asked.results else []
+  return f", see {', '.join(sorted(found))}" if found else ""

@@ -22,8 +22,13 @@ class GraphReached(Exception):
   """All checks passed and the run would begin."""
 
 
-def call(*arguments: str) -> None:
-  """Calls main; raises GraphReached where t5 would build a graph."""
+def call(*arguments: str, program=main.main) -> None:
+  """Calls main; raises GraphReached where t5 would build a graph.
+
+  Args:
+    *arguments: flags.
+    program: another main of the same flags.
+  """
 
   def reached(*args, **kwargs):
     raise GraphReached
@@ -38,7 +43,7 @@ def call(*arguments: str) -> None:
     mock.patch.object(utils, "run", reached),
     mock.patch.object(mtf_model, "MtfModel", reached),
   ):
-    main.main(["main"])
+    program(["main"])
 
 
 def reset() -> None:

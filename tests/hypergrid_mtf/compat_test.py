@@ -338,6 +338,42 @@ print(json.dumps(dict(
   assert found["repeats"] and not found["microbatches"]
 
 
+def test_a_configuration_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+  import gin.tf
+  import tensorflow as tf
+
+  from hypergrid_mtf import compat
+
+  compat.patch()
+  path = tmp_path / "operative_config.gin"
+  with tf.Graph().as_default(), tf.compat.v1.Session() as sess:
+    step = tf.compat.v1.train.get_or_create_global_step()
+    sess.run(step.initializer)
+
+    def save():
+      hook = gin.tf.GinConfigSaverHook(
+        str(tmp_path), summarize_config=True, include_step_in_filename=False
+      )
+      hook.after_create_session(sess)
+
+    save()
+    assert len(os.listdir(tmp_path)) == 2  # it and the events
+    path.write_text("of an earlier start")
+
+    def full(source, target):
+      with open(target, "w") as f:
+        f.write("half")
+      raise tf.errors.ResourceExhaustedError(None, None, "No space left")
+
+    monkeypatch.setattr(tf.io.gfile, "copy", full)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+      save()
+    assert path.read_text() == "of an earlier start"
+    _without(gin.tf.GinConfigSaverHook, "after_create_session", monkeypatch)
+    save()
+    assert path.read_text() != "of an earlier start"
+
+
 def test_all_checkpoints_are_their_steps_once_in_order(tmp_path, monkeypatch):
   from t5.models import utils
 

@@ -92,6 +92,8 @@ def _modes(folder):
       f"--gin_param=run.export_path = '{folder}/export_score'",
       SHORT,
     ],
+    # Last, because flags stay set from one run to the next.
+    "dry": [f"--model_dir={folder}/dry", "--dry_run"],
   }
 
 
@@ -136,6 +138,13 @@ def test_two_runs_of_one_seed_end_at_the_same_weights(done):
     np.testing.assert_array_equal(
       one.get_tensor(name), other.get_tensor(name), name
     )
+
+
+def test_a_dry_run_trains_one_step_and_leaves_nothing(done):
+  folder, lines = done
+  (line,) = (n for n in lines if n.startswith("train: one step with one layer"))
+  assert line.endswith("on this machine, went well")
+  assert [path.name for path in (folder / "dry").iterdir()] == ["in_use.lock"]
 
 
 def test_a_step_is_counted_after_the_counter_is_read(done):

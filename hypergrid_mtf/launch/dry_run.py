@@ -1,0 +1,64 @@
+"""One training step of a run's own configuration, with one layer a stack.
+
+What no check can know shows in a step: a preprocessor that fails on an example,
+a gate of the user's own, memory. Widths, grid, data, lengths and vocabulary are
+the run's; depth, batch and mesh are the smallest ones, and nothing is kept.
+"""
+
+import dataclasses
+import re
+import tempfile
+
+import gin
+
+from hypergrid_mtf.launch import console, progress, request, run_mesh, t5_main
+
+_BATCH = 2  # sequences
+
+
+def one_step(asked: request.Request, flags) -> None:
+  """Trains one step, if the run is a training.
+
+  Args:
+    asked: the run, after its checks.
+    flags: absl's FLAGS, parsed; they are changed.
+  """
+  if not asked.trains:
+    return
+  _shrink(flags.use_model_api)
+  with tempfile.TemporaryDirectory() as folder:
+    flags.model_dir = folder
+    flags.tpu = ""
+    flags.batch_size = _BATCH
+    flags.train_steps = 1
+    # A fine-tuning of the model API loads all layers; this has one.
+    once = dataclasses.replace(asked, mode="train")
+    with progress.show():
+      t5_main.run(once, flags)
+  console.say(
+    f"{asked.mode}: one step with one layer a stack and {_BATCH} sequences, on "
+    "this machine, went well"
+  )
+
+
+def _shrink(from_api: bool) -> None:
+  """Binds the least that still has a layer of each kind."""
+  layers = re.findall(
+    r"^((?:[\w/]*/)?[\w.]*make_layer_stack\.num_layers) =",
+    gin.config_str(),
+    re.M,
+  )
+  for name in {*layers, "make_layer_stack.num_layers"}:
+    gin.bind_parameter(name, 1)
+  owner = run_mesh.binds_to(from_api)
+  gin.bind_parameter(f"{owner}.mesh_shape", "model:1,batch:1")
+  gin.bind_parameter(f"{owner}.mesh_devices", ["cpu:0"])
+  if from_api:
+    return
+  for name, value in (
+    ("batch_size", ("sequences_per_batch", _BATCH)),
+    ("train_steps", 1),
+    ("init_checkpoint", None),
+    ("ensemble_inputs", None),
+  ):
+    gin.bind_parameter(f"run.{name}", value)

@@ -1,0 +1,101 @@
+"""A run is checked and not started."""
+
+import os
+import types
+
+import pytest
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.launch import data_checks, disk_space, locks
+from tests.hypergrid_mtf import command_line
+from tools import check
+
+
+@pytest.fixture(autouse=True)
+def _reset():
+  yield
+  command_line.reset()
+
+
+def _check(folder, *more):
+  command_line.call(
+    f"--model_dir={folder}",
+    *command_line.EMBEDDED,
+    *more,
+    program=check.main,
+  )
+
+
+def test_a_run_that_can_start(tmp_path, capsys):
+  short = "run.sequence_length = {'inputs': 8, 'targets': 32}"
+  _check(tmp_path / "run", f"--gin_param={short}")
+  said = capsys.readouterr().out.splitlines()
+  assert said[-1] == "train: nothing is wrong that can be known before it"
+  cut = [line for line in said if line.startswith("run.sequence_length: ")]
+  assert cut and all("sampled inputs of embedded_" in line for line in cut)
+  assert os.listdir(tmp_path / "run") == [locks.NAME]
+
+
+def test_a_run_that_cannot(tmp_path):
+  with pytest.raises(errors.UserError, match="run.mode = 'trian' is unknown"):
+    _check(tmp_path / "run", "--gin_param=run.mode = 'trian'")
+
+
+@pytest.mark.parametrize(
+  ("bindings", "says"),
+  [
+    (
+      ["run.train_steps = 100", "run.save_checkpoints_steps = 10"],
+      r"11 checkpoints of [\d.]+ MB \(run.train_steps = 100, one every 10 steps"
+      r"\)",
+    ),
+    (
+      [
+        "run.train_steps = 100",
+        "run.save_checkpoints_steps = 10",
+        "run.keep_checkpoint_max = 3",
+      ],
+      r"4 checkpoints of .*, run.keep_checkpoint_max = 3\)",
+    ),
+  ],
+)
+def test_checkpoints_that_will_not_fit(tmp_path, monkeypatch, bindings, says):
+  monkeypatch.setattr(
+    disk_space.shutil,
+    "disk_usage",
+    lambda folder: types.SimpleNamespace(free=2**25),
+  )
+  with pytest.raises(errors.UserError, match=f"has 33.6 MB free.*{says}"):
+    _check(tmp_path / "run", *(f"--gin_param={b}" for b in bindings))
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+  error = OSError(28, "No space left on device")
+  (tmp_path / f"graph.pbtxt.tmp{'0' * 32}").write_text("half")
+  with pytest.raises(errors.UserError) as e:
+    disk_space.explain_full(error, str(tmp_path))
+  assert f"--model_dir={tmp_path} is full: no checkpoint was" in str(e.value)
+  assert not os.listdir(tmp_path)
+  disk_space.explain_full(OSError("another"), str(tmp_path))
+
+
+def test_what_is_cut():
+  class Vocabulary:
+    def encode(self, text):
+      return text.split()
+
+  feature = types.SimpleNamespace(vocabulary=Vocabulary(), add_eos=True)
+  examples = {
+    "a": [
+      {"inputs_pretokenized": b"1 2 3", "targets_pretokenized": b"1"},
+      {"inputs_pretokenized": b"1 2 3 4", "targets_pretokenized": b"1"},
+    ],
+    "b": [{"inputs_pretokenized": b"1", "targets_pretokenized": b"1"}],
+  }
+  features = {"inputs": feature, "targets": feature}
+  lengths = {"inputs": 4, "targets": 2}
+  assert data_checks.describe_cuts(examples, features, lengths) == [
+    "run.sequence_length: 1 of 2 sampled inputs of a have more than 4 tokens "
+    "(up to 5) and are cut"
+  ]
+  assert not data_checks.describe_cuts(examples, features, None)

@@ -1,0 +1,29 @@
+r"""Checks a run without starting it: flags are those of `hypergrid_mtf.main`.
+
+  python -m tools.check --model_dir=runs/l2 --gin_file=models/base.gin …
+
+Everything that can be known before a graph is built: gin files and bindings,
+mixture, data, vocabulary, lengths, grid, mesh, disk, checkpoints, write access.
+What is wrong is one sentence, with exit status 2; what is only unusual is said.
+Nothing is written in the folder of the run but its lock. `hypergrid_mtf.main
+--dry_run` checks the same and then trains one step.
+"""
+
+from hypergrid_mtf import main as program
+from hypergrid_mtf.launch import console
+
+
+def main(argv) -> int | None:
+  """Checks.
+
+  Args:
+    argv: unused.
+
+  Returns:
+    the exit status
+  """
+  return program.main(argv, only_check=True)
+
+
+if __name__ == "__main__":
+  console.run(main)
