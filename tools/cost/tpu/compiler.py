@@ -299,8 +299,12 @@ def main(request: dict) -> dict:
   try:
     if "values" in request:
       replicas = request["program"]["replicas"]
-      flag = f"--xla_force_host_platform_device_count={replicas}"
-      os.environ["XLA_FLAGS"] = flag
+      os.environ["XLA_FLAGS"] = (
+        f"--xla_force_host_platform_device_count={replicas} "
+        # It runs once: compiling takes longer.
+        "--xla_backend_optimization_level=0 "
+        "--xla_llvm_disable_expensive_passes=true"
+      )
       import jax
 
       jax.config.update("jax_enable_x64", True)  # the step is an int64
