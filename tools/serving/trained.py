@@ -97,6 +97,9 @@ def opened(
     bindings.append(f"{name} = {path!r}")
   try:
     mixture = task_gates.load_config(model_dir, bindings)
+    if vocabulary is not None:
+      used = t5_tasks.vocabularies.use_vocabulary()
+      t5_tasks.vocabularies.check_used(used, mixture)
     path = weights.chosen(model_dir, step)
     t5_tasks.vocabularies.check_vocabulary(mixture)
     record = vocabulary_record.record(mixture)

@@ -8,8 +8,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
+import t5_tasks
 from hypergrid_mtf import errors
+from hypergrid_mtf.launch import vocabulary_file
+from t5_tasks import vocabulary_record
 from tests import program
+from tests.tools.serving import export_test
 from tools import predict
 from tools.serving import asked, lines, task_fields
 
@@ -46,21 +50,25 @@ def _run(monkeypatch, capsys, arguments, stdin=None):
   return said.out.split("\n")[:-1], said.err
 
 
-def test_a_line_for_each_line(saved_model, tmp_path, monkeypatch, capsys):
-  """The SavedModel's answers, in the order of the lines."""
-  texts = ["copy: abc", "", "rot: " + "z" * 60, "sort: ba"]
+def test_a_line_for_each_line(
+  model_dir, saved_model, tmp_path, monkeypatch, capsys
+):
+  """The model's answers in the order of the lines, of both kinds of folder."""
+  texts = ["copy: abc", "", "rot: " + "z" * 100_000, "sort: ba"]
   path = tmp_path / "inputs"
   path.write_text("".join(f"{text}\n" for text in texts))
-  given = [f"--saved_model={saved_model}", f"--input_file={path}"]
-  out = tmp_path / "outputs"
-  said, _ = _run(
-    monkeypatch, capsys, [*given, f"--output_file={out}", "--batch_size=2"]
-  )
   model = asked.of_saved_model(str(saved_model / "7"))
-  expected = [model.ask([text]).outputs[0] for text in texts]
-  assert out.read_text().split("\n")[:-1] == expected
-  assert "1 of 4 lines were cut at 24 tokens; the first is line 3" in said
   assert model.tasks and model.limits["outputs"] == 6
+  expected = [model.ask([text]).outputs[0] for text in texts]
+  for given in (
+    [f"--saved_model={saved_model}"],
+    [f"--model_dir={model_dir}", "--max_output_tokens=6"],
+  ):
+    out = tmp_path / "outputs"
+    given += [f"--input_file={path}", f"--output_file={out}", "--batch_size=2"]
+    said, _ = _run(monkeypatch, capsys, given)
+    assert out.read_text().split("\n")[:-1] == expected
+    assert "1 of 4 lines were cut at 24 tokens; the first is line 3" in said
 
 
 @pytest.fixture
@@ -237,4 +245,15 @@ def test_what_names_a_model(tmp_path, monkeypatch):
     program.run("tools.predict", [], monkeypatch)
   with pytest.raises(errors.UserError, match="both are given"):
     given = ["--model_dir=a", "--saved_model=b"]
+    program.run("tools.predict", given, monkeypatch)
+
+
+def test_another_vocabulary_than_the_training_s(tmp_path, monkeypatch):
+  folder = export_test.write_model(tmp_path)
+  given = [f"--model_dir={folder}", f"--input_file={__file__}"]
+  mixture = t5_tasks.mixtures.get_mixture_or_task("embedded_v1")
+  record = vocabulary_record.record(mixture)
+  record["inputs"]["extra_ids"] += 1
+  vocabulary_file.write(folder, record)
+  with pytest.raises(errors.UserError, match="trained with another vocabulary"):
     program.run("tools.predict", given, monkeypatch)
