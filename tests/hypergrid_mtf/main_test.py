@@ -270,3 +270,11 @@ def test_exit_status_and_the_one_sentence(tmp_path):
   assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
   assert "'LL'" in done.stderr
   assert (tmp_path / "hypergrid_mtf.log").exists()
+
+
+def test_a_module_that_a_gin_file_cannot_import_is_placed(run, tmp_path):
+  path = tmp_path / "mine.gin"
+  path.write_text("# mine\nimport nowhere_to_be_found.gates\n")
+  says = "mine.gin.* line 2.*the import fails: No module named 'nowhere_to"
+  with pytest.raises(errors.UserError, match=says):
+    run(*EMBEDDED, f"--gin_file={path}")

@@ -1,0 +1,59 @@
+"""What programs refuse first, in a sentence, before anything is read."""
+
+import json
+
+import pytest
+
+from hypergrid_mtf import errors
+from tests import program
+
+
+@pytest.mark.parametrize(
+  ("name", "given", "says"),
+  [
+    ("tools.golden", [], "--output_dir is needed"),
+    (
+      "tools.golden",
+      ["--output_dir=x", "--sizes=tiny,huge"],
+      "--sizes=tiny,huge: give one or more of .*tiny",
+    ),
+    ("tools.golden", ["--output_dir=x", "--sizes="], "--sizes=: give one"),
+    (
+      "tools.sweep",
+      ["--sweep=embedded.sweep", "--output_dir=x", "--seeds=0,one"],
+      "--seeds=0,one are not seeds: give different integers",
+    ),
+    (
+      "tools.sweep",
+      ["--sweep=embedded.sweep", "--output_dir=x", "--seeds=1,1"],
+      "--seeds=1,1 are not seeds",
+    ),
+    ("tools.train_vocabulary", [], "--mixture is missing: see --help"),
+    (
+      "tools.train_vocabulary",
+      ["--mixture=embedded_v1"],
+      "--output is missing: see --help",
+    ),
+  ],
+)
+def test_flags_that_are_missing_or_wrong(
+  name, given, says, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.UserError, match=says):
+    program.run(name, given, monkeypatch)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_warm_start_needs_a_model_and_values_for_logits(
+  monkeypatch, tmp_path
+):
+  path = tmp_path / "shapes.json"
+  path.write_text(json.dumps({"shared/embedding": [4, 2]}))
+  checkpoint = f"--checkpoint={path}"
+  for more, says in (
+    ([], "no model was given: add --gin_file=models/base.gin"),
+    (["--logits"], f"--logits needs values, and {checkpoint} has shapes only"),
+  ):
+    with pytest.raises(errors.UserError, match=says):
+      program.run("tools.warm_start", [checkpoint, *more], monkeypatch)
