@@ -179,6 +179,19 @@ def _lines(report: dict) -> list[str]:
   return lines
 
 
+def _beside(found: dict, vanilla: dict) -> list[str]:
+  """One estimate over another."""
+  if not (found["compiles"] and vanilla["compiles"]):
+    return []
+  pairs = {"cycles": (found["cycles"], vanilla["cycles"])}
+  if vanilla["loop_cycles"]:
+    pairs["a pass of the loop"] = found["loop_cycles"], vanilla["loop_cycles"]
+  for name in ("peak", "temporaries"):
+    pairs[name] = found["memory"][name], vanilla["memory"][name]
+  said = ", ".join(f"{k} {a / b:.3f}" for k, (a, b) in pairs.items())
+  return [f"beside vanilla: {said}"]
+
+
 def main(argv) -> None:
   """Compiles, and prints the estimate.
 
@@ -192,7 +205,15 @@ def main(argv) -> None:
     files.check_output(FLAGS.output)
   request = request_of(FLAGS)
   report = compile_step(request, FLAGS.topology, FLAGS.keep)
-  for line in _lines(report):
+  lines = _lines(report)
+  if FLAGS.beside_vanilla:
+    job = dataclasses.replace(request.job, setting=models.VANILLA)
+    other = dataclasses.replace(request, job=job)
+    vanilla = compile_step(other, FLAGS.topology)
+    report["vanilla"] = {k: vanilla[k] for k in ("program", "estimate")}
+    lines += ["", "vanilla:", *_lines(vanilla), ""]
+    lines += _beside(report["estimate"], vanilla["estimate"])
+  for line in lines:
     console.say(line)
   if FLAGS.output:
     files.write(FLAGS.output, json.dumps(report, indent=1) + "\n")
@@ -217,6 +238,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     "activation_dtype", "bfloat16", ("bfloat16", "float32"), "As t5's."
   )
+  flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
   flags.DEFINE_string("keep", None, "A folder for the program in HLO.")
   flags.DEFINE_string("output", None, "Also write the estimate as JSON.")
 

@@ -162,16 +162,23 @@ def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
   [("decode", 1, 1), ("decode", 4, 1), ("score", 1, 0), ("eval", 1, 0)],
 )
 def test_other_steps_compile_too(
-  compiler, step, beam, loops, tmp_path, monkeypatch
+  compiler, step, beam, loops, tmp_path, monkeypatch, capsys
 ):
   """A loop that decodes is Mesh TensorFlow's, a pass of it one token."""
   output = tmp_path / "estimate.json"
   flags = [f for f in NANO if f != "--packed"]
   beams = f"--gin_param=Bitransformer.decode.beam_size = {beam}"
   flags += [*POD, f"--step={step}", beams, f"--output={output}"]
+  if beam > 1:
+    flags.append("--beside_vanilla")
   programs.run(NAME, flags, monkeypatch)
   report = json.loads(output.read_text())
   found = report["estimate"]
+  if beam > 1:
+    vanilla = report["vanilla"]["estimate"]
+    assert 0 < vanilla["loop_cycles"] < found["loop_cycles"]
+    said = found["loop_cycles"] / vanilla["loop_cycles"]
+    assert f"a pass of the loop {said:.3f}" in capsys.readouterr().out
   assert found["compiles"] and found["loops"]["mtf"] == loops
   assert report["program"]["loop"] == (8 if loops else 1)
   once, outside = found["loop_cycles"], found["cycles"]
