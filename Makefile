@@ -6,7 +6,8 @@
 
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
-  coverage lint format lock upstream-test tpu-compiler test-tpu pod-test clean
+  parity-test coverage lint format lock upstream-test tpu-compiler test-tpu \
+  pod-test clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -65,6 +66,10 @@ modes-test: .venv/installed
 serving-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/tools/serving/export_test.py \
 	  tests/tools/serving/glue_export_test.py
+
+# Plain and folded models beside Hugging Face's TensorFlow T5, on real GLUE.
+parity-test: .venv/installed
+	$(PY) -m pytest -m slow -s tests/tools/serving/parity_test.py
 
 # The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
 upstream-test: .venv/installed

@@ -21,7 +21,13 @@ ROOMS = {
     "submit",
     "gates",
   ),
-  "serving": ("export", "predict"),
+  "serving": (
+    "export",
+    "predict",
+    "fold",
+    "to_huggingface",
+    "from_huggingface",
+  ),
   "cost": (
     "benchmark",
     "calibrate",

@@ -136,6 +136,13 @@ def explain_failed_restore(model_dir: str, asked: request.Request) -> None:
       checkpoint_files.check_whole(
         path, f"in --model_dir={model_dir}", path == latest, read_values=True
       )
+    names = checkpoints.reader_shapes(latest, f"in --model_dir={model_dir}")
+    if asked.trains and not any("_slot_" in name for name in names):
+      raise errors.UserError(
+        f"{latest} holds weights and not the state of an optimizer, so its "
+        "training cannot go on: give another --model_dir, and "
+        f"run.init_checkpoint = {latest!r}."
+      )
   elif asked.warm_from:
     checkpoint_files.check_whole(
       source(asked), asked.warm_from[0], read_values=True

@@ -1,6 +1,7 @@
 """The weights of a checkpoint as NumPy arrays, and a checkpoint of such."""
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -73,15 +74,27 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
       f"operative_config.gin beside it describes: {name} is not the same in "
       "both; put back the file that the training wrote."
     )
-  reader = tf.train.load_checkpoint(checkpoint)
+  names = {n: utils.init_checkpoint_variable_mapping(n) for n in shapes}
   try:
-    return {
-      name: reader.get_tensor(utils.init_checkpoint_variable_mapping(name))
-      for name in shapes
-    }
+    values = read_all(checkpoint, names.values())
+    return {name: values[there] for name, there in names.items()}
   except (ValueError, tf.errors.OpError):
     checkpoint_files.check_whole(checkpoint, origin, read_values=True)
     raise
+
+
+def read_all(checkpoint: str, names: Iterable[str]) -> Weights:
+  """Reads variables of a checkpoint by its own names.
+
+  Args:
+    checkpoint: its prefix.
+    names: of variables that it has.
+
+  Returns:
+    {name: value}
+  """
+  reader = tf.train.load_checkpoint(checkpoint)
+  return {name: reader.get_tensor(name) for name in names}
 
 
 def write(folder: str, step: int, weights: Weights) -> str:

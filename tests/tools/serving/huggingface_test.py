@@ -1,0 +1,314 @@
+"""To Hugging Face and back: the same function, tokens and bits; refusals."""
+
+import json
+import os
+import pathlib
+import shutil
+import types
+
+import gin
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+import transformers
+
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import (
+  checkpoint_checks,
+  gin_model,
+  trained_model,
+  vocabulary_file,
+)
+from t5_tasks import vocabularies
+from tests import program
+from tests.tools.serving import huggingface, model_dirs
+from tools.serving import hf_config, hf_tokenizer, hf_weights, weights
+
+TASK = "embedded_copy_v1_task_token"
+VANILLA = dict(variant="vanilla", mixture=TASK)
+SP_MODEL = os.path.join(
+  os.path.dirname(seqio.__file__),
+  "test_data/sentencepiece/sentencepiece.model",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_after():
+  yield
+  gin.clear_config()
+
+
+def _to(monkeypatch, model_dir, output_dir, *arguments) -> str:
+  given = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
+  program.run("tools.to_huggingface", [*given, *arguments], monkeypatch)
+  return str(output_dir)
+
+
+def _from(monkeypatch, input_dir, output_dir, *arguments) -> str:
+  given = [f"--input_dir={input_dir}", f"--output_dir={output_dir}"]
+  program.run("tools.from_huggingface", [*given, *arguments], monkeypatch)
+  return str(output_dir)
+
+
+def _values(folder) -> weights.Weights:
+  path = checkpoints.latest_checkpoint(str(folder))
+  names = set(checkpoints.reader_shapes(path, ""))
+  return weights.read_all(path, names - {checkpoints.GLOBAL_STEP})
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+  """A T5 1.1 and what was made of it: (model_dir, transformers' folder)."""
+  folder = tmp_path_factory.mktemp("t5")
+  model_dir = model_dirs.make(
+    folder / "model", bindings=model_dirs.T5_1_1, **VANILLA
+  )
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    made = _to(monkeypatch, model_dir, folder / "there")
+  gin.clear_config()
+  return model_dir, made
+
+
+def _check_same(model_dir, there, count=8, most=8):
+  inputs, targets = model_dirs.examples(TASK, count)
+  ours = model_dirs.compute(model_dir, inputs, targets, most)
+  model = huggingface.load(there)
+  real = targets > 0
+  theirs = huggingface.logits(model, inputs, targets)
+  assert np.abs(ours.logits - theirs)[real].max() < 1e-4
+  np.testing.assert_array_equal(
+    ours.greedy, huggingface.greedy(model, inputs, most)
+  )
+
+
+def test_t5_1_1_is_the_same_there(t5):
+  _check_same(*t5)
+
+
+def test_t5_1_0_folded_is_the_same_there(tmp_path, monkeypatch):
+  model_dir = model_dirs.make(tmp_path / "l2")
+  folded = tmp_path / "folded"
+  given = [f"--model_dir={model_dir}", f"--output_dir={folded}"]
+  program.run(
+    "tools.fold", [*given, "--task=copy", "--examples=5"], monkeypatch
+  )
+  there = _to(monkeypatch, folded, tmp_path / "there")
+  _check_same(model_dir, there)
+
+
+def test_back_again_bit_for_bit(t5, tmp_path, monkeypatch, capsys):
+  model_dir, there = t5
+  back = _from(monkeypatch, there, tmp_path / "back")
+  assert f"'{back}/model.ckpt-{model_dirs.STEP}'" in capsys.readouterr().out
+  before, after = _values(model_dir), _values(back)
+  assert set(before) == set(after)
+  for name, value in before.items():
+    assert value.dtype == after[name].dtype
+    np.testing.assert_array_equal(value, after[name])
+  assert trained_model.trained_facts(model_dir) == trained_model.trained_facts(
+    back
+  )
+  config = (tmp_path / "back" / trained_model.CONFIG).read_text()
+  assert f"MIXTURE_NAME = '{TASK}'" in config  # the training's own was kept
+  asked = types.SimpleNamespace(trains=True, checkpoint_step=None)
+  with pytest.raises(errors.UserError, match="not the state of an optimizer"):
+    checkpoint_checks.explain_failed_restore(back, asked)
+  assert not vocabulary_file.difference(
+    back, vocabulary_file.read(model_dir) or {}
+  )
+
+
+def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
+  """As on the hub: no record of ours, copies of tensors, shards, bfloat16."""
+  _, there = t5
+  public = tmp_path / "public"
+  shutil.copytree(there, public)
+  for name in ("hypergrid_mtf.json", trained_model.CONFIG):
+    (public / name).unlink()
+  tensors = {
+    name: tensor.astype(tf.bfloat16.as_numpy_dtype)
+    for name, tensor in hf_weights.safetensors.numpy.load_file(
+      public / hf_weights.FILE
+    ).items()
+  }
+  (public / hf_weights.FILE).unlink()
+  for copy in hf_weights._COPIES[:2]:
+    tensors[copy] = tensors["shared.weight"]
+  old = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+  tensors[old] = np.zeros([2, 2], np.float32)
+  weight_map = {}
+  for i, name in enumerate(sorted(tensors)):
+    file = f"model-0000{i % 2 + 1}-of-00002.safetensors"
+    weight_map[name] = file
+  for file in set(weight_map.values()):
+    part = {n: t for n, t in tensors.items() if weight_map[n] == file}
+    hf_weights.safetensors.numpy.save_file(part, public / file)
+  del tensors[old]
+  (public / hf_weights.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+  back = _from(monkeypatch, public, tmp_path / "back", "--step=1000")
+  assert checkpoints.step_of(checkpoints.latest_checkpoint(back)) == 1000
+  values = _values(back)
+  for name, value in values.items():
+    expected = tensors[hf_weights.name_there(name)]
+    turned = expected.T if expected.ndim == 2 else expected
+    if name == weights.EMBEDDING:
+      turned = expected
+    np.testing.assert_array_equal(value, turned.astype(value.dtype))
+
+
+def _texts():
+  return [
+    "copy: badge",
+    "cola sentence: The cat sat on the mat.",
+    "  two  blanks, é and a\ttab ",
+    "",
+    "12 ½ — ﬁne",
+  ]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+def test_tokens_are_the_same_there_and_back(tmp_path, kind):
+  name = SP_MODEL if kind == "sentencepiece" else "bytes"
+  vocabulary = vocabularies.get_vocabulary(name)
+  hf_tokenizer.write(str(tmp_path), vocabulary, 128)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+  for text in _texts():
+    assert tokenizer(text).input_ids == [*vocabulary.encode(text), 1], text
+  # A task's token, in front of its text.
+  size = vocabulary.vocab_size
+  marked = tokenizer("<extra_id_3>copy: badge").input_ids
+  assert marked == [size - 4, *vocabulary.encode("copy: badge"), 1]
+  again = hf_tokenizer.read(str(tmp_path))
+  assert again.vocab_size == size and type(again) is type(vocabulary)
+
+
+def test_config_of_other_sizes():
+  """Names and defaults of T5Config, and sizes that differ between stacks."""
+  given = dict(model_type="t5", vocab_size=384, d_model=32, d_kv=8, d_ff=48)
+  given.update(num_layers=3, num_decoder_layers=1, num_heads=2)
+  given.update(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+  sizes = hf_config.of_config(given, "x")
+  assert sizes.activation == ("gelu", "linear") and not sizes.tied
+  text, shapes = hf_config.gin_text(sizes, "float32")
+  assert "encoder/block_002/layer_001/rms_norm/scale" in shapes
+  assert not any("decoder/block_001" in name for name in shapes)
+  assert shapes["decoder/logits/kernel"] == (32, 384)
+  config = sizes.to_config("float32")
+  assert hf_config.of_config(config.to_dict(), "x") == sizes
+  assert "make_layer_stack.num_layers = 1" in text
+
+
+@pytest.mark.parametrize(
+  ("changed", "match"),
+  [
+    (dict(model_type="bert"), "model_type 'bert': only 't5' and 'mt5'"),
+    (dict(vocab_size=100), "vocab_size = 100, and t5's .* multiple of 128"),
+    (dict(feed_forward_proj="gated-tanh"), "one of mesh_tensorflow's: relu,"),
+    (dict(relative_attention_max_distance=64), "is 128 in mesh_tensorflow"),
+    (dict(d_model="many"), "does not describe a T5"),
+  ],
+)
+def test_configs_that_are_refused(changed, match):
+  given = dict(model_type="t5", vocab_size=128, **{}) | changed
+  with pytest.raises(errors.UserError, match=match):
+    hf_config.of_config(given, "config.json")
+
+
+@pytest.mark.parametrize(
+  ("variant", "bindings", "match"),
+  [
+    ("L2", (model_dirs.TASK_TOKEN,), "has HyperGrid layers.*tools.fold"),
+    (
+      "vanilla",
+      ("DenseReluDense.use_bias = True",),
+      "use_bias of dec.* is True",
+    ),
+    ("vanilla", ("DenseReluDense.activation = 'tanh'",), r"is \['tanh'\]"),
+    (
+      "vanilla",
+      ("SelfAttention.fold_scaling_into_initializer = False",),
+      "fold_scaling_into_initializer of .* is False, and True",
+    ),
+    (
+      "vanilla",
+      ("decoder/DenseReluDense.hidden_size = 32",),
+      "hidden_size of decoder/block_000/layer_002 is 32, and 64 in that one",
+    ),
+  ],
+)
+def test_models_that_are_refused(tmp_path, variant, bindings, match):
+  paths = ["models/nano.gin", f"hypergrid/{variant}.gin"]
+  gin_model.bind([*paths, "experiments/embedded.gin"], bindings)
+  with pytest.raises(errors.UserError, match=match):
+    hf_config.of_model(gin_model.build(384), "--model_dir=x")
+
+
+def _damage(folder: pathlib.Path, what: str) -> None:
+  path = folder / hf_weights.FILE
+  if what == "truncated":
+    path.write_bytes(path.read_bytes()[:-100])
+  elif what == "empty":
+    path.write_bytes(b"")
+  elif what == "other":
+    config = json.loads((folder / "config.json").read_text())
+    config["d_ff"] = 32
+    (folder / "config.json").write_text(json.dumps(config))
+  elif what == "deeper":
+    config = json.loads((folder / "config.json").read_text())
+    config["num_layers"] = 2
+    (folder / "config.json").write_text(json.dumps(config))
+  elif what == "tied":
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+  elif what == "config":
+    (folder / "config.json").write_text("{")
+  elif what == "absent":
+    (folder / "config.json").unlink()
+  elif what == "pytorch":
+    path.rename(folder / "pytorch_model.bin")
+  elif what == "tokenizer":
+    (folder / "tokenizer_config.json").unlink()
+
+
+@pytest.mark.parametrize(
+  ("what", "match"),
+  [
+    ("truncated", "model.safetensors is damaged or is not a file of safetens"),
+    ("empty", "model.safetensors is damaged or is not a file of safetensors"),
+    ("other", "wi_0.weight in .* is .64, 16., which is not what config.json"),
+    ("deeper", "encoder.block.1.* is missing .14|encoder.block.1.* is missing"),
+    ("tied", "holds a lm_head.weight that is not shared.weight"),
+    ("config", "config.json, the configuration, cannot be read"),
+    ("absent", "holds no config.json"),
+    ("pytorch", "holds no model.safetensors, and pytorch_model.bin needs"),
+    ("tokenizer", "holds no spiece.model, .* or give --vocabulary"),
+  ],
+)
+def test_folders_that_are_refused(t5, tmp_path, monkeypatch, what, match):
+  folder = tmp_path / "there"
+  shutil.copytree(t5[1], folder)
+  _damage(folder, what)
+  with pytest.raises(errors.UserError, match=match):
+    _from(monkeypatch, folder, tmp_path / "back")
+  assert sorted(os.listdir(tmp_path)) == ["there"]
+
+
+def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
+  model_dir, there = t5
+  out = tmp_path / "out"
+  with pytest.raises(errors.UserError, match="trained with another vocabulary"):
+    _to(monkeypatch, model_dir, out, f"--vocabulary={SP_MODEL}")
+  with pytest.raises(errors.UserError, match="is not that of the model"):
+    _from(monkeypatch, there, out, f"--vocabulary={SP_MODEL}")
+  with pytest.raises(errors.UserError, match="is there already"):
+    _to(monkeypatch, model_dir, there)
+  with pytest.raises(errors.UserError, match="holds no operative_config.gin"):
+    _to(monkeypatch, tmp_path, out)
+  with pytest.raises(errors.UserError, match="is not a local folder"):
+    _from(monkeypatch, tmp_path / "none", out)
+  with pytest.raises(errors.UserError, match="rows, which is not of the voca"):
+    hf_tokenizer.check_size(
+      vocabularies.get_vocabulary(SP_MODEL), 384, "--model_dir=x"
+    )

@@ -1,0 +1,251 @@
+"""Whole models on real text against Hugging Face's TensorFlow T5; folds.
+
+`make parity-test` trains small models for some steps and prints what it found;
+docs/huggingface.md has the result of the last run. With HYPERGRID_PARITY_DIR
+the models are kept in a folder, and taken from there the next time.
+"""
+
+import os
+import pathlib
+
+import gin
+import numpy as np
+import pytest
+import seqio
+
+from hypergrid_mtf import checkpoints
+from hypergrid_mtf.launch import gin_model, vocabulary_file
+from t5_tasks import embedded, mixtures, vocabularies, vocabulary_record
+from tests import command, program
+from tests.tools.serving import huggingface, model_dirs
+from tools.data import local_mixture
+from tools.serving import weights
+
+pytestmark = pytest.mark.slow
+
+STEPS = 60
+GLUE = ("cola", "mrpc", "rte", "sst2", "stsb")
+GLUE_TASKS = [f"glue_{task}_v002_task_token" for task in GLUE]
+EMBEDDED_TASKS = [
+  f"{embedded.task_name(f)}_task_token" for f in embedded.FUNCTIONS
+]
+_LENGTHS = (128, 16)
+_TINY = "--gin_file=models/tiny.gin"
+_EMBEDDED = (
+  "--gin_file=models/nano.gin",
+  "--gin_file=hypergrid/L2.gin",
+  "--gin_file=experiments/embedded.gin",
+  f"--gin_param={model_dirs.TASK_TOKEN}",
+  "--gin_param=MIXTURE_NAME = 'embedded_v1_task_token'",
+  "--gin_param=run.train_steps = 600",
+)
+
+
+def _define_mixture() -> None:
+  if "parity" not in mixtures.known_names():
+    mixtures.define_mixture("parity", GLUE_TASKS)
+
+
+@pytest.fixture(scope="module")
+def folder(shared_data, tmp_path_factory) -> pathlib.Path:
+  """Real GLUE as TFDS has it, a vocabulary of it, and trained models."""
+  kept = os.environ.get("HYPERGRID_PARITY_DIR")
+  root = pathlib.Path(kept) if kept else tmp_path_factory.mktemp("parity")
+  data, vocabulary = root / "data", root / "vocabulary"
+  if not data.exists():
+    done = command.tool(
+      "prepare_data", f"--glue_dir={shared_data / 'glue'}", f"--tfds_dir={data}"
+    )
+    assert done.returncode == 0, done.stderr
+  if not vocabulary.exists():
+    done = command.tool(
+      "train_vocabulary",
+      "--mixture=local_v1",
+      f"--gin_file={data / local_mixture.FILE_NAME}",
+      f"--t5_tfds_data_dir={data}",
+      f"--output={vocabulary}",
+    )
+    assert done.returncode == 0, done.stderr
+  glue = (
+    _TINY,
+    "--gin_file=experiments/local_glue.gin",
+    f"--t5_tfds_data_dir={data}",
+    f"--vocabulary={vocabulary}/{vocabularies.MODEL_FILE}",
+    "--gin_param=MIXTURE_NAME = 'parity'",
+    "--gin_param=t5_tasks.mixtures.define_mixture.name = 'parity'",
+    f"--gin_param=t5_tasks.mixtures.define_mixture.tasks = {GLUE_TASKS}",
+    "--gin_param=run.batch_size = ('sequences_per_batch', 8)",
+    f"--gin_param=run.train_steps = {STEPS}",
+  )
+  vanilla = "--gin_file=hypergrid/vanilla.gin"
+  l2 = ("--gin_file=hypergrid/L2.gin", f"--gin_param={model_dirs.TASK_TOKEN}")
+  t5_1_1 = [f"--gin_param={b}" for b in model_dirs.T5_1_1]
+  runs = {
+    "embedded_l2": _EMBEDDED,
+    "glue_l2": (*glue, *l2),
+    "glue_t5_1_0": (*glue, vanilla),
+    "glue_t5_1_1": (*glue, vanilla, *t5_1_1),
+  }
+  missing = {n: a for n, a in runs.items() if not (root / n).exists()}
+  if missing:
+    command.run(
+      *([f"--model_dir={root / n}", "--seed=0", *a] for n, a in missing.items())
+    )
+  seqio.set_tfds_data_dir_override(str(data))
+  vocabularies.use_vocabulary(str(vocabulary))
+  _define_mixture()
+  yield root
+  vocabularies.use_vocabulary("t5")
+  seqio.set_tfds_data_dir_override(None)
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_after():
+  yield
+  gin.clear_config()
+
+
+def _program(monkeypatch, name, *arguments) -> None:
+  program.run(f"tools.{name}", arguments, monkeypatch)
+  gin.clear_config()
+
+
+def _examples(tasks, count, lengths=_LENGTHS):
+  rows = [model_dirs.examples(task, count, lengths) for task in tasks]
+  return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
+
+
+def _difference(a, b, targets) -> float:
+  return float(np.abs(a - b)[targets > 0].max())
+
+
+def _same_bits(monkeypatch, model_dir, there, back) -> None:
+  """A conversion back has the bits that were converted."""
+  _program(
+    monkeypatch,
+    "from_huggingface",
+    f"--input_dir={there}",
+    f"--output_dir={back}",
+  )
+  before, after = (
+    checkpoints.latest_checkpoint(str(f)) for f in (model_dir, back)
+  )
+  shapes = checkpoints.reader_shapes(after, "")
+  values = [weights.read_all(path, shapes) for path in (before, after)]
+  for name in shapes:
+    assert values[0][name].tobytes() == values[1][name].tobytes(), name
+
+
+def _random(folder, root, size) -> str:
+  """A model of published size, random weights, and the GLUE vocabulary."""
+  paths = [f"models/{size}.gin", "experiments/local_glue.gin"]
+  gin_model.bind(
+    paths,
+    [
+      "MIXTURE_NAME = 'parity'",
+      "utils.get_variable_dtype.master_dtype = 'float32'",
+      "utils.get_variable_dtype.activation_dtype = 'float32'",
+      "t5_tasks.vocabularies.use_vocabulary.name = "
+      f"'{root}/vocabulary/{vocabularies.MODEL_FILE}'",
+    ],
+  )
+  config = gin.config_str()
+  found = mixtures.get_mixture_or_task("parity")
+  shapes = checkpoints.variable_shapes(gin_model.of_mixture(found))
+  gin.clear_config()
+  folder.mkdir()
+  weights.write(str(folder), 1, model_dirs.random_weights(shapes))
+  (folder / "operative_config.gin").write_text(config)
+  vocabulary_file.write(str(folder), vocabulary_record.record(found))
+  return str(folder)
+
+
+@pytest.mark.parametrize(
+  "model", ["glue_t5_1_0", "glue_t5_1_1", "small", "t5_1_1_small"]
+)
+def test_vanilla(folder, tmp_path, monkeypatch, model):
+  """100 real inputs: logits within 1e-4, the same greedy tokens."""
+  model_dir = str(folder / model)
+  if not model.startswith("glue"):
+    model_dir = _random(tmp_path / model, folder, model)
+  there, back = tmp_path / "there", tmp_path / "back"
+  _program(
+    monkeypatch,
+    "to_huggingface",
+    f"--model_dir={model_dir}",
+    f"--output_dir={there}",
+  )
+  inputs, targets = _examples(GLUE_TASKS, 20)
+  assert len(inputs) == 100
+  ours = model_dirs.compute(model_dir, inputs, targets, 16)
+  other = huggingface.load(str(there))
+  theirs = huggingface.logits(other, inputs, targets)
+  difference = _difference(ours.logits, theirs, targets)
+  largest = np.abs(ours.logits[targets > 0]).max()
+  tokens = huggingface.greedy(other, inputs, 16)
+  print(
+    f"\n{model}: largest logit difference {difference:.2g} of {largest:.3g}; "
+    f"{len(np.unique(tokens, axis=0))} different answers"
+  )
+  assert difference <= 1e-4
+  np.testing.assert_array_equal(ours.greedy, tokens)
+  _same_bits(monkeypatch, model_dir, there, back)
+
+
+@pytest.mark.parametrize(
+  ("model", "tasks", "lengths"),
+  [
+    ("embedded_l2", EMBEDDED_TASKS, (24, 16)),
+    ("glue_l2", GLUE_TASKS, _LENGTHS),
+  ],
+)
+def test_folds(folder, tmp_path, monkeypatch, model, tasks, lengths):
+  """Each task: logits within 1e-5; folded and converted, the same tokens."""
+  model_dir = str(folder / model)
+  folded_wo = {}
+  for task in tasks:
+    folded, there = tmp_path / task, tmp_path / f"{task}_there"
+    _program(
+      monkeypatch,
+      "fold",
+      f"--model_dir={model_dir}",
+      f"--task={task}",
+      f"--output_dir={folded}",
+    )
+    _program(
+      monkeypatch,
+      "to_huggingface",
+      f"--model_dir={folded}",
+      f"--output_dir={there}",
+    )
+    inputs, targets = model_dirs.examples(task, 100, lengths)
+    before = model_dirs.compute(model_dir, inputs, targets, 16)
+    after = model_dirs.compute(str(folded), inputs, targets, 16)
+    difference = _difference(before.logits, after.logits, targets)
+    other = huggingface.load(str(there))
+    there_too = _difference(
+      before.logits, huggingface.logits(other, inputs, targets), targets
+    )
+    tokens = huggingface.greedy(other, inputs, 16)
+    print(
+      f"\n{model} {task}: folded {difference:.2g}, converted {there_too:.2g} "
+      f"of {np.abs(before.logits[targets > 0]).max():.3g}; "
+      f"{len(np.unique(tokens, axis=0))} different answers"
+    )
+    assert difference <= 1e-5
+    np.testing.assert_array_equal(before.greedy, after.greedy)
+    np.testing.assert_array_equal(before.greedy, tokens)
+    _same_bits(monkeypatch, folded, there, tmp_path / f"{task}_back")
+    path = checkpoints.latest_checkpoint(str(folded))
+    name = "encoder/block_000/layer_001/DenseReluDense/wo/kernel"
+    folded_wo[task] = weights.read_all(path, [name])[name]
+  before_fold = weights.read_all(
+    checkpoints.latest_checkpoint(model_dir), [name]
+  )
+  apart = [
+    np.abs((folded_wo[a] - folded_wo[b]) / before_fold[name]).max()
+    for i, a in enumerate(tasks)
+    for b in tasks[:i]
+  ]
+  print(f"\n{model}: gates of two tasks differ by at least {min(apart):.2g}")
+  assert min(apart) > 1e-3

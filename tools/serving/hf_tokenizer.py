@@ -1,0 +1,142 @@
+"""A vocabulary of seqio as a tokenizer of transformers, and back."""
+
+import json
+import os
+
+import seqio
+import tensorflow.compat.v1 as tf
+import transformers
+from transformers.convert_slow_tokenizer import convert_slow_tokenizer
+
+from hypergrid_mtf import errors
+from t5_tasks import vocabularies
+from tools.serving import hf_config
+
+SENTENCEPIECE = "spiece.model"  # as transformers calls it
+_CONFIG = "tokenizer_config.json"
+_T5_EXTRA_IDS = 100
+
+
+def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
+  """Writes the files of a tokenizer that gives the ids of a vocabulary.
+
+  Args:
+    folder: local, that exists.
+    vocabulary: SentencePiece or bytes.
+    length: of inputs in the training.
+
+  Raises:
+    UserError: for another kind.
+  """
+  sentinels = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    transformers.ByT5Tokenizer(
+      extra_ids=len(sentinels),
+      # transformers numbers them upwards in the order of this list, t5 down
+      # from the end.
+      additional_special_tokens=sentinels[::-1],
+      model_max_length=length,
+    ).save_pretrained(folder)
+    return
+  _check_kind(vocabulary)
+  path = os.path.join(folder, SENTENCEPIECE)
+  tf.io.gfile.copy(vocabulary.sentencepiece_model_file, path, overwrite=True)
+  pad, eos, unk = map(vocabulary.tokenizer.id_to_piece, range(3))
+  given = dict(
+    vocab_file=path,
+    pad_token=pad,
+    eos_token=eos,
+    unk_token=unk,
+    extra_ids=len(sentinels),
+    additional_special_tokens=sentinels,
+    # A word after a sentinel is the same token as after a blank, as in seqio.
+    legacy=True,
+    model_max_length=length,
+  )
+  slow = transformers.T5Tokenizer(**given)
+  # Made of the file itself, it forgets the blank in front of a text.
+  fast = convert_slow_tokenizer(slow)
+  transformers.T5TokenizerFast(tokenizer_object=fast, **given).save_pretrained(
+    folder
+  )
+
+
+def _check_kind(vocabulary: seqio.Vocabulary) -> None:
+  changed = getattr(vocabulary, "_normalizer_spec_overrides", None) or not (
+    getattr(vocabulary, "_reverse_extra_ids", True)
+  )
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary) and not changed:
+    return
+  what = "SentencePiece with settings of its own" if changed else "not one"
+  raise errors.UserError(
+    f"the vocabulary {vocabularies.describe(vocabulary)} is {what}: only "
+    "SentencePiece models and bytes can be a tokenizer of a T5."
+  )
+
+
+def read(folder: str) -> seqio.Vocabulary | None:
+  """The vocabulary of a tokenizer.
+
+  Args:
+    folder: of a model of transformers.
+
+  Returns:
+    a vocabulary of the same ids; None where there is no tokenizer
+
+  Raises:
+    UserError: if it is not one of a T5.
+  """
+  given = _config(folder)
+  extra_ids = _extra_ids(given)
+  if given.get("tokenizer_class") == "ByT5Tokenizer":
+    return vocabularies.get_vocabulary("bytes", extra_ids)
+  path = os.path.join(folder, SENTENCEPIECE)
+  if os.path.exists(path):
+    return vocabularies.get_vocabulary(path, extra_ids)
+  return None
+
+
+def _config(folder: str) -> dict:
+  path = os.path.join(folder, _CONFIG)
+  if not os.path.exists(path):
+    return {}
+  try:
+    with open(path, encoding="utf-8") as f:
+      found = json.load(f)
+    if not isinstance(found, dict):
+      raise ValueError("it is not an object")
+    return found
+  except (OSError, ValueError) as e:
+    raise errors.UserError(
+      f"{path} cannot be read ({errors.sentence(e)}): copy it again."
+    ) from None
+
+
+def _extra_ids(given: dict) -> int:
+  """How many sentinels a tokenizer has: as it says, or as it lists."""
+  listed = given.get("additional_special_tokens")
+  if listed is not None:
+    return sum("<extra_id_" in str(token) for token in listed)
+  if isinstance(given.get("extra_ids"), int):
+    return given["extra_ids"]
+  return _T5_EXTRA_IDS
+
+
+def check_size(vocabulary: seqio.Vocabulary, rows: int, where: str) -> None:
+  """Checks that a vocabulary can be the one of an embedding.
+
+  Args:
+    vocabulary: in use.
+    rows: of the embedding.
+    where: the embedding comes from.
+
+  Raises:
+    UserError: if it has more or fewer ids than the embedding was made for.
+  """
+  size = vocabulary.vocab_size
+  if size > rows or rows - size >= hf_config.VOCAB_DIVISOR:
+    raise errors.UserError(
+      f"{where} has an embedding of {rows} rows, which is not of the "
+      f"vocabulary {vocabularies.describe(vocabulary)} with its {size} ids: "
+      "give the one of its training with --vocabulary."
+    )
