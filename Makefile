@@ -53,9 +53,11 @@ tables: .venv/installed
 kill-test: .venv/installed
 	$(PY) -m pytest -m slow tests/tools/sweep_kill_test.py
 
-# A training on real GLUE that is killed 30 times and asked to end 10 times.
+# A full disk; a training on real GLUE that is killed 30 times and asked to end 10
+# times.
 resume-test: .venv/installed
-	$(PY) -m pytest -m slow tests/hypergrid_mtf/resume_kill_test.py
+	$(PY) -m pytest -m slow tests/hypergrid_mtf/full_disk_test.py \
+	  tests/hypergrid_mtf/resume_kill_test.py
 
 # Every mode of t5, by gin files and by the model API, and a table of them.
 modes-test: .venv/installed

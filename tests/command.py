@@ -57,8 +57,21 @@ def tool(name: str, *arguments) -> subprocess.CompletedProcess:
   Returns:
     `returncode`, `stdout` and `stderr` (text)
   """
+  return program(f"tools.{name}", *arguments)
+
+
+def program(module: str, *arguments) -> subprocess.CompletedProcess:
+  """A program as a user calls it.
+
+  Args:
+    module: its full name.
+    *arguments: its flags.
+
+  Returns:
+    `returncode`, `stdout` and `stderr` (text)
+  """
   return subprocess.run(
-    [sys.executable, "-m", f"tools.{name}", *arguments],
+    [sys.executable, "-m", module, *arguments],
     cwd=ROOT,
     capture_output=True,
     text=True,
