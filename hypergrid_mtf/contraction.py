@@ -12,8 +12,8 @@ changes N = 1.
   cols     a scaled copy of h for each grid column       N T C F
 
 All give the same y. "plain" is the equation in Mesh TensorFlow's own operations
-(`projection.plain_product`); the others are `cpu_orders`, which never hold all
-that they make at once.
+(`projection.plain_product`); the others never hold all that they make at once:
+`cpu_orders` walk over it, and with `tpu_orders` it does not leave the chip.
 """
 
 import dataclasses
@@ -61,6 +61,18 @@ CPU_NANOSECONDS = {
 _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 
 
+# Cycles of a TPU v3 core beside the plain product, as its compiler estimates
+# them: (forward, forward and backward), each (for an element of W, for an
+# element of what the order makes). docs/tpu.md.
+TPU_CYCLES = {
+  "weights": ((0.0, 0.0114), (0.0, 0.0325)),
+  "rows": ((0.045, 0.0066), (0.23, 0.022)),
+  "cols": ((0.030, 0.0100), (0.23, 0.026)),
+}
+# Cycles of one multiply-add of the product: gating W forward hides behind them.
+_TPU_PRODUCT_CYCLES = 3.5e-5
+
+
 def elements(order: str, sizes: Sizes) -> int:
   """How many elements an order makes beside h, W, G and y."""
   s = sizes
@@ -78,18 +90,20 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
     order: one of ORDERS.
     sizes: of the product.
     train: whether there is a backward pass.
-    on_tpu: count elements, which is what a TPU's memory bandwidth sees (never
-      measured on one), instead of nanoseconds of a CPU.
+    on_tpu: cycles of a TPU, by its compiler's estimate, instead of nanoseconds
+      of a CPU.
 
   Returns:
     a number to compare orders by
   """
-  count = elements(order, sizes)
+  s, count = sizes, elements(order, sizes)
   if on_tpu:
-    return count
+    of_weight, of_element = TPU_CYCLES[order][train]
+    if order == "weights" and not train:
+      of_element = max(0.0, of_element - s.tokens * _TPU_PRODUCT_CYCLES)
+    return s.fan_in * s.fan_out * of_weight + count * of_element
   nanoseconds = count * CPU_NANOSECONDS[order][train]
   if order == "rows" and train:
-    s = sizes
     macs = s.gates * s.tokens * s.fan_in * s.fan_out
     nanoseconds += macs * _CPU_RECOMPUTE_NANOSECONDS
   return nanoseconds
@@ -102,32 +116,56 @@ def cheapest(
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
 
 
-def split_dims(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor):
-  """The dimensions of h before its last: the ensemble's, N's and T's.
+def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
+  """The dimensions of h beside fan-in: the ensemble's, N's and T's.
 
   N are those from the first to the last that the gate has too.
 
   Args:
-    h: as in `projection.gated_product`, as the others are.
-    kernel: W.
+    h_dims: the dimensions of h, in any order of fan-in among the others.
+    kernel_dims: of W, [(ensemble,) fan_in, fan_out].
     gate: G.
 
   Returns:
     three lists of dimensions
   """
-  ensemble = kernel.shape.dims[:-2]
-  leading = [d for d in h.shape.dims[:-1] if d not in ensemble]
+  *ensemble, fan_in, _ = kernel_dims
+  leading = [d for d in h_dims if d not in ensemble and d != fan_in]
   shared = [i for i, d in enumerate(leading) if d in gate.shape.dims]
   end = shared[-1] + 1 if shared else 0
   return ensemble, leading[:end], leading[end:]
 
 
-def sizes_of(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor, ways):
+def arranged(order: str, h_dims, kernel_dims, gate: mtf.Tensor) -> list:
+  """The dimensions of h in the order that a product reads.
+
+  Args:
+    order: "plain" or one of ORDERS.
+    h_dims: as in `split_dims`, as the others are.
+    kernel_dims: of W.
+    gate: G.
+
+  Returns:
+    a list of dimensions
+  """
+  if order == "plain":
+    return list(h_dims)
+  ensemble, gates, tokens = split_dims(h_dims, kernel_dims, gate)
+  fan_in = kernel_dims[-2]
+  if not on_tpu(gate.mesh):
+    return [*ensemble, *gates, *tokens, fan_in]
+  if order == "weights" and not tokens:
+    return [*ensemble, *gates, fan_in]
+  *rows, positions = [*gates, *tokens]
+  return [*ensemble, *rows, fan_in, positions]
+
+
+def sizes_of(h_dims, kernel_dims, gate: mtf.Tensor, ways) -> Sizes:
   """The Sizes of a product on one device.
 
   Args:
-    h: as in `projection.gated_product`, as the others are.
-    kernel: W.
+    h_dims: as in `split_dims`, as the others are.
+    kernel_dims: of W.
     gate: G.
     ways: a function of a Dimension: into how many shards the mesh splits it.
 
@@ -138,8 +176,8 @@ def sizes_of(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor, ways):
   def local(dims):
     return math.prod(d.size // ways(d) for d in dims)
 
-  _, gates, tokens = split_dims(h, kernel, gate)
-  fan_in, fan_out = kernel.shape.dims[-2:]
+  _, gates, tokens = split_dims(h_dims, kernel_dims, gate)
+  fan_in, fan_out = kernel_dims[-2:]
   cells = {d.name: d.size for d in gate.shape.dims}
   return Sizes(
     gates=local(gates),
@@ -152,19 +190,14 @@ def sizes_of(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor, ways):
 
 
 def choose(
-  order: str,
-  h: mtf.Tensor,
-  kernel: mtf.Tensor,
-  gate: mtf.Tensor,
-  train: bool,
-  ways,
+  order: str, h_dims, kernel_dims, gate: mtf.Tensor, train: bool, ways
 ) -> str:
   """The order that computes a product: the given one, or the cheapest.
 
   Args:
     order: one of CHOICES.
-    h: as in `projection.gated_product`, as the others are.
-    kernel: W.
+    h_dims: as in `split_dims`, as the others are.
+    kernel_dims: of W.
     gate: G.
     train: whether a gradient will be wanted.
     ways: a function of a Dimension: into how many shards the mesh splits it.
@@ -177,15 +210,22 @@ def choose(
   """
   # Packed rows: a gate for each position. (A step of decoding has no positions:
   # its gates are one for each example.)
-  packed = "length" in (d.name for d in split_dims(h, kernel, gate)[1])
+  packed = "length" in (
+    d.name for d in split_dims(h_dims, kernel_dims, gate)[1]
+  )
   if order == "weights" and packed:
     raise errors.UserError(cannot_serve_packed_rows(order))
   if order != "auto":
     return order
   orders = [o for o in ORDERS if o != "weights" or not packed]
+  sizes = sizes_of(h_dims, kernel_dims, gate, ways)
+  return cheapest(orders, sizes, train, on_tpu(gate.mesh))
+
+
+def on_tpu(mesh: mtf.Mesh) -> bool:
+  """Whether a TPU runs the graph of a mesh, and not a CPU or a GPU."""
   # mesh_tensorflow places variables by a function on TPUs only.
-  on_tpu = callable(h.mesh.variable_placer_fn)
-  return cheapest(orders, sizes_of(h, kernel, gate, ways), train, on_tpu)
+  return callable(mesh.variable_placer_fn)
 
 
 def cannot_serve_packed_rows(order: str) -> str:

@@ -7,8 +7,9 @@ A batch goes through these modules in this order:
   projection    from X to the gate G, and the product y = h (psi(G) * wo)
 
 Beside them, and not needed to read them: `contraction` chooses the order in
-which the product is computed, `cpu_product` and `cpu_orders` compute it as a
-CPU does it fast, `sharding` is what a mesh that splits wo needs.
+which the product is computed, `sliced_product` computes it, by `cpu_orders` or
+`tpu_orders`, as a CPU or a TPU does it fast, and `sharding` is what a mesh that
+splits wo needs.
 """
 
 import functools
@@ -24,6 +25,7 @@ from hypergrid_mtf import (
   errors,
   projection,
   sharding,
+  sliced_product,
 )
 
 GATED_KERNELS = ("wo", "wi")
@@ -91,9 +93,9 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         "two_sigmoid" starts exactly at the vanilla function, and others with
         gates that differ.
       contraction: the order of the product: "plain", as the equation has it,
-        "weights", "rows" or "cols", made for a CPU, or "auto", which takes the
-        cheapest of these three for the shapes at hand; docs/cost.md. All give
-        the same result.
+        "weights", "rows" or "cols", made for a CPU and for a TPU, or "auto",
+        which takes the cheapest of these three for the shapes and the device at
+        hand; docs/cost.md. All give the same result.
       hidden_size: as in DenseReluDense; this and the following are its own
         hyperparameters, and None takes what gin binds to DenseReluDense.
       dropout_rate: as in DenseReluDense.
@@ -192,12 +194,27 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       [<batch>, (length,) d_model]
     """
     del losses
-    model_dim = x.shape.dims[-1]
+    *leading, model_dim = x.shape.dims
     hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
     self.check(model_dim)
-    gates = {self.gated_kernel: self._gate(context, x)}
+    gate = self._gate(context, x)
+    kernel_dims = self._kernel_dims(context)
+    order = contraction.choose(
+      self.contraction,
+      [*leading, kernel_dims[-2]],
+      kernel_dims,
+      gate,
+      context.train,
+      sharding.ways(context),
+    )
+    gates = {self.gated_kernel: (gate, order)}
+    h_dims = [*leading, hidden_dim]
+    if self.gated_kernel == "wo":
+      h_dims = contraction.arranged(order, h_dims, kernel_dims, gate)
     factors = [
-      self._dense(context, x, hidden_dim, name, gates.get("wi"), activation)
+      self._dense(
+        context, x, model_dim, h_dims, name, activation, gates.get("wi")
+      )
       for name, activation in self._activations()
     ]
     h = functools.reduce(mtf.multiply, factors)  # [<batch>, (length,) d_ff]
@@ -208,7 +225,9 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         keep_prob=1.0 - self.dropout_rate,
         noise_shape=h.shape - context.length_dim,
       )
-    return self._dense(context, h, model_dim, "wo", gates.get("wo"))
+    return self._dense(
+      context, h, hidden_dim, x.shape.dims, "wo", None, gates.get("wo")
+    )
 
   def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
     """G of every token, [<batch>, (length,) grid_rows, grid_cols]."""
@@ -227,8 +246,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     shards = sharding.shard_dims(fan_in, fan_out, sharding.ways(context))
     first = conditioning.first_tokens(context, x, self.condition_on, shards)
 
-    def side(kind, name, grid_dim, dim):
-      vector = projection.grid_vector(
+    def variable(kind, name, grid_dim):
+      return projection.grid_variable(
         kind,
         name,
         first.x,
@@ -239,31 +258,49 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         # One zero side is enough for r (x) c = 0, and lets the other learn.
         zero_init=self.zero_init and (name == "col" or self.variant == "row"),
       )
-      if vector is None:
-        return None
-      vector = first.spread(vector)  # [<batch>, (length,) grid_dim]
-      return sharding.local_cells(vector, grid_dim, dim, shards)
 
     with tf.variable_scope("hypergrid"):
-      r = side(row_kind, "row", self.grid_rows, fan_in)
-      c = side(col_kind, "col", self.grid_cols, fan_out)
+      sides = {
+        self.grid_rows: variable(row_kind, "row", self.grid_rows),
+        self.grid_cols: variable(col_kind, "col", self.grid_cols),
+      }
+      local = [
+        side
+        for side, kind in zip(sides.values(), (row_kind, col_kind), strict=True)
+        if kind == "local"
+      ]
+      vectors = projection.local_vectors(first.x, local, first.spread)
+      sides |= {v.shape.dims[-1]: v for v in vectors}
+      r, c = (
+        None if v is None else sharding.local_cells(v, grid_dim, dim, shards)
+        for (grid_dim, v), dim in zip(
+          sides.items(), (fan_in, fan_out), strict=True
+        )
+      )
       return projection.gate_matrix(r, c, self.gate)
 
-  def _dense(self, context, x, new_dim, name, gate, activation=None):
-    """`mtf.layers.dense`, with its variables; gated, if there is a gate."""
-    fan_in = x.shape.dims[-1]
+  def _kernel_dims(self, context):
+    """Of the gated matrix, [(ensemble,) fan_in, fan_out]."""
+    fan_in, fan_out = self._gated_dims(context.model.model_dim)
+    return [*context.model.ensemble_dims, fan_in, fan_out]
+
+  def _dense(self, context, x, fan_in, y_dims, name, activation, gate):
+    """`mtf.layers.dense`, with its variables, and with a gate if there is one.
+
+    Args:
+      context: a transformer.Context.
+      x: [..., fan_in], in any order.
+      fan_in: a dimension of x.
+      y_dims: dimensions of the result, in any order.
+      name: of the kernel.
+      activation: a function, or None.
+      gate: None, or G and the order of the product.
+
+    Returns:
+      an mtf.Tensor
+    """
     ensemble_dims = context.model.ensemble_dims
-    if gate is None:
-      return mtf.layers.dense(
-        x,
-        new_dim,
-        reduced_dims=[fan_in],
-        use_bias=self.use_bias,
-        activation=activation,
-        variable_dtype=context.variable_dtype,
-        expert_dims=ensemble_dims,
-        name=name,
-      )
+    (new_dim,) = [d for d in y_dims if d not in x.shape.dims]
     kernel = mtf.layers.get_dense_kernel_weights(
       x,
       [new_dim],
@@ -273,14 +310,18 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       name=name,
       variable_dtype=context.variable_dtype,
     )
-    y = projection.gated_product(
-      x,
-      kernel,
-      gate,
-      order=self.contraction,
-      train=context.train,
-      ways=sharding.ways(context),
-    )
+    if gate is None and contraction.on_tpu(x.mesh) and y_dims[-1] != new_dim:
+      y = sliced_product.tokens_last(x, kernel, y_dims, sharding.ways(context))
+    elif gate is None:
+      y = mtf.einsum([x, kernel], output_shape=y_dims)
+    else:
+      y = projection.gated_product(
+        x,
+        kernel,
+        *gate,
+        train=context.train,
+        ways=sharding.ways(context),
+      )
     if mtf.layers.unit_scaling_convention():
       y *= fan_in.size**-0.5
     if self.use_bias:

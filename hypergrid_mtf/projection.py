@@ -16,7 +16,7 @@ from collections.abc import Callable
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import contraction, cpu_product, errors
+from hypergrid_mtf import contraction, errors, sliced_product
 
 # variant -> (where the row vector comes from, where the column vector does)
 VARIANTS = {
@@ -84,7 +84,7 @@ def check_gate(gate: Callable[[mtf.Tensor], mtf.Tensor]) -> None:
     )
 
 
-def grid_vector(
+def grid_variable(
   kind: str | None,
   name: str,
   x: mtf.Tensor,
@@ -94,7 +94,7 @@ def grid_vector(
   ensemble_dims: list[mtf.Dimension],
   zero_init: bool = False,
 ) -> mtf.Tensor | None:
-  """Makes the variable of one side of the gate, and its vector.
+  """Makes the variable of one side of the gate.
 
   Args:
     kind: "local", "global" or None, as in VARIANTS.
@@ -108,7 +108,7 @@ def grid_vector(
     zero_init: start at zero instead of at a vector of about unit scale.
 
   Returns:
-    [..., grid_dim] (local), [grid_dim] (global) or None.
+    [d_model, grid_dim] (local), [grid_dim] (global) or None
   """
   if kind is None:
     return None
@@ -126,17 +126,47 @@ def grid_vector(
       dtype=variable_dtype,
     )
     return mtf.cast(vector, x.dtype)
-  return mtf.layers.dense(
+  return mtf.layers.get_dense_kernel_weights(
     x,
-    grid_dim,
-    reduced_dims=[model_dim],
-    expert_dims=ensemble_dims,
-    use_bias=False,
-    variable_dtype=variable_dtype,
+    [grid_dim],
+    [model_dim],
+    ensemble_dims,
     # None is T5's own: variance 1/fan_in, which makes a unit X a unit vector.
-    kernel_initializer=tf.zeros_initializer() if zero_init else None,
+    tf.zeros_initializer() if zero_init else None,
     name=name,
+    variable_dtype=variable_dtype,
   )
+
+
+def local_vectors(
+  x: mtf.Tensor, kernels: list[mtf.Tensor], spread
+) -> list[mtf.Tensor]:
+  """X L of each local side, as one product.
+
+  Args:
+    x: the conditioning vectors X, [..., d_model].
+    kernels: L of each side, [d_model, grid_dim].
+    spread: a function of [..., cells], `conditioning.FirstTokens.spread`.
+
+  Returns:
+    vectors of the tokens, [..., grid_dim] each
+  """
+  dims = [k.shape.dims[-1] for k in kernels]
+  if not kernels:
+    return []
+  cells = "grid_cells"
+  joined = mtf.concat(
+    [mtf.rename_dimension(k, k.shape.dims[-1].name, cells) for k in kernels],
+    cells,
+  )
+  leading = [d for d in x.shape.dims if d not in joined.shape.dims[-2:]]
+  both = mtf.layers.us_einsum([x, joined], [*leading, joined.shape.dims[-1]])
+  both = spread(both)
+  parts = mtf.split(both, both.shape.dims[-1], [d.size for d in dims])
+  return [
+    mtf.rename_dimension(part, cells, d.name)
+    for part, d in zip(parts, dims, strict=True)
+  ]
 
 
 def gate_matrix(
@@ -196,10 +226,12 @@ def gated_product(
   Raises:
     UserError: for the order "weights" if every token has a gate of its own.
   """
-  order = contraction.choose(order, h, kernel, gate, train, ways)
+  order = contraction.choose(
+    order, h.shape.dims, kernel.shape.dims, gate, train, ways
+  )
   if order == "plain":
     return plain_product(h, kernel, gate)
-  return cpu_product.product(order, h, kernel, gate, ways)
+  return sliced_product.product(order, h, kernel, gate, ways)
 
 
 def plain_product(
