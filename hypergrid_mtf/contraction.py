@@ -156,8 +156,8 @@ def arranged(order: str, h_dims, kernel_dims, gate: mtf.Tensor) -> list:
     return [*ensemble, *gates, *tokens, fan_in]
   if order == "weights" and not tokens:
     return [*ensemble, *gates, fan_in]
-  *rows, positions = [*gates, *tokens]
-  return [*ensemble, *rows, fan_in, positions]
+  leading = [*gates, *tokens]
+  return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
 
 
 def sizes_of(h_dims, kernel_dims, gate: mtf.Tensor, ways) -> Sizes:

@@ -318,7 +318,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       y = projection.gated_product(
         x,
         kernel,
-        *gate,
+        gate[0],
+        order=gate[1],
         train=context.train,
         ways=sharding.ways(context),
       )

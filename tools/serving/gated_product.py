@@ -34,7 +34,9 @@ def for_any_size():
 def _gated_product(h, kernel, gate, **how):
   """`projection.gated_product`."""
   del how
-  ensemble, gates, tokens = contraction.split_dims(h, kernel, gate)
+  ensemble, gates, tokens = contraction.split_dims(
+    h.shape.dims, kernel.shape.dims, gate
+  )
   fan_in, fan_out = kernel.shape.dims
   sides = [d for d in gate.shape.dims if d.name in ("grid_rows", "grid_cols")]
   sides.sort(key=lambda d: d.name, reverse=True)
