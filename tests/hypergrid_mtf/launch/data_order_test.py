@@ -45,6 +45,7 @@ def test_a_folder_of_an_earlier_version(tmp_path):
 
 @pytest.fixture
 def bound():
+  gin.clear_config()  # of what tests before this one have bound
   with gin.unlock_config():
     gin.bind_parameter("run.batch_size", ("sequences_per_batch", 4))
   yield

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from tests import program
-from tools.cost import collectives, counting_mesh, models
+from tools.cost import collectives, counting_mesh, flops, models
 
 FLOAT32, BFLOAT16 = 4, 2
 # One layer of one size, so that a step lowers in seconds.
@@ -230,8 +230,8 @@ def test_matrix_products_are_counted():
   impl, lowering = _lower(build)
   graph = lowering.tensors[lowering.graph.operations[-1].outputs[0]]
   operations = graph.to_laid_out_tensor().one_slice.graph.get_operations()
-  flops = sum(collectives._matmul_flops(op) for op in operations)
-  assert flops == 2 * (8 // 4) * (6 // 2) * 5
+  total = sum(flops.of_operation(op) for op in operations)
+  assert total == 2 * (8 // 4) * (6 // 2) * 5
 
 
 @pytest.mark.parametrize(
