@@ -4,6 +4,7 @@
 gradient that is computed from these three alone.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -39,6 +40,13 @@ def product(
   sides.sort(key=lambda d: d.name, reverse=True)
   shards = sharding.shard_dims(fan_in, fan_out, ways)
   sizes = contraction.sizes_of(h_dims, kernel_dims, gate, ways)
+  if contraction.on_tpu(h.mesh) and len(tokens) > 1:  # beams, or one gate
+    *others, last_dim = tokens
+    count = math.prod(d.size // ways(d) for d in others)
+    gates, tokens = gates + others, [last_dim]
+    sizes = dataclasses.replace(
+      sizes, gates=sizes.gates * count, tokens=sizes.tokens // count
+    )
   h = _reorder(h, contraction.arranged(order, h_dims, kernel_dims, gate))
   gate = _reorder(gate, ensemble + gates + shards + sides)
   y_dims = ensemble + gates + tokens + [fan_out]
