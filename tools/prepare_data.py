@@ -4,8 +4,14 @@
         --super_glue_dir=superglue --tfds_dir=tfds
 
 takes the official downloads, in whatever part they are there, and writes them
-below --tfds_dir as TFDS would: same names, versions, features and order. The
-tasks of t5 (`glue_cola_v002`, ...) then need no network:
+below --tfds_dir as TFDS would: same names, versions, features and order. With
+internet,
+
+    python -m tools.prepare_data --download --tfds_dir=tfds
+
+fetches those files first, over HTTPS and checked by the sizes and hashes that
+TFDS lists; interrupted, the same command goes on. The tasks of t5
+(`glue_cola_v002`, ...) then need no network:
 
     --gin_file=tfds/local_mixture.gin --t5_tfds_data_dir=tfds
 
@@ -22,14 +28,14 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from absl import flags, logging
 
 from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.launch import console
-from tools.data import local_files, local_mixture
+from tools.data import local_files, local_mixture, official_files
 
 # isort: split
 # After our own package, which puts TensorFlow's banner into the log.
@@ -46,6 +52,32 @@ _SUPER_GLUE_DIR = flags.DEFINE_string(
 _TFDS_DIR = flags.DEFINE_string(
   "tfds_dir", None, "Folder to write to, for --t5_tfds_data_dir."
 )
+_DOWNLOAD = flags.DEFINE_bool(
+  "download", False, "Fetch the official files first, and use those."
+)
+_TASKS = flags.DEFINE_list(
+  "tasks",
+  None,
+  "With --download: which tasks; 'glue', 'super_glue/cb', 'rte' (both). "
+  "Default: all of both benchmarks.",
+)
+_DOWNLOAD_DIR = flags.DEFINE_string(
+  "download_dir",
+  None,
+  "With --download: where the files are kept. Default: <tfds_dir>_download.",
+)
+_MIRROR = flags.DEFINE_string(
+  "mirror",
+  None,
+  "With --download: a base address in place of https://dl.fbaipublicfiles.com, "
+  "with the same paths below it.",
+)
+_CHECKSUMS = flags.DEFINE_string(
+  "checksums",
+  None,
+  "With --mirror: sizes and hashes of its files where they are not the "
+  "official ones, in the format of TFDS's url_checksums.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +89,10 @@ class Prepared:
 
 
 def prepare(
-  glue_dir: str | None, super_glue_dir: str | None, tfds_dir: str | None
+  glue_dir: str | None,
+  super_glue_dir: str | None,
+  tfds_dir: str | None,
+  configs: Mapping[str, Collection[str]] | None = None,
 ) -> list[Prepared]:
   """Writes what is in the folders to tfds_dir and prints what it did.
 
@@ -65,6 +100,7 @@ def prepare(
     glue_dir: folder of the GLUE download, or None.
     super_glue_dir: folder of the SuperGLUE download, or None.
     tfds_dir: folder to write to; made if it is not there.
+    configs: those to write by benchmark; None for all that are there.
 
   Returns:
     The data sets that were written, with their rows.
@@ -76,17 +112,13 @@ def prepare(
   if not (glue_dir or super_glue_dir):
     raise UserError(
       "Neither --glue_dir nor --super_glue_dir is given: name the folder of at "
-      "least one download."
+      "least one download, or fetch the files with --download."
     )
-  if not tfds_dir or "://" in tfds_dir:
-    raise UserError(
-      f"--tfds_dir is {tfds_dir!r}: name a local folder to write to."
-    )
-  datasets = _find({"glue": glue_dir, "super_glue": super_glue_dir})
+  tfds_dir = _local_folder(tfds_dir)
+  datasets = _find({"glue": glue_dir, "super_glue": super_glue_dir}, configs)
   prepared = [Prepared(dataset, _checked_rows(dataset)) for dataset in datasets]
   _say_differences(prepared)
 
-  tfds_dir = os.path.abspath(os.path.expanduser(tfds_dir))
   with _stage(tfds_dir) as stage:
     for item in prepared:
       with _disk_errors(tfds_dir):
@@ -109,7 +141,18 @@ def prepare(
   return prepared
 
 
-def _find(roots: dict[str, str | None]) -> list[local_files.LocalDataset]:
+def _local_folder(tfds_dir: str | None) -> str:
+  if not tfds_dir or "://" in tfds_dir:
+    raise UserError(
+      f"--tfds_dir is {tfds_dir!r}: name a local folder to write to."
+    )
+  return os.path.abspath(os.path.expanduser(tfds_dir))
+
+
+def _find(
+  roots: Mapping[str, str | None],
+  configs: Mapping[str, Collection[str]] | None,
+) -> list[local_files.LocalDataset]:
   datasets = []
   for benchmark, root in roots.items():
     if not root:
@@ -119,7 +162,9 @@ def _find(roots: dict[str, str | None]) -> list[local_files.LocalDataset]:
       raise UserError(
         f"--{benchmark}_dir is {root!r}: there is no such folder."
       )
-    found = local_files.find(benchmark, root)
+    found = local_files.find(
+      benchmark, root, None if configs is None else configs[benchmark]
+    )
     for note in found.notes:
       console.say(note)
     if not found.datasets:
@@ -292,9 +337,65 @@ def _install(written: str, tfds_dir: str, stage: str) -> None:
     raise
 
 
+def download_and_prepare(
+  tfds_dir: str | None,
+  tasks: Collection[str] | None = None,
+  download_dir: str | None = None,
+  mirror: str | None = None,
+  checksums: str | None = None,
+) -> list[Prepared]:
+  """Fetches the official files, then calls `prepare` with them.
+
+  Args:
+    tfds_dir: folder to write to.
+    tasks: of "glue", "super_glue/cb", "rte"; None for all.
+    download_dir: where the files are kept; None for a folder beside tfds_dir.
+    mirror: a base address in place of the official one.
+    checksums: path of a list of sizes and hashes of other files.
+
+  Returns:
+    The data sets that were written, with their rows.
+
+  Raises:
+    UserError: as `official_files.download` and `prepare`.
+  """
+  tfds_dir = _local_folder(tfds_dir)
+  if mirror is not None and not mirror.startswith(("http://", "https://")):
+    raise UserError(
+      f"--mirror={mirror} is not an address: give https://HOST/PATH."
+    )
+  if download_dir is None:
+    download_dir = tfds_dir.rstrip("/") + "_download"
+  configs = official_files.chosen(tasks)
+  roots = official_files.download(
+    configs,
+    os.path.abspath(os.path.expanduser(download_dir)),
+    mirror,
+    official_files.url_infos(checksums),
+  )
+  return prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)
+
+
 def main(argv) -> None:
-  """Runs `prepare` with the flags."""
+  """Runs `prepare` or `download_and_prepare` with the flags."""
   del argv
+  if _DOWNLOAD.value:
+    if _GLUE_DIR.value or _SUPER_GLUE_DIR.value:
+      raise UserError(
+        "--download fetches what --glue_dir and --super_glue_dir would name: "
+        "give it, or them."
+      )
+    download_and_prepare(
+      _TFDS_DIR.value,
+      _TASKS.value,
+      _DOWNLOAD_DIR.value,
+      _MIRROR.value,
+      _CHECKSUMS.value,
+    )
+    return
+  for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR, _CHECKSUMS):
+    if flag.present:
+      raise UserError(f"--{flag.name} goes with --download: add that.")
   prepare(_GLUE_DIR.value, _SUPER_GLUE_DIR.value, _TFDS_DIR.value)
 
 

@@ -14,6 +14,7 @@ from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures
 from tests import command
 from tests.tools.data import benchmark_files as files
+from tests.tools.data import file_server, official_server
 from tools import prepare_data
 from tools.data import local_files, local_mixture
 
@@ -294,6 +295,37 @@ def test_real_files(shared_data, tmp_path, capsys):
   }
 
 
+def test_download_and_prepare(downloads, tmp_path, capsys):
+  contents = official_server.archives(downloads)
+  checksums = tmp_path / "checksums.txt"
+  checksums.write_text(official_server.list_of_checksums(contents))
+  out = tmp_path / "tfds"
+  with file_server.serve() as server:
+    server.files = official_server.paths(contents)
+    server.faults["/glue/data/WNLI.zip"] = [-200]
+    arguments = dict(
+      tasks=["mrpc", "glue/wnli", "super_glue/axb"],
+      mirror=server.address,
+      checksums=str(checksums),
+    )
+    prepare_data.download_and_prepare(str(out), **arguments)
+    assert "downloading 5 files" in capsys.readouterr().out
+    prepare_data.download_and_prepare(str(out), **arguments)
+  assert "all 5 files are in" in capsys.readouterr().out
+  assert local_mixture.present(str(out)) == {
+    "glue/mrpc": {"train": 4, "validation": 2, "test": 4},
+    "glue/wnli": {"train": 4, "validation": 4, "test": 4},
+    "super_glue/axb": {"test": 3},
+  }
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    "checksums.txt",
+    "tfds",
+    "tfds_download",
+  ]
+  with pytest.raises(UserError, match="--mirror=ftp://x is not an address"):
+    prepare_data.download_and_prepare(str(out), mirror="ftp://x")
+
+
 def test_command_line(tmp_path):
   bad = tmp_path / "glue" / "CoLA" / "train.tsv"
   files.write_table(bad, [("gj04", 1, "", "A b."), ("gj04", 7, "", "C d.")])
@@ -307,4 +339,31 @@ def test_command_line(tmp_path):
     f"error: {bad}, line 2: the label is '7', expected one of unacceptable, "
     "acceptable, 0, 1.\n"
   )
+  assert not (tmp_path / "tfds").exists()
+
+
+def test_download_from_the_command_line(downloads, tmp_path):
+  contents = official_server.archives(downloads)
+  checksums = tmp_path / "checksums.txt"
+  checksums.write_text(official_server.list_of_checksums(contents))
+  with file_server.serve() as server:
+    server.files = official_server.paths(contents)
+    del server.files["/glue/superglue/data/v2/CB.zip"]
+    result = command.tool(
+      "prepare_data",
+      "--download",
+      "--tasks=wnli,cb",
+      f"--tfds_dir={tmp_path / 'tfds'}",
+      f"--mirror={server.address}/",
+      f"--checksums={checksums}",
+    )
+  assert result.returncode == 2
+  folder = tmp_path / "tfds_download"
+  assert result.stdout.startswith("downloading 2 files, 0.0 MB, to ")
+  assert result.stderr == (
+    f"error: {server.address}/glue/superglue/data/v2/CB.zip answers 404 Not "
+    "Found: what was fetched stays, and the same command goes on from there; "
+    "--mirror=URL takes the files from another place.\n"
+  )
+  assert (folder / "glue" / "WNLI.zip").is_file()
   assert not (tmp_path / "tfds").exists()

@@ -8,7 +8,7 @@ for dataset in find("glue", "/data/glue_data").datasets:
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from tools.data import local_glue, local_super_glue, local_text
@@ -154,7 +154,9 @@ class Found:
   notes: list[str]
 
 
-def find(benchmark: str, root: str) -> Found:
+def find(
+  benchmark: str, root: str, configs: Collection[str] | None = None
+) -> Found:
   """Finds the tasks of a benchmark in the folder of its download.
 
   Folder names are compared without case and punctuation: SST-2, SST2, sst_2.
@@ -162,6 +164,7 @@ def find(benchmark: str, root: str) -> Found:
   Args:
     benchmark: "glue" or "super_glue".
     root: the folder that holds a folder for each task.
+    configs: those to look for; None for all.
 
   Returns:
     The data sets and notes about what was passed over.
@@ -183,6 +186,8 @@ def find(benchmark: str, root: str) -> Found:
     if name not in known:
       notes += [f"{p}: not a folder of {benchmark}, skipped" for p in paths]
   for config, spec in module.CONFIGS.items():
+    if configs is not None and config not in configs:
+      continue
     paths = [p for name in spec.folder for p in folders.get(name, [])]
     if len(paths) > 1 and config != "ax":
       local_text.fail(
