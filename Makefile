@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
   parity-test coverage lint format lock upstream-test tpu-compiler test-tpu \
-  pod-test clean
+  pod-test install-tpu clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -77,6 +77,10 @@ parity-test: .venv/installed
 upstream-test: .venv/installed
 	$(PY) -m tools.upstream_test
 
+# .venv on a TPU VM, around the TensorFlow of its image (docs/cloud_tpu.md).
+install-tpu:
+	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
+
 # The compiler of the TPU (docs/tpu_compiler.md), in .venv-tpu; nothing else
 # needs it.
 tpu-compiler: .venv-tpu/installed
@@ -114,14 +118,21 @@ $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 touch $(1)/installed
 endef
 
+# Where it was made around an image's TensorFlow, it is again.
+ifneq ($(wildcard .venv/tpu_vm.json),)
+.venv/installed: requirements.txt
+	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
+else
 .venv/installed: requirements.txt
 	$(call make_venv,.venv,$<,3.10 3.11,TensorFlow 2.15 runs on nothing newer)
+endif
 
 .venv-tpu/installed: requirements-tpu-compiler.txt
 	$(call make_venv,.venv-tpu,$<,3.11,the compiler of the TPU is locked for it)
 
 # Resolves requirements.in again: one lock, with hashes, for Python 3.10 and 3.11,
-# and that of the compiler of the TPU, for Python 3.11 and Linux. The date holds back releases that need protobuf 5 (requirements.in says why).
+# that of the compiler of the TPU, for Python 3.11 and Linux, and what pods need
+# besides. The date holds back releases that need protobuf 5 (requirements.in says why).
 LOCK_DATE := 2025-09-01
 lock:
 	python3 -m venv --clear .venv-lock
@@ -134,6 +145,11 @@ lock:
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
 	  --generate-hashes --quiet --custom-compile-command "make lock" \
 	  --output-file requirements-tpu-compiler.txt
+	.venv-lock/bin/uv pip compile requirements-tpu-pod.in \
+	  --python-version 3.10 --python-platform x86_64-manylinux_2_31 \
+	  --exclude-newer $(LOCK_DATE) \
+	  --generate-hashes --quiet --custom-compile-command "make lock" \
+	  --output-file requirements-tpu-pod.txt
 	rm -rf .venv-lock
 
 clean:

@@ -54,6 +54,7 @@ from hypergrid_mtf.launch import (
   steps,
   stopping,
   t5_main,
+  tpu_checks,
   trained_model,
   values,
   vocabulary_file,
@@ -84,6 +85,9 @@ flags.DEFINE_bool(
   "dry_run",
   False,
   "Check the run, train one step of one layer elsewhere, and end.",
+)
+flags.DEFINE_bool(
+  "allow_sentencepiece_on_pods", False, "Let the hosts of --tpu=NAME tokenize."
 )
 flags.DEFINE_bool(
   "allow_partial_warm_start",
@@ -180,6 +184,7 @@ def _check(asked: request.Request, dry: bool) -> None:
   model = gin_model.of_mixture(mixture)
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
+  tpu_checks.check(asked, mixture, FLAGS)
   steps.check_steps(asked, FLAGS)
   record = vocabulary_record.record(mixture)
   started = checkpoint_checks.check_checkpoints(

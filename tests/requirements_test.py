@@ -9,6 +9,8 @@ from tests import command
 
 # Of an environment of its own.
 TPU_COMPILER = "requirements-tpu-compiler.in"
+# Beside the lock, on TPU pods.
+TPU_POD = "requirements-tpu-pod.in"
 _OURS = {"hypergrid_mtf", "t5_tasks", "tools", "tests"}
 
 
@@ -59,6 +61,17 @@ def test_the_lock_has_every_direct_requirement():
   assert {"t5", "tensorflow", "scipy", "ruff"} <= direct
   assert direct <= _names("requirements.txt")
   assert _names(TPU_COMPILER) <= _names(TPU_COMPILER.replace(".in", ".txt"))
+  assert _names(TPU_POD) <= _names(TPU_POD.replace(".in", ".txt"))
+
+
+def test_the_pods_lock_agrees_with_the_lock():
+  pins = []
+  for file in ("requirements.txt", TPU_POD.replace(".in", ".txt")):
+    text = (command.ROOT / file).read_text()
+    pins.append(dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.M)))
+  shared = pins[0].keys() & pins[1].keys()
+  assert {"protobuf", "google-auth"} <= shared
+  assert {n: pins[0][n] for n in shared} == {n: pins[1][n] for n in shared}
 
 
 def test_the_documents_name_every_direct_requirement():

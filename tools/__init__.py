@@ -1,3 +1,15 @@
 """Programs around a run, one job each; `python -m tools` lists them."""
 
-import hypergrid_mtf  # noqa: F401  (patches the stack, moves TensorFlow's banner)
+import sys
+
+
+def _runs_alone() -> bool:
+  """Whether the program is one that runs where no library is installed yet."""
+  argv = sys.orig_argv
+  module = argv[argv.index("-m") + 1] if "-m" in argv[:-1] else ""
+  return module == "tools.tpu" or module.startswith("tools.cloud.")
+
+
+if not _runs_alone():
+  # Patches the stack, moves TensorFlow's banner.
+  import hypergrid_mtf  # noqa: F401

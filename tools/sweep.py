@@ -28,6 +28,8 @@ sweep on the same folders is refused. A model whose training ended is never
 trained again: where its evaluation failed, or another split is asked for
 (--split, with another --output_dir and the same --models_dir), it is evaluated
 alone.
+--share=2/3 takes the second third of the models, for machines that share a
+sweep; each has an --output_dir of its own.
 --models_dir may be `gs://…`; --common holds flags that say where and not what,
 such as a TPU's name:
 
@@ -83,6 +85,7 @@ def main(argv) -> int:
   )
   runs = sweep_file.parse(sweep_file.read(path), path, seeds, given)
   runs = sweep_file.of_cells(runs, FLAGS.cells)
+  runs = sweep_file.of_share(runs, FLAGS.share)
   common = tuple(sweep_file.split_flags(FLAGS.common, "--common"))
   if FLAGS.split:
     runs = [sweep_file.with_split(run, FLAGS.split, common) for run in runs]
@@ -118,6 +121,8 @@ def _alone() -> Iterator[None]:
   ):
     for name in ("output_dir", "models_dir"):
       folder = FLAGS[name].value
+      if name == "models_dir" and FLAGS.share:
+        continue  # others write there too, each in folders of its own models
       if folder and (name == "output_dir" or folder != FLAGS.output_dir):
         tf.io.gfile.makedirs(folder)
         given = f"--{name}={folder}"
@@ -130,6 +135,11 @@ def define_flags() -> None:
   flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
   flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
   flags.DEFINE_list("cells", [], "Only these cells of the sweep; usually all.")
+  flags.DEFINE_string(
+    "share",
+    "",
+    "N/M: the N-th of M shares of the models, for several machines.",
+  )
   flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
   flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
   flags.DEFINE_string(

@@ -202,6 +202,36 @@ def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
   return [run for run in runs if not cells or run.cell in cells]
 
 
+def of_share(runs: list[Run], share: str) -> list[Run]:
+  """The part of the runs that one of several machines does.
+
+  Args:
+    runs: of a sweep, in its order.
+    share: "2/3" for the second of three; "" means all.
+
+  Returns:
+    every third one, from the second; the shares have no run in common
+
+  Raises:
+    UserError: for what is not a share, or one without a run.
+  """
+  if not share:
+    return runs
+  match = re.fullmatch(r"(\d+)/(\d+)", share)
+  number, of = (int(match[1]), int(match[2])) if match else (0, 0)
+  if not 0 < number <= of:
+    raise errors.UserError(
+      f"--share={share} is not a share: give N/M with N from 1 to M, such as "
+      "2/3."
+    )
+  if of > len(runs):
+    raise errors.UserError(
+      f"--share={share} is one of {of} shares of {len(runs)} runs: give no "
+      "more shares than runs."
+    )
+  return runs[number - 1 :: of]
+
+
 @functools.cache
 def evaluated_split(flags: tuple[str, ...]) -> str:
   """The split that an evaluation will be of, as its program will read flags.

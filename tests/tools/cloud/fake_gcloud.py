@@ -1,0 +1,233 @@
+"""A stand-in for gcloud: TPU VMs that are folders, and fail in known ways.
+
+`$FAKE_GCLOUD` is a folder: `faults.json` holds what goes wrong, a list of
+{"when": a part of the command line, "say": …, "status": …, "times": …,
+"preempt": a TPU}; `broken.json` says on which workers the installation fails
+how often; `nodes/NAME/worker-N` are the homes of the TPU VMs; `bucket/` is
+the cloud; `calls` is what was called. Commands over ssh run for real in those
+folders, apart from the installation, whose place a stub takes.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+ROOT = pathlib.Path(os.environ.get("FAKE_GCLOUD", "/nowhere"))
+# Stands for .venv/bin/python on a TPU VM: trains in $FAKE_GCLOUD/bucket.
+STUB = """#!/bin/sh
+exec {python} -S {trainer} "$@"
+"""
+
+
+def fail(message, status=1):
+  sys.stderr.write(f"{message}\n")
+  sys.exit(status)
+
+
+def value(arguments, flag, default=None):
+  for argument in arguments:
+    if argument.startswith(f"--{flag}="):
+      return argument.split("=", 1)[1]
+  return default
+
+
+def path_of_node(name):
+  return ROOT / "nodes" / name
+
+
+def preempt(name):
+  """Takes a TPU away: its processes end, its disk is gone."""
+  node = path_of_node(name)
+  for job in node.glob("worker-*/hypergrid_mtf/tpu_job/job.json"):
+    pid = json.loads(job.read_text()).get("pid")
+    if pid:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+  for worker in node.glob("worker-*"):
+    shutil.rmtree(worker)
+  write_state(name, "PREEMPTED")
+
+
+def write_state(name, state):
+  (path_of_node(name) / "state").write_text(state)
+
+
+def read_state(name):
+  path = path_of_node(name) / "state"
+  return path.read_text() if path.exists() else None
+
+
+def take_fault(arguments):
+  """The first fault that is left for this command, if there is one."""
+  path = ROOT / "faults.json"
+  if not path.exists():
+    return None
+  line = " ".join(arguments)
+  with open(path, "r+") as f:
+    fcntl.flock(f, fcntl.LOCK_EX)
+    faults = json.load(f)
+    for fault in faults:
+      if fault["when"] in line and fault.get("times", 1) > 0:
+        fault["times"] = fault.get("times", 1) - 1
+        f.seek(0)
+        f.truncate()
+        json.dump(faults, f)
+        return fault
+  return None
+
+
+def main(arguments):
+  with open(ROOT / "calls", "a") as f:
+    f.write(json.dumps(arguments) + "\n")
+  fault = take_fault(arguments)
+  if fault:
+    if "preempt" in fault:
+      preempt(fault["preempt"])
+    if "say" in fault:
+      fail(fault["say"], fault.get("status", 1))
+  if arguments[0] == "storage":
+    return storage(arguments[1:])
+  kind, what = arguments[2:4]
+  if what in ("ssh", "scp"):
+    return reach(what, arguments[4:])
+  return (queue if kind == "queued-resources" else node)(what, arguments[4:])
+
+
+def new_node(name, accelerator_type):
+  folder = path_of_node(name)
+  cores = int(accelerator_type.split("-")[1])
+  for worker in range(max(1, cores // 8)):
+    (folder / f"worker-{worker}").mkdir(parents=True)
+  write_state(name, "READY")
+
+
+def node(what, arguments):
+  name = arguments[0]
+  if what == "create":
+    if read_state(name):
+      fail(f"ERROR: (gcloud.compute.tpus.tpu-vm.create) ALREADY_EXISTS: {name}")
+    new_node(name, value(arguments, "accelerator-type"))
+  elif not read_state(name):
+    fail(f"ERROR: NOT_FOUND: Resource 'nodes/{name}' was not found")
+  elif what == "describe":
+    print(json.dumps({"name": name, "state": read_state(name)}))
+  elif what == "delete":
+    preempt(name)
+    shutil.rmtree(path_of_node(name))
+
+
+def queue(what, arguments):
+  name = arguments[0]
+  path = ROOT / "queues" / name
+  if what == "create":
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(["WAITING_FOR_RESOURCES", "PROVISIONING"]))
+    (path.parent / f".{name}").write_text(json.dumps(arguments))
+    return
+  if not path.exists():
+    fail(f"ERROR: NOT_FOUND: Resource 'queuedResources/{name}' was not found")
+  asked = json.loads((path.parent / f".{name}").read_text())
+  owned = value(asked, "node-id")
+  if what == "describe":
+    states = json.loads(path.read_text())
+    if states:
+      state = states.pop(0)
+      path.write_text(json.dumps(states))
+      if not states:
+        new_node(owned, value(asked, "accelerator-type"))
+    else:
+      state = "SUSPENDED" if read_state(owned) != "READY" else "ACTIVE"
+    print(json.dumps({"state": {"state": state}}))
+  else:
+    if read_state(owned):
+      preempt(owned)
+      shutil.rmtree(path_of_node(owned))
+    path.unlink()
+
+
+def reach(what, arguments):
+  target = arguments[1].split(":")[0] if what == "scp" else arguments[0]
+  state = read_state(target)
+  if not state:
+    fail(f"ERROR: NOT_FOUND: Resource 'nodes/{target}' was not found")
+  if state != "READY":
+    fail(
+      f"ERROR: (gcloud.compute.tpus.tpu-vm.{what}) This TPU has terminal state "
+      f'"{state}", so it cannot be used anymore.'
+    )
+  worker = value(arguments, "worker", "0")
+  homes = sorted(path_of_node(target).glob("worker-*"))
+  if worker != "all":
+    homes = [homes[int(worker)]]
+  status = 0
+  for home in homes:
+    if what == "scp":
+      shutil.copy(arguments[0], home / arguments[1].split(":")[1])
+      continue
+    one = run(home, value(arguments, "command"))
+    if one and len(homes) > 1:
+      number = home.name.split("-")[1]
+      sys.stderr.write(
+        f"##### Command execution on worker {number} failed with exit status "
+        f"{one}. Continuing.\n"
+      )
+    status = status or one
+  sys.exit(status)
+
+
+def run(home, line):
+  """Runs a command in a home folder; one that installs, up to there."""
+  before, installs, _ = line.partition("python3 -m tools.cloud.install_tpu")
+  if installs:
+    line = before + "true"
+  line = re.sub(r"\bpython3 -m", f"{sys.executable} -S -m", line)
+  env = {
+    "HOME": str(home),
+    "PATH": f"{ROOT}/bin:/usr/bin:/bin",
+    "FAKE_GCLOUD": str(ROOT),
+  }
+  done = subprocess.run(["sh", "-c", line], cwd=home, env=env, check=False)
+  if done.returncode == 0 and installs:
+    # A worker on which it fails, so many times.
+    broken = ROOT / "broken.json"
+    times = json.loads(broken.read_text()) if broken.exists() else {}
+    if times.get(home.name):
+      times[home.name] -= 1
+      broken.write_text(json.dumps(times))
+      sys.stderr.write("error: the lock was not installed: ERROR: no network\n")
+      return 2
+    stub = home / "hypergrid_mtf/.venv/bin/python"
+    stub.parent.mkdir(parents=True, exist_ok=True)
+    trainer = pathlib.Path(__file__).with_name("fake_training.py")
+    stub.write_text(STUB.format(python=sys.executable, trainer=trainer))
+    stub.chmod(0o755)
+    print(".venv is ready: tensorflow 2.15.0 of the image, cores: 8.")
+  return done.returncode
+
+
+def storage(arguments):
+  """rsync --recursive FROM TO, where gs:// is the folder `bucket`."""
+  excluded = value(arguments, "exclude", "^$")
+  places = [a for a in arguments[1:] if not a.startswith("--")]
+  source, target = (
+    ROOT / "bucket" / p[5:] if p.startswith("gs://") else pathlib.Path(p)
+    for p in places
+  )
+  if not source.is_dir():
+    fail("ERROR: (gcloud.storage.rsync) Did not find existing container")
+  for path in source.rglob("*"):
+    if path.is_file() and not re.fullmatch(excluded, path.name):
+      to = target / path.relative_to(source)
+      to.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(path, to)
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])
