@@ -27,7 +27,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from tools.cloud import arguments, bundle, dry, gcloud, kinds, life, plan_file
+from tools.cloud import (
+  arguments,
+  bundle,
+  dry,
+  gcloud,
+  kinds,
+  life,
+  machine,
+  plan_file,
+)
 
 _PARTS = ("create", "install", "start", "follow", "fetch", "delete", "status")
 # What this program gives itself.
@@ -274,28 +283,28 @@ def _whole(one: life.Life, given, output_dir: str) -> None:
   error: Exception | None = None
   try:
     one.live()
-  except (life.Stop, gcloud.Failure, kinds.UserError) as e:
+  except (machine.Stop, gcloud.Failure, kinds.UserError) as e:
     error = e
   more = []
   if one.began:
     try:
       one.fetch(output_dir, given.fetch_checkpoints)
-    except life.Stop as e:
+    except machine.Stop as e:
       more.append(str(e))
   keep = given.keep_after_error if error else given.keep
-  if one.is_there and not keep and not isinstance(error, life.Unsaved):
+  if one.is_there and not keep and not isinstance(error, machine.Unsaved):
     try:
       one.delete()
-    except (life.Stop, gcloud.Failure) as e:
+    except (machine.Stop, gcloud.Failure) as e:
       more.append(str(e))
   if error or more:
     said = [_sentence(error)] if error else []
-    raise life.Stop("; ".join([*said, *more]))
+    raise machine.Stop("; ".join([*said, *more]))
 
 
 def _sentence(error: Exception) -> str:
   if isinstance(error, gcloud.Failure):
-    return life.refusal(error)
+    return machine.refusal(error)
   return str(error)
 
 
@@ -317,11 +326,11 @@ def _all(lives, part, stopped: threading.Event) -> dict[str, str]:
       part(which)
     except gcloud.Interrupted:
       pass
-    except life.Gone:
+    except machine.Gone:
       failures[which.name] = (
         "the TPU was taken away: run goes on with a new one"
       )
-    except (life.Stop, gcloud.Failure, kinds.UserError) as e:
+    except (machine.Stop, gcloud.Failure, kinds.UserError) as e:
       failures[which.name] = _sentence(e)
 
   with concurrent.futures.ThreadPoolExecutor(len(lives)) as pool:

@@ -119,7 +119,7 @@ def _check_tokenization(asked, mixture_or_task, flags) -> None:
   ):
     raise errors.UserError(
       f"--tpu={flags.tpu} reads the data on the TPU's hosts, which do not know "
-      "SentencePiece, it is reported (t5 issue 965): cache the tasks beforehand "
+      "SentencePiece, it is reported (t5 issue 965): cache the tasks before "
       f"(seqio_cache_tasks) and bind {reader}.use_cached = True, give "
       "--vocabulary=bytes, take one host with --tpu=local, or try with "
       "--allow_sentencepiece_on_pods."

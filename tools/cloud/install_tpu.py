@@ -33,8 +33,10 @@ _PYTHONS = ((3, 10), (3, 11))
 # TensorFlow 2.15.0 asks for ml-dtypes 0.2. Version 2.15.1 of the same code asks
 # for 0.3.1 and later, as its release notes say to end conflicts.
 _WORKS_ANYWAY = ("ml-dtypes",)
-# What `pip check` says of the lock on every machine: docs/stack.md.
-_EXPECTED = re.compile(r"t5 \S+ requires (seqio|tfds)-nightly")
+# What `pip check` says of the lock on every machine: overrides.txt.
+_EXPECTED = re.compile(
+  r"\S+ \S+ (requires (seqio|tfds)-nightly|has requirement (protobuf|pandas)\b)"
+)
 _FACTS = """
 import importlib.metadata as m, json, sys
 found = {}

@@ -50,12 +50,11 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
   """The commit of this checkout, "+" behind it if files differ; else ""."""
-  done = subprocess.run(
-    ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  git = ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"]
+  try:
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+  except FileNotFoundError:  # no git, as in an image
+    return ""
   return done.stdout.strip()
 
 

@@ -1,0 +1,16 @@
+# The stack as it was locked, to keep: docs/docker.md. For CPUs; a TPU VM has an
+# image of its own (docs/cloud_tpu.md).
+FROM python:3.10-slim-bookworm
+RUN useradd --uid=1000 --create-home user
+WORKDIR /home/user/hypergrid_mtf
+COPY requirements.txt ./
+RUN python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+COPY README.md LICENSE pyproject.toml ./
+COPY hypergrid_mtf hypergrid_mtf
+COPY operative_configs operative_configs
+COPY t5_tasks t5_tasks
+COPY tools tools
+RUN mkdir runs && chown user runs
+USER 1000
+ENTRYPOINT ["python", "-m"]
+CMD ["tools"]
