@@ -28,6 +28,7 @@ ROOMS = {
     "to_huggingface",
     "from_huggingface",
   ),
+  "cloud": ("tpu",),
   "cost": (
     "benchmark",
     "calibrate",

@@ -34,7 +34,7 @@ sweep; each has an --output_dir of its own.
 such as a TPU's name:
 
   python -m tools.sweep --sweep=glue.sweep --models_dir=gs://BUCKET/glue \
-    --common="--tpu=NAME --gin_param=\"tpu_mesh_shape.tpu_topology = 'v3-8'\""
+    --common="--tpu=local --gin_param=\"tpu_mesh_shape.tpu_topology = 'v3-8'\""
 
 Runs at the same time (--parallel) share the cores, each with its own.
 """

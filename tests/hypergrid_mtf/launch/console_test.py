@@ -6,6 +6,10 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
+from hypergrid_mtf.launch import console
+
 ROOT = pathlib.Path(__file__).parents[3]
 
 
@@ -91,3 +95,26 @@ def test_a_bug_shows_its_traceback_and_keeps_the_log(tmp_path):
 def test_the_status_that_main_returns(tmp_path):
   done = _command(tmp_path, "def main(argv):\n  return 3")
   assert done.returncode == 3
+
+
+def test_a_log_for_the_cloud_is_copied_as_it_grows(tmp_path, monkeypatch):
+  log, cloud = tmp_path / "log", tmp_path / "cloud"
+  monkeypatch.setattr(console._State, "log_path", str(log))
+  monkeypatch.setattr(console._State, "upload_to", str(cloud))
+  monkeypatch.setattr(console._State, "uploaded", 0)
+  seen = []
+
+  def a_minute(seconds):
+    seen.append(cloud.read_text() if cloud.exists() else "")
+    if len(seen) == 4:
+      raise KeyboardInterrupt
+    if len(seen) == 3:  # nothing new
+      cloud.write_text("as it was")
+    else:
+      with open(log, "a") as f:
+        f.write(f"{len(seen)}\n")
+
+  monkeypatch.setattr(console.time, "sleep", a_minute)
+  with pytest.raises(KeyboardInterrupt):
+    console._keep_uploading()
+  assert seen == ["", "1\n", "1\n2\n", "as it was"]
