@@ -80,7 +80,7 @@ class Machine:
   def state(self) -> str | None:
     """As the cloud has it, e.g. "READY"; None if there is none."""
     seen = self._cloud.state(commands.describe(self._plan, self.name))
-    return seen and seen.get("state", "UNKNOWN")
+    return None if seen is None else str(seen.get("state", "UNKNOWN"))
 
   def create(self) -> None:
     """Makes the TPU, unless it is there.

@@ -257,6 +257,11 @@ def test_a_worker_that_never_installs(cloud):
   assert "on worker 1 it failed: error: the lock" in cloud.lines[-1]
   assert cloud.nodes == []
 
+  cloud.faults({"when": "install_tpu", "preempt": "l2", "say": "ERROR: gone"})
+  assert cloud.run("run", "l2", *_SPOT, "--restarts=0") == 1
+  assert "it was taken away 1 times, and --restarts=0" in cloud.lines[-1]
+  assert cloud.nodes == []
+
 
 def test_a_connection_that_does_not_come_back(cloud):
   cloud.faults({"when": "tpu-vm scp", "say": _SSH, "status": 255, "times": 99})
