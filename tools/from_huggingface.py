@@ -8,7 +8,6 @@ model that is written beside. A folder that tools.to_huggingface wrote comes
 back as it was.
 """
 
-import json
 import os
 
 import gin
@@ -33,19 +32,6 @@ FLAGS = flags.FLAGS
 
 _CONFIG = "config.json"
 _VOCABULARY = "t5_tasks.vocabularies.use_vocabulary"
-
-
-def _read_json(path: str, what: str) -> dict:
-  try:
-    with open(path, encoding="utf-8") as f:
-      found = json.load(f)
-    if not isinstance(found, dict):
-      raise ValueError("it is not an object")
-    return found
-  except (OSError, ValueError) as e:
-    raise errors.UserError(
-      f"{path}, {what}, cannot be read ({errors.sentence(e)}): copy it again."
-    ) from None
 
 
 def _vocabulary(folder: str, rows: int) -> seqio.Vocabulary:
@@ -115,14 +101,14 @@ def main(argv) -> None:
       f"--input_dir={folder} holds no {_CONFIG}: give a folder that "
       "save_pretrained of transformers wrote."
     )
-  sizes = hf_config.of_config(_read_json(path, "the configuration"), path)
+  sizes = hf_config.of_config(hf_config.read_json(path), path)
   found = hf_weights.files_of(folder)
   vocabulary = _vocabulary(folder, sizes.vocab)
   dtype = hf_weights.dtype_of(found)
   _, shapes = hf_config.gin_text(sizes, dtype)
   values = hf_weights.read(folder, found, shapes, dtype)
   record = os.path.join(folder, to_huggingface.RECORD)
-  kept = _read_json(record, "its record") if os.path.exists(record) else {}
+  kept = hf_config.read_json(record) if os.path.exists(record) else {}
   step = FLAGS.step if FLAGS.step is not None else kept.get("step") or 0
   name = "bytes"
   with files.new_folder(FLAGS.output_dir) as part:

@@ -7,6 +7,7 @@ describe, parameter by parameter, and has to be that one.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -213,6 +214,30 @@ def _sizes(model, where: str) -> Sizes:
     dropout=dense.dropout_rate or 0.0,
     epsilon=epsilon,
   )
+
+
+def read_json(path: str) -> dict:
+  """The object that a file of a model's folder holds.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    a dict
+
+  Raises:
+    UserError: if it cannot be read, or holds anything else.
+  """
+  try:
+    with open(path, encoding="utf-8") as f:
+      found = json.load(f)
+    if not isinstance(found, dict):
+      raise ValueError("it is not an object")
+    return found
+  except (OSError, ValueError) as e:
+    raise errors.UserError(
+      f"{path} cannot be read ({errors.sentence(e)}): copy it again."
+    ) from None
 
 
 def of_config(given: Mapping, where: str) -> Sizes:

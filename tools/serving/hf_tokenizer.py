@@ -1,6 +1,5 @@
 """A vocabulary of seqio as a tokenizer of transformers, and back."""
 
-import json
 import os
 
 import seqio
@@ -86,7 +85,8 @@ def read(folder: str) -> seqio.Vocabulary | None:
   Raises:
     UserError: if it is not one of a T5.
   """
-  given = _config(folder)
+  config = os.path.join(folder, _CONFIG)
+  given = hf_config.read_json(config) if os.path.exists(config) else {}
   extra_ids = _extra_ids(given)
   if given.get("tokenizer_class") == "ByT5Tokenizer":
     return vocabularies.get_vocabulary("bytes", extra_ids)
@@ -94,22 +94,6 @@ def read(folder: str) -> seqio.Vocabulary | None:
   if os.path.exists(path):
     return vocabularies.get_vocabulary(path, extra_ids)
   return None
-
-
-def _config(folder: str) -> dict:
-  path = os.path.join(folder, _CONFIG)
-  if not os.path.exists(path):
-    return {}
-  try:
-    with open(path, encoding="utf-8") as f:
-      found = json.load(f)
-    if not isinstance(found, dict):
-      raise ValueError("it is not an object")
-    return found
-  except (OSError, ValueError) as e:
-    raise errors.UserError(
-      f"{path} cannot be read ({errors.sentence(e)}): copy it again."
-    ) from None
 
 
 def _extra_ids(given: dict) -> int:

@@ -280,7 +280,7 @@ def _damage(folder: pathlib.Path, what: str) -> None:
     ("other", "wi_0.weight in .* is .64, 16., which is not what config.json"),
     ("deeper", "encoder.block.1.* is missing .14|encoder.block.1.* is missing"),
     ("tied", "holds a lm_head.weight that is not shared.weight"),
-    ("config", "config.json, the configuration, cannot be read"),
+    ("config", "config.json cannot be read"),
     ("absent", "holds no config.json"),
     ("pytorch", "holds no model.safetensors, and pytorch_model.bin needs"),
     ("tokenizer", "holds no spiece.model, .* or give --vocabulary"),
