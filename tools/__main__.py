@@ -24,6 +24,7 @@ ROOMS = {
   "serving": (
     "export",
     "predict",
+    "serving_benchmark",
     "fold",
     "to_huggingface",
     "from_huggingface",

@@ -1,0 +1,145 @@
+"""Models of random weights that a benchmark serves."""
+
+import json
+import os
+import subprocess
+import sys
+
+import gin
+import numpy as np
+
+import t5_tasks
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.launch import gin_model
+from tools.cost import models
+from tools.dev import environment
+from tools.serving import hf_weights, weights
+
+_MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
+_SPECIAL = 3  # padding, end and unknown of the byte vocabulary
+# As many ids as the public vocabulary: a byte is a token, so that a text of n
+# letters has n + 1 of them.
+_BYTES = 256
+EXTRA_IDS = models.VOCAB_SIZE - _BYTES - _SPECIAL
+
+
+def write(
+  folder: str, size: str, variant: str, inputs: int, outputs: int
+) -> dict:
+  """Writes a model_dir.
+
+  Args:
+    folder: that exists.
+    size: one of operative_configs/models.
+    variant: one of operative_configs/hypergrid.
+    inputs: most tokens of an input.
+    outputs: tokens of every answer: none ends before.
+
+  Returns:
+    the sizes of the model, as transformers calls them
+  """
+  try:
+    gin_model.bind(
+      [f"models/{size}.gin", f"hypergrid/{variant}.gin", "dataset.gin"],
+      [
+        f"MIXTURE_NAME = {_MIXTURE!r}",
+        "t5_tasks.vocabularies.use_vocabulary.name = 'bytes'",
+        f"t5_tasks.vocabularies.use_vocabulary.extra_ids = {EXTRA_IDS}",
+        f"run.sequence_length = {{'inputs': {inputs}, 'targets': {outputs}}}",
+        f"Bitransformer.decode.max_decode_length = {outputs}",
+        "utils.get_variable_dtype.master_dtype = 'float32'",
+        "utils.get_variable_dtype.activation_dtype = 'float32'",
+        "mesh_train_dataset_fn.mixture_or_task_name = %MIXTURE_NAME",
+      ],
+    )
+    config = gin.config_str()
+    t5_tasks.vocabularies.use_vocabulary()
+    mixture = t5_tasks.mixtures.get_mixture_or_task(_MIXTURE)
+    model = gin_model.of_mixture(mixture)
+    shapes = checkpoints.variable_shapes(model)
+  finally:
+    gin.clear_config()
+  with open(os.path.join(folder, "operative_config.gin"), "w") as f:
+    f.write(config)
+  rng = np.random.default_rng(0)
+  values = {}
+  for name, shape in shapes.items():
+    value = rng.standard_normal(shape, np.float32)
+    scale = 1.0 if name.endswith("embedding") else shape[0] ** -0.5
+    values[name] = (
+      1 + value * 0.1 if name.endswith("scale") else value * np.float32(scale)
+    )
+  # Logits of 0 for the end: among so many tokens, another is always likelier.
+  values[weights.EMBEDDING][:_SPECIAL] = 0
+  weights.write(folder, 1, values)
+  vocab, d_model = shapes[weights.EMBEDDING]
+  heads = shapes["encoder/block_000/layer_000/SelfAttention/q"][1]
+  bias = shapes[
+    "encoder/block_000/layer_000/SelfAttention/relative_attention_bias"
+  ]
+  blocks = {n.split("/")[1] for n in shapes if n.startswith("decoder/block")}
+  return {
+    "vocab_size": vocab,
+    "d_model": d_model,
+    "d_kv": heads // bias[0],
+    "num_heads": bias[0],
+    "relative_attention_num_buckets": bias[1],
+    "d_ff": shapes["encoder/block_000/layer_001/DenseReluDense/wi/kernel"][1],
+    "num_layers": len(blocks),
+    "num_decoder_layers": len(blocks),
+  }
+
+
+def export(model_dir: str, output_dir: str) -> str:
+  """The SavedModel of a model_dir, made by tools.export.
+
+  Args:
+    model_dir: from `write`.
+    output_dir: where it goes.
+
+  Returns:
+    its folder
+
+  Raises:
+    UserError: if tools.export fails.
+  """
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "tools.export",
+      f"--model_dir={model_dir}",
+      f"--output_dir={output_dir}",
+    ],
+    env=environment.of_child(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if done.returncode:
+    raise errors.UserError(f"tools.export fails: {done.stderr[-500:]}")
+  return os.path.join(output_dir, "1")
+
+
+def to_hugging_face(model_dir: str, sizes: dict, folder: str) -> None:
+  """A vanilla T5 1.0 as a folder of transformers.
+
+  Args:
+    model_dir: from `write`.
+    sizes: from `write`.
+    folder: that exists.
+  """
+  path = weights.chosen(model_dir, None)
+  shapes = checkpoints.reader_shapes(path, model_dir)
+  shapes = {n: s for n, s in shapes.items() if n != checkpoints.GLOBAL_STEP}
+  hf_weights.write(folder, weights.read(path, shapes))
+  config = {
+    **sizes,
+    "model_type": "t5",
+    "feed_forward_proj": "relu",
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+  }
+  with open(os.path.join(folder, "config.json"), "w") as f:
+    json.dump(config, f)
