@@ -8,8 +8,8 @@ A batch goes through these modules in this order:
 
 Beside them, and not needed to read them: `contraction` chooses the order in
 which the product is computed, `sliced_product` computes it, by `cpu_orders` or
-`tpu_orders`, as a CPU or a TPU does it fast, and `sharding` is what a mesh that
-splits wo needs.
+`tpu_orders` and `tpu_rows`, as a CPU or a TPU does it fast, and `sharding` is
+what a mesh that splits wo needs.
 """
 
 import functools
@@ -26,6 +26,7 @@ from hypergrid_mtf import (
   projection,
   sharding,
   sliced_product,
+  tpu_rows,
 )
 
 GATED_KERNELS = ("wo", "wi")
@@ -194,28 +195,61 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       [<batch>, (length,) d_model]
     """
     del losses
-    *leading, model_dim = x.shape.dims
-    hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
-    self.check(model_dim)
+    self.check(x.shape.dims[-1])
     gate = self._gate(context, x)
     kernel_dims = self._kernel_dims(context)
     order = contraction.choose(
       self.contraction,
-      [*leading, kernel_dims[-2]],
+      [*x.shape.dims[:-1], kernel_dims[-2]],
       kernel_dims,
       gate,
       context.train,
       sharding.ways(context),
     )
+    length = context.length_dim
+    if self._for_tpu(context, gate, order):
+      length, (x, gate) = tpu_rows.filled(length, [x, gate])
+    y = self._products(context, x, gate, order, length)
+    if length != context.length_dim:
+      y = mtf.slice(y, 0, context.length_dim.size, length.name)
+    return y
+
+  def _for_tpu(self, context, gate: mtf.Tensor, order: str) -> bool:
+    """Whether a TPU trains a gated wo, by the orders that are made for it."""
+    return (
+      contraction.on_tpu(gate.mesh)
+      and context.train
+      and self.gated_kernel == "wo"
+      and order != "plain"
+      and sharding.ways(context)(context.length_dim) == 1
+    )
+
+  def _products(self, context, x, gate, order, length_dim) -> mtf.Tensor:
+    """`call`, after G; length_dim is the context's or, of x, a longer one."""
+    *leading, model_dim = x.shape.dims
+    hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
+    kernel_dims = self._kernel_dims(context)
     gates = {self.gated_kernel: (gate, order)}
     h_dims = [*leading, hidden_dim]
     if self.gated_kernel == "wo":
       h_dims = contraction.arranged(order, h_dims, kernel_dims, gate)
+    activations = self._activations()
+    # Dropout multiplies by nothing negative: relu may follow it, and then h is
+    # all that is kept for the gradients.
+    relu_last = self._for_tpu(context, gate, order) and activations == [
+      ("wi", mtf.relu)
+    ]
     factors = [
       self._dense(
-        context, x, model_dim, h_dims, name, activation, gates.get("wi")
+        context,
+        x,
+        model_dim,
+        h_dims,
+        name,
+        None if relu_last else activation,
+        gates.get("wi"),
       )
-      for name, activation in self._activations()
+      for name, activation in activations
     ]
     h = functools.reduce(mtf.multiply, factors)  # [<batch>, (length,) d_ff]
     if context.train and self.dropout_rate != 0.0:
@@ -223,8 +257,10 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         h,
         context.train,
         keep_prob=1.0 - self.dropout_rate,
-        noise_shape=h.shape - context.length_dim,
+        noise_shape=h.shape - length_dim,
       )
+    if relu_last:
+      h = tpu_rows.relu(h)
     return self._dense(
       context, h, hidden_dim, x.shape.dims, "wo", None, gates.get("wo")
     )

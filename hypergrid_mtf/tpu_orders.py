@@ -90,6 +90,33 @@ def tokens_last_gradients(x, kernel, dy):
   return dx, tf.einsum("ntd,nft->df", x, dy)
 
 
+def relu(x):
+  """max(x, 0), as a product reads it: made once, for both passes.
+
+  Args:
+    x: of any shape.
+
+  Returns:
+    a tensor like x
+  """
+  (y,) = _apart(tf.nn.relu(x))
+  return y
+
+
+def relu_gradient(y, dy):
+  """The gradient of `relu`, from its result.
+
+  Args:
+    y: what `relu` gave.
+    dy: its gradient.
+
+  Returns:
+    the gradient of x
+  """
+  y, dy = _apart(y, dy)
+  return tf.where(y > 0, dy, tf.zeros_like(dy))
+
+
 def _apart(*xs):
   """The same tensors, of which XLA shares nothing with what was before."""
   return gen_xla_ops.xla_optimization_barrier(input=list(xs))

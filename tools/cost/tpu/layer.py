@@ -83,24 +83,26 @@ def _call(arguments: _Arguments, case: Case, stack):
     for layer in stack.layer_stack.layers
     if isinstance(layer, transformer_layers.DenseReluDense)
   )
-  batch_dim = mtf.Dimension("batch", case.batch)
+  # As in t5's models, whose batches have an outer part too.
+  sizes = {"outer_batch": 1, "batch": case.batch}
+  batch_dims = [mtf.Dimension(name, size) for name, size in sizes.items()]
   length_dim = mtf.Dimension("length", case.tokens)
-  row = [batch_dim, length_dim, stack.model_dim]
+  row = [*batch_dims, length_dim, stack.model_dim]
   sequence_id: mtf.Tensor | int = 1  # one example a row
   gated = isinstance(layer, layers.HyperGrid)
   if case.packed and gated:
-    sequence_id = arguments.add("segmentation", row[:2], tf.int32)
+    sequence_id = arguments.add("segmentation", row[:-1], tf.int32)
   context = transformer.Context(
     model=stack,
     mesh=arguments.mesh,
-    batch_dims=[batch_dim],
+    batch_dims=batch_dims,
     length_dim=length_dim,
     variable_dtype=utils.get_variable_dtype(),
     mode=_MODES[case.step],
     sequence_id=sequence_id,
   )
   if case.step == "decode":
-    x = arguments.add("x", [batch_dim, stack.model_dim])
+    x = arguments.add("x", [*batch_dims, stack.model_dim])
     if gated:
       gate = layer._make_gate(context, mtf.zeros(x.mesh, row, x.dtype))
       context.constant_states = [arguments.add("gate", gate.shape)]
