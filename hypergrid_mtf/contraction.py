@@ -65,6 +65,7 @@ _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 # them: (forward, forward and backward), each (for an element of W, for an
 # element of what the order makes). docs/tpu.md.
 TPU_CYCLES = {
+  "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),
   "rows": ((0.045, 0.0066), (0.23, 0.022)),
   "cols": ((0.030, 0.0100), (0.23, 0.026)),
@@ -77,6 +78,7 @@ def elements(order: str, sizes: Sizes) -> int:
   """How many elements an order makes beside h, W, G and y."""
   s = sizes
   return {
+    "plain": s.gates * s.tokens * s.rows * s.fan_out,
     "weights": s.gates * s.fan_in * s.fan_out,
     "rows": s.gates * s.tokens * s.rows * s.fan_out,
     "cols": s.gates * s.tokens * s.cols * s.fan_in,
@@ -114,6 +116,25 @@ def cheapest(
 ) -> str:
   """The order among `orders` that costs least; the first of equals."""
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
+
+
+def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
+  """The orders that "auto" compares.
+
+  Args:
+    sizes: of the product.
+    packed: whether every token of a row has a gate of its own.
+    on_tpu: whether a TPU computes it.
+
+  Returns:
+    some of CHOICES
+  """
+  orders = list(ORDERS)
+  if on_tpu and sizes.cols == 1:  # h is scaled once
+    orders = ["cols"]
+  elif on_tpu and sizes.rows == 1:  # y is
+    orders = ["plain", "weights"]
+  return [o for o in orders if o != "weights" or not packed]
 
 
 def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
@@ -217,9 +238,9 @@ def choose(
     raise errors.UserError(cannot_serve_packed_rows(order))
   if order != "auto":
     return order
-  orders = [o for o in ORDERS if o != "weights" or not packed]
   sizes = sizes_of(h_dims, kernel_dims, gate, ways)
-  return cheapest(orders, sizes, train, on_tpu(gate.mesh))
+  tpu = on_tpu(gate.mesh)
+  return cheapest(candidates(sizes, packed, tpu), sizes, train, tpu)
 
 
 def on_tpu(mesh: mtf.Mesh) -> bool:

@@ -172,7 +172,7 @@ def _weights_gradients(h, kernel, gate, dy):
     tf.transpose(h, [1, 2, 0, 3]),
     dy[None] * tf.transpose(psi, [1, 0, 2, 3]),
   )
-  dkernel, dy, psi = _apart(dkernel, dy, psi)
+  dy, psi = _apart(dy, psi)
   dh = tf.einsum("ntm,nrfm->nrft", dy, w * psi)
   return dh, dkernel, dgate
 
@@ -230,7 +230,7 @@ def _rows_gradients(h, kernel, gate, dy):
   dgate = _gate_gradient(gate, tf.reduce_sum(_wide(p * dy), 3))
   dgate, g, dy = _apart(tf.cast(dgate, h.dtype), g, dy)
   dkernel = tf.einsum("nrft,nrcmt->rcmf", h, dy * g)
-  dkernel, g, dy = _apart(dkernel, g, dy)
+  g, dy = _apart(g, dy)
   dkernel = tf.reshape(dkernel, [w.shape.as_list()[0], fan_out, -1])
   dkernel = tf.transpose(dkernel, [0, 2, 1])
   dh = tf.einsum("nrcmf,nrcmt->nrft", _to_rows(w, n), dy * g)

@@ -112,6 +112,31 @@ def test_the_cheapest_order_of_decoding(on_tpu, want):
   assert got == want
 
 
+@pytest.mark.parametrize(
+  ("changes", "want"),
+  [
+    # Gates of rows alone scale h; of columns alone, y (docs/tpu.md).
+    ({"cols": 1}, "cols"),
+    ({"cols": 1, "fan_in": 768, "fan_out": 3072}, "cols"),
+    ({"rows": 1}, "plain"),
+    ({"rows": 1, "fan_in": 768, "fan_out": 3072}, "weights"),
+    ({**PACKED, "cols": 1}, "cols"),
+    ({**PACKED, "rows": 1}, "plain"),
+    ({**PACKED, "rows": 1, "fan_in": 768, "fan_out": 3072}, "plain"),
+    ({**PACKED}, "rows"),
+    ({}, "weights"),
+  ],
+)
+def test_a_tpu_scales_what_a_gate_of_one_side_scales(changes, want):
+  sizes = dataclasses.replace(T5_BASE, **changes)
+  packed = sizes.tokens == 1
+  for on_tpu in (False, True):
+    orders = contraction.candidates(sizes, packed, on_tpu)
+    assert ("weights" in orders) <= (not packed)
+    chosen = contraction.cheapest(orders, sizes, True, on_tpu)
+    assert chosen == want if on_tpu else chosen in contraction.ORDERS
+
+
 def test_elements_are_those_of_the_design():
   count = {k: contraction.elements(k, T5_BASE) for k in contraction.ORDERS}
   assert count == {

@@ -27,7 +27,7 @@ def test_rows_are_filled_where_it_costs_less(length, size):
     assert x.shape.dims == [other, found] and y is xs[1]
 
 
-def _trained(on_tpu, length, packed, contraction, bias):
+def _trained(on_tpu, length, packed, variant, contraction, bias):
   """y and the gradients of x and of all variables of a training step."""
   rng = np.random.default_rng(2)
   batch, d_model, d_ff = 2, 8, 12
@@ -63,6 +63,7 @@ def _trained(on_tpu, length, packed, contraction, bias):
       sequence_id=mtf_testing.import_array(mesh, ids, names[:2]),
     )
     layer = layers.HyperGrid(
+      variant=variant,
       grid_rows=4,
       grid_cols=2,
       contraction=contraction,
@@ -86,10 +87,17 @@ def _trained(on_tpu, length, packed, contraction, bias):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_training_step_is_the_plain_one(packed, bias):
-  want = _trained(False, 100, packed, "plain", bias)
-  for contraction in ["auto", "cols"]:
-    got = _trained(True, 100, packed, contraction, bias)
-    for a, b in zip(got, want, strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+@pytest.mark.parametrize(
+  ("variant", "contraction", "bias"),
+  [
+    ("L2", "auto", False),
+    ("L2", "cols", True),
+    ("row", "auto", True),
+    ("col", "auto", False),
+  ],
+)
+def test_a_training_step_is_the_plain_one(packed, variant, contraction, bias):
+  want = _trained(False, 100, packed, variant, "plain", bias)
+  got = _trained(True, 100, packed, variant, contraction, bias)
+  for a, b in zip(got, want, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
