@@ -12,7 +12,13 @@ import gin
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.launch import gin_faults, gin_files, gin_unread, values
+from hypergrid_mtf.launch import (
+  gin_faults,
+  gin_files,
+  gin_statements,
+  gin_unread,
+  values,
+)
 
 # What mesh_tensorflow's own main parses before anything else.
 DEFAULTS = os.path.join(os.path.dirname(utils.__file__), "gin", "defaults.gin")
@@ -113,7 +119,29 @@ def build(
       f"run.model_type = {model_type!r} has only a decoder: use "
       '"bitransformer".'
     )
+  if not gated:
+    _check_no_gate_is_left_out(model_type)
   return model
+
+
+def _check_no_gate_is_left_out(model_type: str) -> None:
+  """Refuses layers that are bound for a stack which a model does not have.
+
+  The files of hypergrid/ bind those of an encoder and a decoder; a model of
+  another kind has neither, and would be vanilla without a word.
+  """
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    if not selector.endswith("transformer.make_layer_stack"):
+      continue
+    if "HyperGrid" not in repr(parameters.get("layers")):
+      continue
+    name = "transformer.make_layer_stack.layers"
+    name = f"{scope}/{name}" if scope else name
+    raise errors.UserError(
+      f"{name} has HyperGrid{gin_statements.told(name)}, and run.model_type = "
+      f"{model_type!r} has no stack that reads it, so nothing would be gated: "
+      "use 'bitransformer', or give no file of hypergrid/."
+    )
 
 
 def of_mixture(mixture_or_task):

@@ -93,6 +93,22 @@ def test_a_warm_start_says_what_it_takes_and_leaves_out_what_does_not_fit(
       ],
       ["'lm'", "bitransformer"],
     ),
+    *(
+      (
+        [
+          f"--gin_param=run.model_type = '{kind}'",
+          "--gin_param=transformer.make_layer_stack.layers = "
+          "[@transformer_layers.DenseReluDense]",
+        ],
+        [
+          "coder/transformer.make_layer_stack.layers has HyperGrid (",
+          "layers.gin",
+          f"'{kind}' has no stack that reads it",
+          "'bitransformer'",
+        ],
+      )
+      for kind in ("lm", "delimited_lm", "aligned", "bi_student_teacher")
+    ),
     (["--gin_param=run.mode = 'trian'"], ["'trian'", "'train'"]),
     (["--gin_param=run.batch_size = 'many'"], ["batch_size", "'many'"]),
     (["--gin_param=run.train_steps = %STEPS"], ["train_steps", "STEPS"]),
