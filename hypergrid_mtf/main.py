@@ -25,6 +25,7 @@ from tensorflow.python.tpu import tpu_config
 
 from hypergrid_mtf import checkpoints, errors, layers
 from hypergrid_mtf.launch import (
+  cached_tasks,
   checkpoint_checks,
   console,
   damaged,
@@ -174,19 +175,21 @@ def _check(asked: request.Request, dry: bool) -> None:
     )
     if lost:
       console.say(lost.describe(f"lines of {where}"))
+  record = vocabulary_record.record(mixture)
+  cached = bool(cached_tasks.used(asked))
   reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
   if reads_tsv:
     source_files.check_tsv(gin_files.value("tsv_dataset_fn.filename"))
   elif asked.trains or asked.split:
-    data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir)
+    cached_tasks.check(mixture, asked, record)
+    data_checks.check_data(mixture, FLAGS.t5_tfds_data_dir, cached)
   if asked.split:
-    data_checks.check_split(mixture, asked.split)
+    data_checks.check_split(mixture, asked.split, cached)
   model = gin_model.of_mixture(mixture)
   mesh_checks.check(asked, mesh, model, FLAGS)
   preflight.check_packing(model, asked)
   tpu_checks.check(asked, mixture, FLAGS)
   steps.check_steps(asked, FLAGS)
-  record = vocabulary_record.record(mixture)
   started = checkpoint_checks.check_checkpoints(
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start, record
   )
@@ -206,7 +209,7 @@ def _check(asked: request.Request, dry: bool) -> None:
   _say_what_is_unusual(asked)
   if not asked.trains or _train_reader() != "mesh_train_dataset_fn":
     return
-  examples = _training_examples(mixture)
+  examples = _training_examples(mixture, cached)
   for key, feature in features.items():
     lost = vocabularies.lost_characters(
       feature.vocabulary, data_checks.texts(examples, key)
@@ -235,14 +238,12 @@ def _train_reader() -> str:
   return str(reference).rsplit(".", 1)[-1].strip("@()")
 
 
-def _training_examples(mixture) -> data_checks.Examples:
+def _training_examples(mixture, cached: bool) -> data_checks.Examples:
   """A few examples of each task; refuses a task that has none."""
   tasks = data_checks.training_tasks(mixture)
-  data_checks.check_examples(tasks, "train")
-  if gin_files.value("mesh_train_dataset_fn.use_cached", False):
-    return {}  # Training reads other files, made from these.
+  data_checks.check_examples(tasks, "train", cached)
   lengths = gin_files.value("run.sequence_length")
-  return data_checks.first_examples(tasks, "train", _SAMPLED, lengths)
+  return data_checks.first_examples(tasks, "train", _SAMPLED, lengths, cached)
 
 
 def _adopt_trained_model(asked: request.Request) -> None:

@@ -33,6 +33,56 @@ def is_prepared(tfds_name: str, data_dir=None) -> bool:
   )
 
 
+def why_not_generated(tfds_name: str) -> str | None:
+  """Why the installed TFDS cannot make a data set that is not on disk.
+
+  Args:
+    tfds_name: as t5 tasks give it.
+
+  Returns:
+    a clause, or None where it can: by `download_and_prepare`, the latest
+    version of a data set and the one that it takes by default
+  """
+  import tensorflow_datasets as tfds
+
+  try:
+    with without_cloud_bucket():
+      builder = tfds.builder(tfds_name)
+  except Exception as e:  # whatever TFDS says of a name or version
+    reason = str(e).strip().partition("\n")[0] or type(e).__name__
+    return f"TFDS {tfds.__version__} does not know it: {reason}"
+  made = {str(v) for v in (builder.canonical_version, max(builder.versions))}
+  if str(builder.version) in made:
+    return None
+  return (
+    f"TFDS {tfds.__version__} generates {builder.name} "
+    f"{' and '.join(sorted(made))} and not {builder.version}"
+  )
+
+
+def has_downloads(tfds_name: str) -> bool:
+  """Whether TFDS fetches files to generate a data set that it knows."""
+  import tensorflow_datasets as tfds
+
+  name, _ = tfds.core.naming.parse_builder_name_kwargs(tfds_name)
+  return bool(tfds.builder_cls(str(name)).url_infos)
+
+
+def generate(tfds_name: str, data_dir) -> None:
+  """Has TFDS download and prepare a data set, from its official addresses.
+
+  Args:
+    tfds_name: one for which `why_not_generated` is None.
+    data_dir: the TFDS data folder.
+  """
+  import tensorflow_datasets as tfds
+
+  with without_cloud_bucket():
+    tfds.builder(tfds_name, data_dir=data_dir).download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+
+
 @contextlib.contextmanager
 def without_cloud_bucket():
   """Within this context TFDS does not look into gs://tfds-data."""

@@ -8,7 +8,7 @@ import os
 
 # What a program is made of is in the folder of its room.
 ROOMS = {
-  "data": ("prepare_data", "train_vocabulary"),
+  "data": ("prepare_data", "train_vocabulary", "cache_tasks"),
   "experiments": (
     "demo",
     "check",

@@ -39,4 +39,5 @@ def patch() -> None:
   evaluation.patch_eval_summary_dir()
   evaluation.patch_steps_of_all_checkpoints()
   data.patch_tfds_reads_from_disk()
+  data.patch_splits_of_cached_tasks()
   data.patch_closing_of_input()

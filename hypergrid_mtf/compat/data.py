@@ -1,5 +1,9 @@
 """Patches of how data is found and read: SeqIO and TensorFlow's Estimator."""
 
+import functools
+import os
+import re
+
 import seqio
 import tensorflow as tf
 from tensorflow_estimator.python.estimator import util
@@ -23,6 +27,40 @@ def patch_tfds_reads_from_disk() -> None:
     if self.name and tfds_data.is_prepared(self.name, self.data_dir):
       self._read_only = True
     return original(self, *args, **kwargs)
+
+
+def patch_splits_of_cached_tasks() -> None:
+  """A cached task cannot be read where its raw data are gone.
+
+  What: `Task.splits` asks TFDS, though `use_cached` reads nothing of it. TFDS
+  looks into its public bucket, for minutes without internet, and then knows no
+  splits: the mixture leaves the task out. A task that is cached and not
+  prepared on disk has the splits of its cache.
+  Can go: with a SeqIO that reads the splits of a cache.
+  """
+  original = seqio.Task.splits
+  if getattr(original.fget, "_hypergrid_patch", False):
+    return
+
+  @functools.wraps(original.fget)
+  def splits(self):
+    source = self.source
+    if isinstance(source, seqio.TfdsDataSource) and self.supports_caching:
+      name, data_dir = source.tfds_dataset.name, source.tfds_dataset.data_dir
+      if name and not tfds_data.is_prepared(name, data_dir) and self.cache_dir:
+        return _cached_splits(self.cache_dir)
+    return original.fget(self)
+
+  vars(splits)["_hypergrid_patch"] = True
+  seqio.Task.splits = property(splits)
+
+
+def _cached_splits(folder: str) -> list[str]:
+  """The splits that a task was cached with."""
+  pattern = os.path.basename(seqio.get_cached_info_path(folder, "*"))
+  expression = re.escape(pattern).replace(r"\*", "(.+)")
+  names = sorted(tf.io.gfile.listdir(folder))
+  return [m[1] for m in map(re.compile(expression).fullmatch, names) if m]
 
 
 def patch_closing_of_input() -> None:

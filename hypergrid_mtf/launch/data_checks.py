@@ -11,43 +11,69 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from hypergrid_mtf import errors, tfds_data
-from hypergrid_mtf.launch import source_files
+from hypergrid_mtf.launch import cached_tasks, console, source_files
 
 # By name, the first examples of each task.
 Examples = dict[str, list[Mapping[str, Any]]]
 
 
-def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
-  """Checks that every TFDS data set of a mixture is on disk or can be fetched.
+def check_data(
+  mixture_or_task, tfds_data_dir: str | None, use_cached: bool = False
+) -> None:
+  """Checks that every TFDS data set of a mixture is on disk, or can come there.
+
+  What TFDS would put into a given folder in the middle of a graph, it puts
+  there now. What it reads from its public bucket, in the middle of a graph too,
+  is said.
 
   Args:
     mixture_or_task: a seqio Mixture or Task.
     tfds_data_dir: from --t5_tfds_data_dir, or None for the default of TFDS.
+    use_cached: whether cached tasks are read, which need no raw data.
+
+  Raises:
+    UserError: naming the data sets, and what brings them.
   """
   if tfds_data_dir and not tf.io.gfile.exists(tfds_data_dir):
     raise errors.UserError(
       f"the data folder --t5_tfds_data_dir={tfds_data_dir} does not exist: "
       "make it with python -m tools.prepare_data, or give the one TFDS wrote."
     )
-  missing = []
+  missing = set()
   for task in seqio.get_subtasks(mixture_or_task):
     source = task.source
     if not isinstance(source, seqio.TfdsDataSource):
       continue
+    if use_cached and cached_tasks.is_cached(task):
+      continue
     name, data_dir = source.tfds_dataset.get_split_params()
     if name and not tfds_data.is_prepared(name, data_dir):
-      missing.append(name)
+      missing.add(name)
   if not missing:
     return
-  names = ", ".join(sorted(set(missing)))
+  names = ", ".join(sorted(missing))
+  stuck = filter(None, map(tfds_data.why_not_generated, sorted(missing)))
+  why = "; ".join(dict.fromkeys(stuck))
   if tfds_data_dir:
-    raise errors.UserError(
+    needs = (
       f"{mixture_or_task.name} needs data that --t5_tfds_data_dir="
-      f"{tfds_data_dir} does not hold: {names}; prepare it with python -m "
-      "tools.prepare_data, or train on what is there with "
-      f"--gin_file={os.path.join(tfds_data_dir, 'local_mixture.gin')} given "
-      "last."
+      f"{tfds_data_dir} does not hold: {names}; "
     )
+    if why:
+      local = os.path.join(tfds_data_dir, "local_mixture.gin")
+      raise errors.UserError(
+        f"{needs}{why}: prepare it with python -m tools.prepare_data (with "
+        "--download it fetches the official files), or train on what is there "
+        f"with --gin_file={local} given last."
+      )
+    if any(map(tfds_data.has_downloads, missing)) and not _online():
+      raise errors.UserError(
+        f"{needs}TFDS cannot download it without internet: prepare local files "
+        "with python -m tools.prepare_data."
+      )
+    for name in sorted(missing):
+      _generate(name, tfds_data_dir)
+    return
   if not _online():
     raise errors.UserError(
       f"{mixture_or_task.name} needs data that is not on this machine and "
@@ -55,14 +81,36 @@ def check_data(mixture_or_task, tfds_data_dir: str | None) -> None:
       "with python -m tools.prepare_data and give their folder as "
       "--t5_tfds_data_dir."
     )
+  console.say(
+    f"{names}: not on this machine, so TFDS will look for it in its public "
+    "bucket gs://tfds-data"
+    + (f", and fail where the bucket has it not ({why})" if why else "")
+    + "; python -m tools.prepare_data --download --tfds_dir=data and "
+    "--t5_tfds_data_dir=data go without the bucket"
+  )
 
 
-def check_split(mixture_or_task, split: str) -> None:
+def _generate(name: str, data_dir: str) -> None:
+  """Has TFDS make a data set, where t5 would have it made in its graph."""
+  console.say(f"TFDS makes {name} in {data_dir}, with what it downloads for it")
+  try:
+    tfds_data.generate(name, data_dir)
+  except Exception as e:  # of the network, the disk, or TFDS's reader
+    logging.exception("%s cannot be generated", name)
+    raise errors.UserError(
+      f"TFDS cannot make {name} in --t5_tfds_data_dir={data_dir} "
+      f"({_reason(e)}): prepare it with python -m tools.prepare_data, which "
+      "with --download fetches the official files."
+    ) from e
+
+
+def check_split(mixture_or_task, split: str, use_cached: bool = False) -> None:
   """Checks that a task of the mixture has the split, and none an empty one.
 
   Args:
     mixture_or_task: a seqio Mixture or Task whose data is on disk.
     split: run.dataset_split, --eval_split or --split of a tool.
+    use_cached: as in `check_examples`.
   """
   tasks = seqio.get_subtasks(mixture_or_task)
   found = {s for t in tasks for s in t.splits}
@@ -72,7 +120,7 @@ def check_split(mixture_or_task, split: str) -> None:
       "(run.dataset_split, --eval_split, --split): there are "
       f"{', '.join(sorted(found))}."
     )
-  check_examples(tasks, split)
+  check_examples(tasks, split, use_cached)
 
 
 def training_tasks(mixture_or_task) -> list[seqio.Task]:
@@ -116,12 +164,13 @@ def _rate(mixture, task) -> float:
     ) from e
 
 
-def check_examples(tasks, split: str) -> None:
+def check_examples(tasks, split: str, use_cached: bool = False) -> None:
   """Checks what can be known of examples without reading them.
 
   Args:
     tasks: seqio Tasks; those without the split are passed over.
     split: that is read.
+    use_cached: whether cached tasks are read, whose sources are not needed.
 
   Raises:
     UserError: a task whose source says that it has none, or whose file is
@@ -130,12 +179,16 @@ def check_examples(tasks, split: str) -> None:
   for task in tasks:
     if split not in task.splits:
       continue
+    if use_cached and cached_tasks.is_cached(task):
+      continue
     source_files.check_task(task, split)
     if _is_readable(task) and _declared(task, split) == 0:
       raise _no_examples(task, split)
 
 
-def first_examples(tasks, split: str, count: int, lengths) -> Examples:
+def first_examples(
+  tasks, split: str, count: int, lengths, use_cached: bool = False
+) -> Examples:
   """Reads the first examples of each task, as training will.
 
   Args:
@@ -144,6 +197,7 @@ def first_examples(tasks, split: str, count: int, lengths) -> Examples:
     split: that is read.
     count: how many examples of each task.
     lengths: run.sequence_length.
+    use_cached: whether training reads cached tasks.
 
   Returns:
     up to `count` examples of each task, with every feature
@@ -155,11 +209,20 @@ def first_examples(tasks, split: str, count: int, lengths) -> Examples:
   if not isinstance(lengths, dict):
     lengths = dict.fromkeys(("inputs", "targets"), lengths or 512)
   found = {}
-  for task in filter(_is_readable, tasks):
+  for task in tasks:
+    cached = use_cached and cached_tasks.is_cached(task)
+    if not (cached or _is_readable(task)):
+      continue
     try:
       # A graph of its own: t5's main program has eager execution off.
       with tf.Graph().as_default():
-        ds = task.get_dataset(lengths, split=split, shuffle=False, num_epochs=1)
+        ds = task.get_dataset(
+          lengths,
+          split=split,
+          use_cached=cached,
+          shuffle=False,
+          num_epochs=1,
+        )
         examples = list(tfds.as_numpy(ds.take(count)))
     except errors.UserError:
       raise

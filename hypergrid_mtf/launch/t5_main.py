@@ -52,6 +52,8 @@ def parse(flags) -> None:
     or (*old, *flags.additional_deprecated_gin_references),
     finalize_config=False,
   )
+  # Before the checks, which look for cached tasks there.
+  t5.data.add_global_cache_dirs(flags.additional_task_cache_dirs)
 
 
 def run(asked: request.Request, flags) -> None:
@@ -67,7 +69,6 @@ def run(asked: request.Request, flags) -> None:
     for name in ("slice_dtype", "activation_dtype"):
       gin.bind_parameter(f"utils.get_variable_dtype.{name}", "float32")
   gin.finalize()
-  t5.data.add_global_cache_dirs(flags.additional_task_cache_dirs)
   where = {
     name: flags[name].value
     for name in ("tpu_job_name", "tpu", "gcp_project", "tpu_zone", "model_dir")

@@ -7,6 +7,8 @@ import shutil
 import gin
 import pytest
 import seqio
+from absl import flags
+from absl.testing import flagsaver
 
 import t5_tasks  # noqa: F401  (patches the stack, registers the tasks)
 from hypergrid_mtf import tfds_data
@@ -342,28 +344,40 @@ def test_command_line(tmp_path):
   assert not (tmp_path / "tfds").exists()
 
 
-def test_download_from_the_command_line(downloads, tmp_path):
+def test_flags_of_a_download(downloads, tmp_path, capsys):
   contents = official_server.archives(downloads)
   checksums = tmp_path / "checksums.txt"
   checksums.write_text(official_server.list_of_checksums(contents))
+  folder = tmp_path / "tfds_download"
+  flags.FLAGS.mark_as_parsed()
   with file_server.serve() as server:
     server.files = official_server.paths(contents)
     del server.files["/glue/superglue/data/v2/CB.zip"]
-    result = command.tool(
-      "prepare_data",
-      "--download",
-      "--tasks=wnli,cb",
-      f"--tfds_dir={tmp_path / 'tfds'}",
-      f"--mirror={server.address}/",
-      f"--checksums={checksums}",
+    given = dict(
+      tasks="wnli,cb",
+      tfds_dir=str(tmp_path / "tfds"),
+      mirror=f"{server.address}/",
+      checksums=str(checksums),
     )
-  assert result.returncode == 2
-  folder = tmp_path / "tfds_download"
-  assert result.stdout.startswith("downloading 2 files, 0.0 MB, to ")
-  assert result.stderr == (
-    f"error: {server.address}/glue/superglue/data/v2/CB.zip answers 404 Not "
-    "Found: what was fetched stays, and the same command goes on from there; "
-    "--mirror=URL takes the files from another place.\n"
-  )
+    with (
+      flagsaver.as_parsed(download="true", **given),
+      pytest.raises(UserError) as error,
+    ):
+      prepare_data.main([])
+    assert str(error.value) == (
+      f"{server.address}/glue/superglue/data/v2/CB.zip answers 404 Not Found: "
+      "what was fetched stays, and the same command goes on from there; "
+      "--mirror=URL takes the files from another place."
+    )
+  assert capsys.readouterr().out.startswith("downloading 2 files, 0.0 MB, to ")
   assert (folder / "glue" / "WNLI.zip").is_file()
   assert not (tmp_path / "tfds").exists()
+  for wrong, message in (
+    (given, "--tasks goes with --download"),
+    ({"download": "true", "glue_dir": "x"}, "give it, or them"),
+  ):
+    with (
+      flagsaver.as_parsed(**wrong),
+      pytest.raises(UserError, match=message),
+    ):
+      prepare_data.main([])

@@ -219,3 +219,84 @@ def test_what_is_trained_on():
       data_checks.training_tasks(seqio.Mixture("m", tasks))
   with pytest.raises(UserError, match="nothing to train on in only_eval"):
     data_checks.training_tasks(only_eval)
+
+
+def _of_tfds(name):
+  return _task("of_tfds", seqio.TfdsDataSource(name))
+
+
+@pytest.fixture
+def no_bucket(monkeypatch):
+  """TFDS is asked for nothing that is not on this machine."""
+  from tensorflow_datasets.core.utils import gcs_utils
+
+  def asked(path):
+    raise AssertionError(path)
+
+  monkeypatch.setattr(gcs_utils, "exists", asked)
+  monkeypatch.setattr(data_checks, "_online", lambda: False)
+  yield
+  seqio.set_tfds_data_dir_override(None)
+
+
+def test_an_empty_folder_that_tfds_fills(no_bucket, tmp_path, capsys):
+  """Before the graph, and without internet where nothing is fetched."""
+  import tensorflow_datasets as tfds
+
+  class Tens(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.2.0")
+
+    def _info(self):
+      text = tfds.features.Text()
+      features = tfds.features.FeaturesDict({"inputs": text, "targets": text})
+      return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+      return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+      for n in range(10):
+        yield n, {"inputs": str(n), "targets": str(-n)}
+
+  seqio.set_tfds_data_dir_override(str(tmp_path))
+  task = _of_tfds("tens:1.2.0")
+  data_checks.check_data(task, str(tmp_path))
+  said = capsys.readouterr().out
+  assert said.startswith(f"TFDS makes tens:1.2.0 in {tmp_path}, with what")
+  found = data_checks.first_examples([task], "train", 20, None)
+  assert len(found["of_tfds"]) == 10
+  data_checks.check_data(task, str(tmp_path))
+  assert not capsys.readouterr().out
+  other = tmp_path / "other"
+  other.mkdir()
+  Tens._generate_examples = lambda self: iter([(1 / 0, {})])
+  seqio.set_tfds_data_dir_override(str(other))
+  with pytest.raises(UserError, match="TFDS cannot make tens:1.2.0 in --t5_tf"):
+    data_checks.check_data(_of_tfds("tens:1.2.0"), str(other))
+
+
+def test_an_empty_folder_that_tfds_cannot_fill(no_bucket, tmp_path):
+  seqio.set_tfds_data_dir_override(str(tmp_path))
+  for name, why in (
+    ("glue/cola:1.0.0", "TFDS .* generates glue 2.0.0 and not 1.0.0: prepare"),
+    ("no_such_set:1.0.0", "TFDS .* does not know it"),
+    ("super_glue/cb:1.0.2", "cannot download it without internet"),
+  ):
+    with pytest.raises(UserError, match=why) as error:
+      data_checks.check_data(_of_tfds(name), str(tmp_path))
+    assert f"{tmp_path} does not hold: {name}; " in str(error.value)
+    assert "\n" not in str(error.value)
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_the_public_bucket_may_have_is_not_refused(
+  no_bucket, monkeypatch, capsys
+):
+  task = _of_tfds("glue/cola:1.0.0")
+  with pytest.raises(UserError, match="cannot be downloaded without internet"):
+    data_checks.check_data(task, None)
+  monkeypatch.setattr(data_checks, "_online", lambda: True)
+  data_checks.check_data(task, None)
+  (said,) = capsys.readouterr().out.splitlines()
+  assert "and fail where the bucket has it not (TFDS" in said
+  assert "prepare_data --download" in said

@@ -1,0 +1,108 @@
+"""Writes the tokens of a mixture's tasks, so that runs need no raw data.
+
+    python -m tools.cache_tasks --mixture=local_v1 \\
+        --gin_file=data/local_mixture.gin --t5_tfds_data_dir=data \\
+        --vocabulary=vocabulary/sentencepiece.model --output_cache_dir=cache
+
+A run then takes them with
+
+    --additional_task_cache_dirs=cache \\
+    --gin_param="mesh_train_dataset_fn.use_cached = True"
+
+and an evaluation with `mesh_eval_dataset_fn.use_cached = True`. The files are
+those of SeqIO's own `seqio_cache_tasks`, which asks for Apache Beam; in
+addition they say which vocabulary made them, and a run with another is refused.
+"""
+
+from collections.abc import Sequence
+
+import seqio
+import tqdm
+from absl import flags
+
+from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
+from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.launch import console, data_checks, gin_files, gin_model
+from t5_tasks import mixtures, vocabularies, vocabulary_record
+from tools.data import task_cache
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Defines the flags; only for the program, so that tests can import it."""
+  flags.DEFINE_string("mixture", None, "Registered mixture or task.")
+  flags.DEFINE_string(
+    "output_cache_dir", None, "Folder to write to, local or in the cloud."
+  )
+
+
+def main(unused_argv: Sequence[str]) -> None:
+  """Runs the program on its flags."""
+  for name in ("mixture", "output_cache_dir"):
+    if not FLAGS[name].value:
+      raise UserError(f"--{name} is missing: see --help.")
+  gin_files.import_modules(FLAGS.module_import)
+  if FLAGS.t5_tfds_data_dir:
+    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
+  # Files are of whole runs; what is bound here is of the mixture.
+  gin_model.parse(FLAGS.gin_file or (), skip_unknown=True)
+  gin_model.parse((), FLAGS.gin_param or (), clears=False)
+  cache(
+    FLAGS.mixture,
+    FLAGS.output_cache_dir,
+    FLAGS.t5_tfds_data_dir,
+    FLAGS.vocabulary,
+  )
+
+
+def cache(
+  name: str,
+  folder: str,
+  tfds_data_dir: str | None = None,
+  vocabulary: str | None = None,
+) -> None:
+  """Writes every task of a mixture and prints what it wrote.
+
+  Args:
+    name: of the mixture or task; gin bindings may define it.
+    folder: of all cached tasks.
+    tfds_data_dir: where the raw data are.
+    vocabulary: as --vocabulary.
+
+  Raises:
+    UserError: data are missing or cannot be read, or the folder has a task with
+      another vocabulary.
+  """
+  used = vocabularies.use_vocabulary(*([vocabulary] if vocabulary else []))
+  mixtures.define_mixture()
+  mixture = mixtures.get_mixture_or_task(name)
+  vocabularies.check_used(used, mixture)
+  vocabularies.check_vocabulary(mixture)
+  data_checks.check_data(mixture, tfds_data_dir)
+  for task in seqio.get_subtasks(mixture):
+    if not task.supports_caching:
+      console.say(f"{task.name}: cannot be cached, so runs need its raw data")
+      continue
+    for split in task.splits:
+      data_checks.check_examples([task], split)
+    record = vocabulary_record.record(task)
+    with tqdm.tqdm(
+      desc=task.name,
+      unit="example",
+      disable=None,  # None: where there is no terminal.
+      file=console.terminal(),
+      leave=False,
+    ) as bar:
+      rows = task_cache.write(task, folder, record, bar.update)
+    task_cache.say(task.name, rows)
+  console.say(
+    "To train without the raw data, add to the command:\n"
+    f"  --additional_task_cache_dirs={folder} "
+    '--gin_param="mesh_train_dataset_fn.use_cached = True"'
+  )
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)
