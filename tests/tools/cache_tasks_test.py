@@ -52,6 +52,13 @@ def cache_dir(tfds_dir, bytes_for_all, tmp_path_factory):
   seqio.MixtureRegistry.remove(name)
 
 
+@pytest.fixture(autouse=True)
+def no_data_folder():
+  """A test's own folder of raw data is not the next one's."""
+  yield
+  seqio.set_tfds_data_dir_override(None)
+
+
 @pytest.fixture
 def reads_cache(cache_dir):
   """SeqIO looks into the cache, for one test."""
