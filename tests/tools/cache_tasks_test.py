@@ -48,6 +48,8 @@ def cache_dir(tfds_dir, bytes_for_all, tmp_path_factory):
   name = mixtures.define_mixture("all_cached_v1", TASKS)
   cache_tasks.cache(name, folder, str(tfds_dir), "bytes")
   seqio.set_tfds_data_dir_override(None)
+  for task in TASKS:  # each keeps the first folder that it saw
+    seqio.TaskRegistry.get(task).source.tfds_dataset.override_data_dir(None)
   yield folder
   seqio.MixtureRegistry.remove(name)
 
