@@ -96,7 +96,11 @@ def _check_places(flags) -> None:
     "--model_dir": flags.model_dir,
     "--t5_tfds_data_dir": flags.t5_tfds_data_dir,
   }
-  for flag, place in places.items():
+  caches = [
+    ("--additional_task_cache_dirs", folder)
+    for folder in flags.additional_task_cache_dirs or ()
+  ]
+  for flag, place in [*places.items(), *caches]:
     if place and "://" not in place:
       raise errors.UserError(
         f"{flag}={place} is on this machine alone, and the hosts of the pod "
@@ -120,7 +124,7 @@ def _check_tokenization(asked, mixture_or_task, flags) -> None:
     raise errors.UserError(
       f"--tpu={flags.tpu} reads the data on the TPU's hosts, which do not know "
       "SentencePiece, it is reported (t5 issue 965): cache the tasks before "
-      f"(seqio_cache_tasks) and bind {reader}.use_cached = True, give "
+      f"(tools.cache_tasks) and bind {reader}.use_cached = True, give "
       "--vocabulary=bytes, take one host with --tpu=local, or try with "
       "--allow_sentencepiece_on_pods."
     )

@@ -28,6 +28,7 @@ def _check(mixture=_BYTES, bindings=(), trains=True, **given):
       "logical_cores_per_chip": 2,
       "model_dir": "gs://b/run",
       "t5_tfds_data_dir": None,
+      "additional_task_cache_dirs": [],
       "allow_sentencepiece_on_pods": False,
       **given,
     }
@@ -74,6 +75,10 @@ def test_what_can_run(given):
     (dict(tpu="local", tpu_topology="4x4"), "--tpu_topology='4x4' has 4"),
     (dict(model_dir="runs/x"), "--model_dir=runs/x is on this machine alone"),
     (dict(t5_tfds_data_dir="data"), "--t5_tfds_data_dir=data is on this"),
+    (
+      dict(additional_task_cache_dirs=["gs://b/cache", "cache"]),
+      "--additional_task_cache_dirs=cache is on this machine alone",
+    ),
     (dict(mixture=_PIECES), "bind mesh_train_dataset_fn.use_cached = True"),
     (
       dict(mixture=_PIECES, tpu_topology="v3-8"),
