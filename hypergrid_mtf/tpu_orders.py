@@ -230,7 +230,7 @@ def _rows_gradients(h, kernel, gate, dy):
   dgate = _gate_gradient(gate, tf.reduce_sum(_wide(p * dy), 3))
   dgate, g, dy = _apart(tf.cast(dgate, h.dtype), g, dy)
   dkernel = tf.einsum("nrft,nrcmt->rcmf", h, dy * g)
-  g, dy = _apart(g, dy)
+  dkernel, g, dy = _apart(dkernel, g, dy)
   dkernel = tf.reshape(dkernel, [w.shape.as_list()[0], fan_out, -1])
   dkernel = tf.transpose(dkernel, [0, 2, 1])
   dh = tf.einsum("nrcmf,nrcmt->nrft", _to_rows(w, n), dy * g)
