@@ -232,7 +232,8 @@ def _rows_gradients(h, kernel, gate, dy):
   dkernel = tf.einsum("nrft,nrcmt->rcmf", h, dy * g)
   dkernel, g, dy = _apart(dkernel, g, dy)
   dkernel = tf.reshape(dkernel, [w.shape.as_list()[0], fan_out, -1])
-  dkernel = tf.transpose(dkernel, [0, 2, 1])
+  # Turned as it is, and not as the float32 that the optimizer wants.
+  (dkernel,) = _apart(tf.transpose(dkernel, [0, 2, 1]))
   dh = tf.einsum("nrcmf,nrcmt->nrft", _to_rows(w, n), dy * g)
   return dh, dkernel, dgate
 
