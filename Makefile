@@ -85,11 +85,11 @@ install-tpu:
 # needs it.
 tpu-compiler: .venv-tpu/installed
 
-# The tests that need it.
+# The tests that need it, and those of a TPU that is only described.
 test-tpu: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
 	  tests/tools/tpu_layer_test.py tests/tools/tpu_execute_test.py \
-	  tests/tools/plan_test.py
+	  tests/tools/plan_test.py tests/tools/cost/tpu_estimator_test.py
 
 # Every variant on a mesh of eight cores, on virtual devices, beside one core.
 pod-test: .venv/installed .venv-tpu/installed

@@ -19,6 +19,8 @@ from hypergrid_mtf import main
 from tests.hypergrid_mtf import command_line
 from tools.cost.tpu import described
 
+pytestmark = pytest.mark.tpu
+
 CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
 RUN = (
   "--tpu=local",
