@@ -95,8 +95,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         gates that differ.
       contraction: the order of the product: "plain", as the equation has it,
         "weights", "rows" or "cols", made for a CPU and for a TPU, or "auto",
-        which takes the cheapest of these three for the shapes and the device at
-        hand; docs/cost.md. All give the same result.
+        which takes the cheapest for the shapes and the device at hand;
+        docs/cost.md. All give the same result.
       hidden_size: as in DenseReluDense; this and the following are its own
         hyperparameters, and None takes what gin binds to DenseReluDense.
       dropout_rate: as in DenseReluDense.
