@@ -61,7 +61,9 @@ resume-test: .venv/installed
 
 # Every mode of t5, by gin files and by the model API, and a table of them.
 modes-test: .venv/installed
-	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py
+	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py \
+	  tests/hypergrid_mtf/mesh_test.py tests/hypergrid_mtf/decoding_test.py \
+	  tests/tools/submit_test.py
 
 # All variants, and a SavedModel in a process of its own beside t5's MtfModel,
 # on real GLUE.

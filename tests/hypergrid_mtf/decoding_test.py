@@ -666,7 +666,10 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
     (("L2", "first_token", "wo"), None, None, SEARCHES[::2]),
     (("GL", "task_token", "wi"), None, None, SEARCHES[1:2]),
     (("L2", "first_token", "wo"), None, MESH, SEARCHES[:1]),
-    (("L2", "first_token", "wo"), "plain", MESH, SEARCHES[:1]),
+    pytest.param(
+      *(("L2", "first_token", "wo"), "plain", MESH, SEARCHES[:1]),
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=["L2", "GL", "mesh", "plain"],
 )

@@ -245,12 +245,21 @@ PACKED = _Case(packed=True, steps=1)
     (PACKED, "batch:4", ""),
     (PACKED, "model:2,batch:2", ""),
     (PLAIN, "model:4", ""),
-    (PLAIN, "model:2,batch:2", _order("weights")),
-    (PACKED, "model:2,batch:2", _order("plain")),
-    (PLAIN, "batch:4", _order("plain")),
+    pytest.param(
+      PLAIN, "model:2,batch:2", _order("weights"), marks=pytest.mark.slow
+    ),
+    pytest.param(
+      PACKED, "model:2,batch:2", _order("plain"), marks=pytest.mark.slow
+    ),
+    pytest.param(PLAIN, "batch:4", _order("plain"), marks=pytest.mark.slow),
     # Fewer cells than the mesh has shards.
     (_Case("GL", COARSE, packed=True), "model:4", ""),
-    (_Case("GL", COARSE, packed=True), "model:4", _order("plain")),
+    pytest.param(
+      _Case("GL", COARSE, packed=True),
+      "model:4",
+      _order("plain"),
+      marks=pytest.mark.slow,
+    ),
     (_Case("col", WI), "model:4", _order("plain")),
     (_Case("LG", WI), "model:2", _order("cols")),
     # Gradients taken of a second forward pass (on no mesh: model_test).

@@ -166,6 +166,7 @@ def test_both_folders_may_be_in_the_cloud(
   assert re.search(r"CoLA.tsv +\d+ rows  FILLER '1'", said)
 
 
+@pytest.mark.slow
 def test_all_tasks_and_diagnostics_from_a_model(tfds_dir, tmp_path, official):
   """From training over decoding to both zips, with nothing to fill."""
   train = [
