@@ -176,7 +176,7 @@ def _check(asked: request.Request, dry: bool) -> None:
     if lost:
       console.say(lost.describe(f"lines of {where}"))
   record = vocabulary_record.record(mixture)
-  cached = bool(cached_tasks.used(asked))
+  cached = cached_tasks.used(asked)
   reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
   if reads_tsv:
     source_files.check_tsv(gin_files.value("tsv_dataset_fn.filename"))

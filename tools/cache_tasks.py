@@ -21,10 +21,9 @@ import tqdm
 from absl import flags
 
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console, data_checks, gin_files, gin_model
+from hypergrid_mtf.launch import console, data_checks
 from t5_tasks import mixtures, vocabularies, vocabulary_record
-from tools.data import task_cache
+from tools.data import mixture_flags, task_cache
 
 FLAGS = flags.FLAGS
 
@@ -39,15 +38,7 @@ def define_flags() -> None:
 
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
-  for name in ("mixture", "output_cache_dir"):
-    if not FLAGS[name].value:
-      raise UserError(f"--{name} is missing: see --help.")
-  gin_files.import_modules(FLAGS.module_import)
-  if FLAGS.t5_tfds_data_dir:
-    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  # Files are of whole runs; what is bound here is of the mixture.
-  gin_model.parse(FLAGS.gin_file or (), skip_unknown=True)
-  gin_model.parse((), FLAGS.gin_param or (), clears=False)
+  mixture_flags.bind(FLAGS, "mixture", "output_cache_dir")
   cache(
     FLAGS.mixture,
     FLAGS.output_cache_dir,

@@ -24,10 +24,9 @@ import seqio
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console, gin_files, gin_model
+from hypergrid_mtf.launch import console
 from t5_tasks import mixtures, vocabularies
-from tools.data import vocabulary_training
+from tools.data import mixture_flags, vocabulary_training
 
 FLAGS = flags.FLAGS
 EXTRA_IDS = 100  # of T5, added when the model is loaded
@@ -60,15 +59,7 @@ def define_flags() -> None:
 
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
-  for name in ("mixture", "output"):
-    if not FLAGS[name].value:
-      raise UserError(f"--{name} is missing: see --help.")
-  gin_files.import_modules(FLAGS.module_import)
-  if FLAGS.t5_tfds_data_dir:
-    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  # Files are of whole runs; what is bound here is of the mixture.
-  gin_model.parse(FLAGS.gin_file or (), skip_unknown=True)
-  gin_model.parse((), FLAGS.gin_param or (), clears=False)
+  mixture_flags.bind(FLAGS, "mixture", "output")
   mixtures.define_mixture()
   trained = vocabulary_training.train(
     FLAGS.mixture,

@@ -10,18 +10,15 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files, request, vocabulary_file
 
 
-def used(asked: request.Request) -> str | None:
-  """The binding by which a run reads cached tasks.
-
-  Args:
-    asked: the run.
-
-  Returns:
-    its name, or None if the run makes its examples from raw data
-  """
+def binding(asked: request.Request) -> str:
+  """The name of the binding by which a run would read cached tasks."""
   reader = "mesh_train_dataset_fn" if asked.trains else "mesh_eval_dataset_fn"
-  name = f"{reader}.use_cached"
-  return name if gin_files.value(name, False) else None
+  return f"{reader}.use_cached"
+
+
+def used(asked: request.Request) -> bool:
+  """Whether a run reads cached tasks, and makes no examples from raw data."""
+  return bool(gin_files.value(binding(asked), False))
 
 
 def is_cached(task: seqio.Task) -> bool:
@@ -42,8 +39,7 @@ def check(
   Raises:
     UserError: naming the task, where it was looked for, and what makes it.
   """
-  binding = used(asked)
-  if not binding:
+  if not used(asked):
     return
   missing = []
   for task in seqio.get_subtasks(mixture_or_task):
@@ -54,13 +50,13 @@ def check(
     other = vocabulary_file.difference(task.cache_dir, record)
     if other:
       raise errors.UserError(
-        f"{binding} = True, and {task.name} was cached with other tokens: "
-        f"{other}, or cache it anew."
+        f"{binding(asked)} = True, and {task.name} was cached with other "
+        f"tokens: {other}, or cache it anew."
       )
   if missing:
     folders = ",".join(seqio.get_global_cache_dirs())
     raise errors.UserError(
-      f"{binding} = True, and {', '.join(missing)} "
+      f"{binding(asked)} = True, and {', '.join(missing)} "
       f"{'is' if len(missing) == 1 else 'are'} not in "
       f"--additional_task_cache_dirs={folders}: write them with python -m "
       "tools.cache_tasks, or leave that binding out."

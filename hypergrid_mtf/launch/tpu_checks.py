@@ -10,7 +10,7 @@ import re
 import seqio
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, request
+from hypergrid_mtf.launch import cached_tasks, gin_files, request
 
 LOCAL = "local"  # what TensorFlow calls the TPU of this machine
 _CHIPS_OF_A_HOST = 4
@@ -113,8 +113,7 @@ def _check_tokenization(asked, mixture_or_task, flags) -> None:
   """The hosts of a pod lack the operation that SentencePiece is."""
   if not (asked.trains or asked.split) or flags.allow_sentencepiece_on_pods:
     return
-  reader = "mesh_train_dataset_fn" if asked.trains else "mesh_eval_dataset_fn"
-  if gin_files.value(f"{reader}.use_cached", False):
+  if cached_tasks.used(asked):
     return
   features = mixture_or_task.output_features.values()
   if any(
@@ -124,7 +123,7 @@ def _check_tokenization(asked, mixture_or_task, flags) -> None:
     raise errors.UserError(
       f"--tpu={flags.tpu} reads the data on the TPU's hosts, which do not know "
       "SentencePiece, it is reported (t5 issue 965): cache the tasks before "
-      f"(tools.cache_tasks) and bind {reader}.use_cached = True, give "
-      "--vocabulary=bytes, take one host with --tpu=local, or try with "
+      f"(tools.cache_tasks) and bind {cached_tasks.binding(asked)} = True, "
+      "give --vocabulary=bytes, take one host with --tpu=local, or try with "
       "--allow_sentencepiece_on_pods."
     )
