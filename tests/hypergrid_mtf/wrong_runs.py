@@ -98,16 +98,24 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "seed is not a number": (run, *BASE, "--seed=x"),
     "no gin file of this name": (run, "--gin_file=models/tinny.gin"),
     "gin file is a folder": (run, *BASE, f"--gin_file={folder}"),
-    "gin file is no gin": (run, *BASE, f"--gin_file={folder}/wrong.gin"),
-    "gin param is no gin": (run, *BASE, bind("run.train_steps 3")),
+    "file that is not written in gin": (
+      run,
+      *BASE,
+      f"--gin_file={folder}/wrong.gin",
+    ),
+    "binding that is not written in gin": (
+      run,
+      *BASE,
+      bind("run.train_steps 3"),
+    ),
     "unknown parameter": (run, *BASE, bind("run.train_step = 3")),
     "unknown configurable": (run, *BASE, bind("runn.train_steps = 3")),
     "macro that nothing defines": (run, *BASE, bind("run.train_steps = %no")),
     "macro that nothing reads": (run, *BASE, bind("d_mdoel = 64")),
     "module that is not there": (run, *BASE, "--module_import=no_such_module"),
     "unknown mode": (run, *BASE, bind("run.mode = 'trian'")),
-    "mode without the model API": (run, *BASE, "--mode=train"),
-    "model API without a mode": (run, *API),
+    "--mode without the model API": (run, *BASE, "--mode=train"),
+    "model API without --mode": (run, *API),
     "nothing names a mixture": (run, *BASE[:2], "--gin_file=dataset.gin"),
     "unknown mixture": (run, *BASE, bind("MIXTURE_NAME = 'embeded_v1'")),
     "data that are not there": (
@@ -127,13 +135,13 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
       *BASE,
       f"--vocabulary={folder}/none.model",
     ),
-    "vocabulary that is none": (
+    "file that is not a vocabulary": (
       run,
       *BASE,
       f"--vocabulary={folder}/vocabulary",
     ),
-    "batch of nothing": (run, *BASE, bind("run.batch_size = 0")),
-    "batch of tokens that no length divides": (
+    "batch of 0 rows": (run, *BASE, bind("run.batch_size = 0")),
+    "batch of tokens shorter than a row": (
       run,
       *BASE,
       bind("run.batch_size = ('tokens_per_batch', 100)"),
@@ -143,7 +151,11 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
       *BASE,
       bind("run.mesh_shape = 'model:1,batch:3'"),
     ),
-    "mesh that is none": (run, *BASE, bind("run.mesh_shape = 'batch=2'")),
+    "mesh of the wrong syntax": (
+      run,
+      *BASE,
+      bind("run.mesh_shape = 'batch=2'"),
+    ),
     "GPU that is not there": (run, *BASE, bind("run.mesh_devices = ['gpu:0']")),
     "grid rows that do not divide d_ff": (run, *BASE, bind("grid_rows = 7")),
     "grid columns that do not divide d_model": (
@@ -153,12 +165,12 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     ),
     "unknown variant": (run, *BASE, bind("HyperGrid.variant = 'LL'")),
     "unknown gate": (run, *BASE, bind("HyperGrid.gate = 'relu'")),
-    "length of nothing": (
+    "length of 0 tokens": (
       run,
       *BASE,
       bind("run.sequence_length = {'inputs': 0, 'targets': 8}"),
     ),
-    "no length of a feature": (
+    "feature without a length": (
       run,
       *BASE,
       bind("run.sequence_length = {'inputs': 8}"),
@@ -170,28 +182,28 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
       *BASE,
       bind("run.save_checkpoints_steps = 0"),
     ),
-    "start that an experiment requires": (
+    "initial checkpoint that an experiment requires": (
       run,
       *BASE[:2],
       "--gin_file=experiments/glue.gin",
     ),
-    "start that is not there": (
+    "initial checkpoint that is not there": (
       run,
       *BASE,
       bind(f"run.init_checkpoint = '{folder}/model/model.ckpt-30'"),
     ),
-    "start of another model": (
+    "initial checkpoint of another model": (
       run,
       *BASE,
       bind(f"run.init_checkpoint = '{folder}/model/model.ckpt-40'"),
     ),
-    "start that is damaged": (
+    "initial checkpoint that is damaged": (
       run,
       *BASE,
       bind(f"run.init_checkpoint = '{folder}/cut/model.ckpt-40'"),
     ),
-    "training on from another model": (f"--model_dir={folder}/model", *BASE),
-    "training on where none is whole": (
+    "resuming from another model": (f"--model_dir={folder}/model", *BASE),
+    "resuming where every checkpoint is damaged": (
       f"--model_dir={folder}/none_whole",
       *BASE,
     ),
@@ -215,7 +227,7 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
       f"--model_dir={folder}/model",
       *_infer(folder, "none"),
     ),
-    "inputs of nothing": (
+    "file of inputs that is empty": (
       f"--model_dir={folder}/model",
       *_infer(folder, "empty"),
     ),
