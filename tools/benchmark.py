@@ -78,7 +78,7 @@ def plan() -> list[benchmark_group.Group]:
     )
   lengths: list[int | None] = [None]
   if FLAGS.inputs:
-    lengths = [_positive("inputs", n) for n in FLAGS.inputs]
+    lengths = [models.positive("inputs", n) for n in FLAGS.inputs]
   settings = models.settings(
     FLAGS.variants, FLAGS.grids, FLAGS.contractions, FLAGS.stacks
   )
@@ -117,15 +117,6 @@ def _check_contraction(case: cases.Case, setting: models.Setting) -> None:
       "kernel a row, and a packed row has several examples; choose auto, rows "
       "or cols."
     )
-
-
-def _positive(flag: str, text: str) -> int:
-  if not text.isdecimal() or int(text) < 1:
-    raise errors.UserError(
-      f"--{flag}={text} is not a length: give positive integers, separated by "
-      "commas."
-    )
-  return int(text)
 
 
 def _grouped(

@@ -18,6 +18,7 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files, gin_files, meshes
+from tools.cost import models
 from tools.cost.plan import chips, estimate, programs, report, run
 from tools.cost.tpu import client
 
@@ -32,13 +33,8 @@ def _numbers(flag: str, given) -> list[int | None]:
   for text in given:
     if text.strip().lower() == "none" and flag == "microbatch_tokens":
       found.append(None)
-    elif text.strip().isdecimal() and int(text) > 0:
-      found.append(int(text))
     else:
-      raise errors.UserError(
-        f"--{flag}={text} is not a number: give positive integers, separated "
-        "by commas."
-      )
+      found.append(models.positive(flag, text))
   return list(dict.fromkeys(found))
 
 

@@ -11,9 +11,11 @@ TFT5's `generate` on vanilla's weights, given token ids. --predict also times
 from the start of the process to its end.
 """
 
+import contextlib
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ import time
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.launch import console, files, progress
 from tools.cost import models
 from tools.dev import environment
 from tools.serving import benchmark_models
@@ -32,6 +34,7 @@ FLAGS = flags.FLAGS
 
 VANILLA, HUGGING_FACE = "vanilla", "Hugging Face"
 _WORKER = "tools/serving/benchmark_worker.py"
+_GLANCE = 0.05  # seconds between two looks at a process
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MTF = """
 import json, sys
@@ -93,7 +96,8 @@ class Served:
     """`seconds` of one batch, and `peak_bytes` so far."""
     found = self._ask({"texts": texts, "tokens": tokens})
     assert found["full"], "an answer ended, and less work was done"
-    return found
+    peak = environment.peak_memory(self._process.pid)
+    return {"seconds": found["seconds"], "peak_bytes": peak}
 
   def _ask(self, question: dict) -> dict:
     stdin, stdout = self._process.stdin, self._process.stdout
@@ -130,17 +134,21 @@ def measure(served: list[Served], batches, rounds: int, tokens: dict) -> dict:
     {batch: {model: {"seconds": […], "peak_bytes": …}}}
   """
   found: dict = {}
-  for batch in batches:
-    rows = texts(batch, tokens["inputs"])
-    found[batch] = {s.name: {"seconds": []} for s in served}
-    for turn in range(rounds + 1):
-      at = turn % len(served)
-      for one in served[at:] + served[:at]:
-        said = one.answer(rows, tokens["outputs"])
-        entry = found[batch][one.name]
-        if turn:
-          entry["seconds"].append(said["seconds"])
-        entry["peak_bytes"] = said["peak_bytes"]
+  total = len(batches) * (rounds + 1) * len(served)
+  with progress.bar(total, "benchmark", "batch") as bar:
+    for batch in batches:
+      rows = texts(batch, tokens["inputs"])
+      found[batch] = {s.name: {"seconds": []} for s in served}
+      for turn in range(rounds + 1):
+        at = turn % len(served)
+        for one in served[at:] + served[:at]:
+          bar.set_postfix_str(f"{batch} rows, {one.name}", refresh=False)
+          said = one.answer(rows, tokens["outputs"])
+          entry = found[batch][one.name]
+          if turn:
+            entry["seconds"].append(said["seconds"])
+          entry["peak_bytes"] = said["peak_bytes"]
+          bar.update()
   return found
 
 
@@ -175,7 +183,8 @@ def to_text(found: dict, others) -> str:
 
 def _timed(arguments: list[str]) -> dict:
   """Seconds and peak memory of a process, from its start to its end."""
-  start = time.perf_counter()
+  before = _cpu_seconds_of_children()
+  start, peak = time.perf_counter(), 0
   with tempfile.TemporaryFile() as log:
     process = subprocess.Popen(
       [sys.executable, *arguments],
@@ -184,8 +193,10 @@ def _timed(arguments: list[str]) -> dict:
       stdout=log,
       stderr=log,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    while process.poll() is None:
+      with contextlib.suppress(KeyError):  # it ended: no memory is left
+        peak = max(peak, environment.peak_memory(process.pid))
+      time.sleep(_GLANCE)
     seconds = time.perf_counter() - start
     if process.returncode:
       log.seek(0)
@@ -193,9 +204,15 @@ def _timed(arguments: list[str]) -> dict:
       raise errors.UserError(f"{arguments[:2]} fails: {said}")
   return {
     "seconds": seconds,
-    "cpu_seconds": usage.ru_utime + usage.ru_stime,
-    "peak_bytes": usage.ru_maxrss * 1024,
+    "cpu_seconds": _cpu_seconds_of_children() - before,
+    "peak_bytes": peak,
   }
+
+
+def _cpu_seconds_of_children() -> float:
+  """Of those that ended."""
+  usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return usage.ru_utime + usage.ru_stime
 
 
 def predictions(saved_model: str, model_dir: str, root: str) -> dict:
@@ -253,6 +270,7 @@ def main(argv) -> None:
   models.choose("size", [FLAGS.size], models.sizes())
   models.choose("variant", [FLAGS.variant], ["L2", "LG", "GL", "GG"])
   files.check_output(FLAGS.output)
+  batches = [models.positive("batches", text) for text in FLAGS.batches]
   tokens = {"inputs": FLAGS.input_tokens, "outputs": FLAGS.output_tokens}
   result: dict = {"size": FLAGS.size, "tokens": tokens}
   with tempfile.TemporaryDirectory() as root:
@@ -269,7 +287,7 @@ def main(argv) -> None:
         theirs = os.path.join(root, "hugging_face")
         os.makedirs(theirs)
         benchmark_models.to_hugging_face(folder, sizes, theirs)
-    if FLAGS.batches:
+    if batches:
       served = []
       try:
         for name, kind, folder in (
@@ -280,7 +298,6 @@ def main(argv) -> None:
           if kind == "saved_model" or FLAGS.hugging_face:
             log = os.path.join(root, f"{kind}.log")
             served.append(Served(name, kind, folder, log))
-        batches = [int(b) for b in FLAGS.batches]
         found = measure(served, batches, FLAGS.rounds, tokens)
       finally:
         for one in served:
@@ -314,10 +331,16 @@ def define_flags() -> None:
   flags.DEFINE_integer("output_tokens", 16, "Of each answer.", lower_bound=1)
   flags.DEFINE_bool("hugging_face", True, "Also transformers' TensorFlow T5.")
   flags.DEFINE_integer(
-    "predict", 0, "Inputs of a file for tools.predict and MtfModel.predict."
+    "predict",
+    0,
+    "Inputs of a file for tools.predict and MtfModel.predict.",
+    lower_bound=0,
   )
   flags.DEFINE_integer(
-    "mtf_tokens", 0, "Length of MtfModel's rows; 0 for --input_tokens."
+    "mtf_tokens",
+    0,
+    "Length of MtfModel's rows; 0 for --input_tokens.",
+    lower_bound=0,
   )
   flags.DEFINE_string("output", "serving_benchmark.json", "What is written.")
 

@@ -113,7 +113,7 @@ def test_plan_puts_vanilla_in_every_group(parse):
     (["--grids=16"], "--grids=16 is not a grid"),
     (["--grids=16x7"], "does not divide"),
     (["--grids=0x16"], "--grids=0x16 is not a grid"),
-    (["--inputs=64,x"], "--inputs=x is not a length"),
+    (["--inputs=64,x"], "--inputs=x is not a positive integer"),
     (["--runs=4"], "--runs=4 is too few"),
     (["--cases=train_packed", "--targets=8"], "do not fit"),
     (["--cases=train_packed", "--examples_per_row=1"], "packs nothing"),

@@ -159,7 +159,7 @@ def test_steps_before_a_warm_start_are_not_paid_again():
     ([], "there is no --gin_file"),
     (_flags("--topology=v9:2x2"), "--topology=v9:2x2 begins with none of"),
     (_flags("--degrees=3"), "--degrees=3 does not divide the 8 cores"),
-    (_flags("--degrees=two"), "--degrees=two is not a number"),
+    (_flags("--degrees=two"), "--degrees=two is not a positive integer"),
     (_flags("--depths=2"), "--depths=2 is not two depths"),
     (_flags("--utilisation=0"), "--utilisation=0.0 is not a share"),
     (_flags("--price=-1"), "--price=-1.0 is below zero"),

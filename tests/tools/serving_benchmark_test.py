@@ -27,7 +27,6 @@ class _Served:
     factor = {"vanilla": 1.0, "L2": 1.02, "Hugging Face": 2.0}[self.name]
     return {
       "seconds": len(texts) * factor,
-      "full": True,
       "peak_bytes": 10**9,
     }
 
@@ -45,10 +44,24 @@ def test_the_command(tmp_path, monkeypatch, capsys):
   assert "vanilla / Hugging Face: 0.500" in said
   found = json.loads(output.read_text())["batches"]["8"]
   assert found["L2"]["seconds"] == [pytest.approx(8.16)] * 3
-  with pytest.raises(errors.UserError, match="--size=huge is unknown"):
-    program.run("tools.serving_benchmark", ["--size=huge"], monkeypatch)
+  for given, said in (
+    ("--size=huge", "--size=huge is unknown"),
+    ("--batches=1,x", "--batches=x is not a positive integer"),
+    ("--batches=0", "--batches=0 is not a positive integer"),
+  ):
+    with pytest.raises(errors.UserError, match=said):
+      program.run("tools.serving_benchmark", [given], monkeypatch)
 
 
 def test_a_text_of_so_many_tokens():
   (text,) = serving_benchmark.texts(1, 64)
   assert len(text) == 63  # and its end
+
+
+def test_what_a_process_took():
+  code = "x = b'x' * (300 * 2**20); sum(x[: 2 * 10**7])"
+  took = serving_benchmark._timed(["-c", code])
+  assert 300 * 2**20 < took["peak_bytes"] < 400 * 2**20
+  assert 0 < took["cpu_seconds"] < took["seconds"] + 1
+  with pytest.raises(errors.UserError, match="no such thing"):
+    serving_benchmark._timed(["-c", "raise ValueError('no such thing')"])

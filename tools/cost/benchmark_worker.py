@@ -159,13 +159,13 @@ class Model:
       )
       self.build_seconds = time.perf_counter() - begin
       self._session = _session(self._estimator, spec)
-    self.start_peak = peak_memory()
+    self.start_peak = environment.peak_memory()
     _forget_peak_memory()
 
   @property
   def peak(self) -> int:
     """Peak resident memory of this process in bytes."""
-    return max(self.start_peak, peak_memory())
+    return max(self.start_peak, environment.peak_memory())
 
   def run(self) -> dict:
     """Takes one step.
@@ -303,11 +303,6 @@ def _session(estimator, spec):
     or run_config.get_default_session_config(),
   )
   return tf.train.MonitoredSession(creator, hooks=hooks)
-
-
-def peak_memory() -> int:
-  """Peak resident memory of this process in bytes, since it was forgotten."""
-  return environment.meminfo("VmHWM", "/proc/self/status")
 
 
 def _forget_peak_memory() -> None:

@@ -94,6 +94,17 @@ def choose(flag: str, values, known) -> None:
       )
 
 
+def positive(flag: str, text: str) -> int:
+  """The positive integer that one of a flag's values is, or a UserError."""
+  text = text.strip()
+  if not text.isdecimal() or int(text) < 1:
+    raise errors.UserError(
+      f"--{flag}={text} is not a positive integer: give such, separated by "
+      "commas."
+    )
+  return int(text)
+
+
 def _grid(text: str) -> tuple[int, int]:
   """Rows and columns of one of --grids."""
   match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)

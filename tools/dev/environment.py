@@ -58,6 +58,15 @@ def commit() -> str:
   return done.stdout.strip()
 
 
+def peak_memory(process: int | str = "self") -> int:
+  """Peak resident memory of a living process, in bytes.
+
+  `ru_maxrss` is not that: a process begins with the peak of the one that
+  started it.
+  """
+  return meminfo("VmHWM", f"/proc/{process}/status")
+
+
 def meminfo(field: str, path: str = "/proc/meminfo") -> int:
   """A line of /proc/meminfo, or of a process's `status`, in bytes."""
   with open(path) as f:
