@@ -15,6 +15,7 @@ the program of a layer is another one now.
 import dataclasses
 import itertools
 import json
+import math
 import os
 import tempfile
 
@@ -204,9 +205,12 @@ def _line(row: pd.Series) -> str:
     name += f" {row.contraction}"
   if pd.isna(row.cycles):
     return f"{name}: does not compile"
+  beside = "-"  # vanilla's may be none
+  if math.isfinite(row.temporaries_ratio):
+    beside = f"{row.temporaries_ratio:.2f}"
   return (
     f"{name}: {row.cycles:.3f} million cycles ({row.cycles_ratio:.2f}), "
-    f"{row.temporaries:.1f} MB of temporaries ({row.temporaries_ratio:.2f}), "
+    f"{row.temporaries:.1f} MB of temporaries ({beside}), "
     f"{row.flops:.3f} billion FLOPs ({row.flops_ratio:.2f}), "
     f"{row.instructions:.0f} instructions, {row.seconds:.0f} s"
   )

@@ -31,7 +31,8 @@ def compiled(monkeypatch):
       "flops": 1e9,
       "instructions": size,
       "seconds": 1.0,
-      "memory": {"temporaries": 1e6 * size},
+      # Vanilla is the first.
+      "memory": {"temporaries": 1e6 * size if asked[1:] else 0.0},
     }
 
   monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
@@ -58,6 +59,8 @@ def test_every_order_beside_vanilla(compiled, tmp_path, monkeypatch, capsys):
   assert len(compiled) == 1 + len(packed) - 2 + len(unpacked) - 2
   said = capsys.readouterr().out
   assert "v3:2x2 train unpacked L2 4x4 weights: " in said
+  assert "MB of temporaries (-)" in said
+  assert "inf" not in said
   table = said.partition("cycles beside vanilla, v3:2x2, train, packed")[2]
   assert table.split()[:2] == ["auto", "plain"]
   # A second run compiles nothing, and another model is added.
