@@ -123,14 +123,11 @@ def table_of(records: list[dict]) -> pd.DataFrame:
 _NONE = {"count": 0, "bytes": 0}
 
 
-def main(argv) -> list[dict]:
+def main(argv) -> None:
   """Executes model after model, and prints the table.
 
   Args:
     argv: unused.
-
-  Returns:
-    the records that are written
   """
   del argv
   tf.disable_v2_behavior()
@@ -177,7 +174,6 @@ def main(argv) -> list[dict]:
   console.say(table_of(records).to_string(index=False))
   if FLAGS.output:
     console.say(f"wrote {FLAGS.output}")
-  return records
 
 
 def define_flags() -> None:

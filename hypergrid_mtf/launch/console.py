@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import TextIO
 
 from hypergrid_mtf import errors
@@ -103,7 +104,7 @@ def say(line: str) -> None:
   print(line, flush=True)
 
 
-def run(main, argv=None) -> None:
+def run(main: Callable[[list[str]], int | None], argv=None) -> None:
   """Parses absl flags, calls main(argv), and exits.
 
   Exit status: 0, what main returns, or 2 after one sentence for a UserError
@@ -113,6 +114,10 @@ def run(main, argv=None) -> None:
   Args:
     main: a function of the arguments that are not flags.
     argv: defaults to sys.argv.
+
+  Raises:
+    TypeError: for a main that returns what is not an exit status: sys.exit
+      would print it and end with status 1.
   """
   from absl import app, flags
 
@@ -136,6 +141,8 @@ def run(main, argv=None) -> None:
       terminal().write("\ninterrupted\n")
       sys.exit(130)
     sys.stdout.flush()
+    if not isinstance(status, int | None):
+      raise TypeError(f"{main.__module__}.main returns {type(status)}")
     sys.exit(status)
 
   app.run(call, argv=argv, flags_parser=parse)

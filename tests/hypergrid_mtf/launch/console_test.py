@@ -97,6 +97,13 @@ def test_the_status_that_main_returns(tmp_path):
   assert done.returncode == 3
 
 
+def test_a_main_that_returns_no_status(tmp_path):
+  """It would end with status 1 and a print of that value."""
+  done = _command(tmp_path, "def main(argv):\n  return [3]")
+  assert done.returncode == 1
+  assert "TypeError: __main__.main returns <class 'list'>" in done.stderr
+
+
 def test_a_log_for_the_cloud_is_copied_as_it_grows(tmp_path, monkeypatch):
   log, cloud = tmp_path / "log", tmp_path / "cloud"
   monkeypatch.setattr(console._State, "log_path", str(log))
