@@ -209,7 +209,7 @@ def test_a_mesh_computes_what_one_core_computes(
 
 @pytest.mark.slow
 def test_every_variant_on_a_mesh(compiler, tmp_path, monkeypatch):
-  """Of `tiny`, either matrix gated; docs/tpu_compiler.md has the table."""
+  """Of `tiny`, either matrix gated; docs/tpu_compiler.md has the figures."""
   flags = ["--size=tiny", "--packed", "--gated_kernel=wo,wi"]
   output = tmp_path / "execution.json"
   flags += ["--microbatches=1,2", f"--output={output}"]
