@@ -18,10 +18,12 @@ from tests import program
 from tools.experiments import sweep_file
 
 ROOT = pathlib.Path(__file__).parents[1]
+# A list of the commands of the others, and what a program said.
+APART = ("commands.md", "wrong_runs.md")
 DOCUMENTS = sorted(
   [
     *ROOT.glob("*.md"),
-    *(p for p in ROOT.glob("docs/*.md") if p.name != "commands.md"),
+    *(p for p in ROOT.glob("docs/*.md") if p.name not in APART),
   ]
 )
 CONFIGS = ROOT / "operative_configs"

@@ -116,18 +116,24 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "unknown mode": (run, *BASE, bind("run.mode = 'trian'")),
     "--mode without the model API": (run, *BASE, "--mode=train"),
     "model API without --mode": (run, *API),
-    "nothing names a mixture": (run, *BASE[:2], "--gin_file=dataset.gin"),
+    "vocabulary of t5 that cannot be reached": (
+      run,
+      *BASE[:2],
+      "--gin_file=dataset.gin",
+    ),
     "unknown mixture": (run, *BASE, bind("MIXTURE_NAME = 'embeded_v1'")),
     "data that are not there": (
       run,
       *BASE,
       bind("MIXTURE_NAME = 'glue_rte_v002'"),
+      "--vocabulary=bytes",
       f"--t5_tfds_data_dir={folder}",
     ),
     "data folder that is not there": (
       run,
       *BASE,
       bind("MIXTURE_NAME = 'glue_rte_v002'"),
+      "--vocabulary=bytes",
       f"--t5_tfds_data_dir={folder}/none",
     ),
     "vocabulary that is not there": (
@@ -157,11 +163,15 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
       bind("run.mesh_shape = 'batch=2'"),
     ),
     "GPU that is not there": (run, *BASE, bind("run.mesh_devices = ['gpu:0']")),
-    "grid rows that do not divide d_ff": (run, *BASE, bind("grid_rows = 7")),
+    "grid rows that do not divide d_ff": (
+      run,
+      *BASE,
+      bind("HyperGrid.grid_rows = 7"),
+    ),
     "grid columns that do not divide d_model": (
       run,
       *BASE,
-      bind("grid_cols = 7"),
+      bind("HyperGrid.grid_cols = 7"),
     ),
     "unknown variant": (run, *BASE, bind("HyperGrid.variant = 'LL'")),
     "unknown gate": (run, *BASE, bind("HyperGrid.gate = 'relu'")),
