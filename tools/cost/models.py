@@ -99,8 +99,8 @@ def positive(flag: str, text: str) -> int:
   text = text.strip()
   if not text.isdecimal() or int(text) < 1:
     raise errors.UserError(
-      f"--{flag}={text} is not a positive integer: give such, separated by "
-      "commas."
+      f"--{flag}={text} is not a positive integer: give one, or several "
+      "with commas between."
     )
   return int(text)
 
