@@ -4,8 +4,7 @@
 known when a graph is built. Here they are known at run time, and so is the
 choice: by the same costs, between
 
-  rows     a partial product for each grid row, in one step or, where they are
-           many, one grid row at a time
+  rows     a partial product for each grid row
   weights  a gated W for each example, where it has many tokens
 
 A step of decoding has one token an example, and always takes the first.
@@ -20,8 +19,11 @@ import tensorflow as tf
 
 from hypergrid_mtf import contraction, projection
 
-# Elements of the partial products of one step, as in hypergrid_mtf.cpu_orders.
-_STEP_ELEMENTS = 1 << 20
+# Nanoseconds for an element of a partial product and of a gated W, beyond those
+# of the plain product: T5-base and small on 2 cores, 8 and 32 examples of 64 to
+# 512 tokens, grids of 4 x 4 to 64 x 32. `contraction.CPU_NANOSECONDS` are those
+# of graphs of fixed sizes.
+_ROWS_NANOSECONDS, _WEIGHTS_NANOSECONDS = 0.6, 1.5
 
 
 @contextlib.contextmanager
@@ -91,33 +93,19 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
   # A beam's step, and all that share one gate, are tokens too.
   h = tf.reshape(h, [gates, -1, fan_in])
   by_rows = tf.reshape(kernel, [rows, fan_in // rows, fan_out])
-  if not tokens:
-    y = _rows_at_once(h, by_rows, gate)
+  count = tf.shape(h)[1]
+  at_once, row_by_row, weights = (
+    functools.partial(order, h, by_rows, gate)
+    for order in (_rows_at_once, _row_by_row, _weights)
+  )
+  if tokens:
+    per_token = _ROWS_NANOSECONDS * rows * fan_out
+    per_gate = _WEIGHTS_NANOSECONDS * fan_in * fan_out
+    is_many = tf.cast(count, tf.float32) * per_token > per_gate
+    y = tf.cond(is_many, weights, row_by_row)
   else:
-    count = tf.shape(h)[1]
-    elements = gates * count * rows * fan_out
-    per_row = contraction.CPU_NANOSECONDS["rows"][0] * rows * fan_out
-    per_gate = contraction.CPU_NANOSECONDS["weights"][0] * fan_in * fan_out
-    y = tf.case(
-      [
-        (
-          tf.cast(count, tf.float32) * per_row > per_gate,
-          lambda: _weights(h, by_rows, gate),
-        ),
-        (
-          elements > _STEP_ELEMENTS,
-          lambda: _row_by_row(h, by_rows, gate),
-        ),
-      ],
-      default=lambda: _rows_at_once(h, by_rows, gate),
-    )
+    y = tf.cond(gates * count > 1, row_by_row, at_once)
   return tf.reshape(y, shape)
-
-
-def _by_row(h, kernel):
-  """h [N, T, F] as [R, N T, F/R]."""
-  rows, block, _ = kernel.shape.as_list()
-  return tf.transpose(tf.reshape(h, [-1, rows, block]), [1, 0, 2])
 
 
 def _wide(gate, fan_out: int):
@@ -129,25 +117,26 @@ def _wide(gate, fan_out: int):
 
 
 def _rows_at_once(h, kernel, gate):
-  rows, _, fan_out = kernel.shape.as_list()
+  """One product of a batch of grid rows: quickest for a single token."""
+  rows, block, fan_out = kernel.shape.as_list()
   size = tf.shape(h)
-  p = tf.matmul(_by_row(h, kernel), kernel)  # [R, N T, M]
+  by_row = tf.transpose(tf.reshape(h, [-1, rows, block]), [1, 0, 2])
+  p = tf.matmul(by_row, kernel)  # [R, N T, M]
   p = tf.reshape(p, [rows, size[0], size[1], fan_out])
   wide = _wide(tf.transpose(gate, [1, 0, 2]), fan_out)  # [R, N, 1, M]
   return tf.reduce_sum(p * wide, axis=0)
 
 
 def _row_by_row(h, kernel, gate):
-  fan_out = kernel.shape[-1]
+  """A product for each grid row; they need not wait for each other."""
+  rows, block, fan_out = kernel.shape.as_list()
   size = tf.concat([tf.shape(h)[:-1], [fan_out]], 0)
-  by_row = tf.unstack(_by_row(h, kernel))
+  parts = tf.split(tf.reshape(h, [-1, rows * block]), rows, axis=1)
   gates = tf.unstack(_wide(tf.transpose(gate, [1, 0, 2]), fan_out))
   total = None
-  for part, w, g in zip(by_row, tf.unstack(kernel), gates, strict=True):
-    # One after the other, so that the parts stay in a cache.
-    with tf.control_dependencies([] if total is None else [total]):
-      term = tf.reshape(tf.matmul(part, w), size) * g
-      total = term if total is None else total + term
+  for part, w, g in zip(parts, tf.unstack(kernel), gates, strict=True):
+    term = tf.reshape(tf.matmul(part, w), size) * g
+    total = term if total is None else total + term
   return total
 
 

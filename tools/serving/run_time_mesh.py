@@ -26,12 +26,17 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
   """One device, whose sizes are tensors where they have stand-ins."""
 
   class LaidOutVariable:
-    """The variable itself: there is no slice to copy it to."""
+    """The variable's value, read once, before any loop.
+
+    A look-up in the variable itself would make TensorFlow copy all of it
+    whenever it is read: the embedding, in each step of decoding.
+    """
 
     copy_master_to_slices = copy_slices_to_master = None
 
     def __init__(self, variable, mesh_impl):
-      self.laid_out_tensor = mesh_impl.LaidOutTensor([variable.get_master()])
+      value = tf.convert_to_tensor(variable.get_master())
+      self.laid_out_tensor = mesh_impl.LaidOutTensor([value])
 
   def __init__(self, sizes: dict):
     """Creates the mesh.

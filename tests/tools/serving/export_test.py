@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from mesh_tensorflow import placement_mesh_impl
 from mesh_tensorflow.transformer import utils
+from tensorflow.core.protobuf import saved_model_pb2
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
@@ -164,6 +165,19 @@ def test_a_saved_model_answers_and_scores(model_dir, saved_model, monkeypatch):
   given = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
   with pytest.raises(errors.UserError, match="is there already"):
     program.run("tools.export", given, monkeypatch)
+
+
+def test_a_loop_reads_no_variable(saved_model):
+  """A look-up in a variable has it copied whenever it is read."""
+  content = saved_model_pb2.SavedModel()
+  path = saved_model / "7" / "saved_model.pb"
+  content.ParseFromString(path.read_bytes())
+  functions = content.meta_graphs[0].graph_def.library.function
+  ops = {f.signature.name: [n.op for n in f.node_def] for f in functions}
+  loops = [ops[name] for name in ops if "while_body" in name]
+  assert loops and not any("ReadVariableOp" in found for found in loops)
+  assert any("ReadVariableOp" in found for found in ops.values())
+  assert not any("ResourceGather" in found for found in ops.values())
 
 
 def test_beams_are_those_of_t5(model_dir):
