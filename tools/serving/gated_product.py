@@ -24,6 +24,8 @@ from hypergrid_mtf import contraction, projection
 # 512 tokens, grids of 4 x 4 to 64 x 32. `contraction.CPU_NANOSECONDS` are those
 # of graphs of fixed sizes.
 _ROWS_NANOSECONDS, _WEIGHTS_NANOSECONDS = 0.6, 1.5
+# Examples of one token: for so few, products of vectors cost less.
+_FEW = 8
 
 
 @contextlib.contextmanager
@@ -87,55 +89,88 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
     y, of the shape of h with M in place of F
   """
   fan_in, fan_out = kernel.shape.as_list()
+  with _before_loop(kernel):
+    kernel = tf.reshape(kernel, [rows, fan_in // rows, fan_out])
+  with _before_loop(gate):
+    gate = tf.reshape(gate, [-1, rows, cols])
+    gates = tf.shape(gate)[0]
+    wide = _wide(tf.transpose(gate, [1, 0, 2]), fan_out)  # [R, N, M]
+    is_few = gates <= _FEW
+  if not tokens:
+    h = tf.reshape(h, [-1, fan_in])
+    return tf.cond(
+      is_few,
+      lambda: _rows_at_once(h, kernel, wide),
+      lambda: _row_by_row(h, kernel, wide),
+    )
   shape = tf.concat([tf.shape(h)[:-1], [fan_out]], axis=0)
-  gate = tf.reshape(gate, [-1, rows, cols])
-  gates = tf.shape(gate)[0]
-  # A beam's step, and all that share one gate, are tokens too.
+  # All that share one gate are tokens too.
   h = tf.reshape(h, [gates, -1, fan_in])
-  by_rows = tf.reshape(kernel, [rows, fan_in // rows, fan_out])
-  count = tf.shape(h)[1]
-  at_once, row_by_row, weights = (
-    functools.partial(order, h, by_rows, gate)
-    for order in (_rows_at_once, _row_by_row, _weights)
+  per_token = _ROWS_NANOSECONDS * rows * fan_out
+  per_gate = _WEIGHTS_NANOSECONDS * fan_in * fan_out
+  is_long = tf.cast(tf.shape(h)[1], tf.float32) * per_token > per_gate
+  y = tf.cond(
+    is_long,
+    lambda: _weights(h, kernel, gate),
+    lambda: _row_by_row(h, kernel, wide[:, :, None]),
   )
-  if tokens:
-    per_token = _ROWS_NANOSECONDS * rows * fan_out
-    per_gate = _WEIGHTS_NANOSECONDS * fan_in * fan_out
-    is_many = tf.cast(count, tf.float32) * per_token > per_gate
-    y = tf.cond(is_many, weights, row_by_row)
-  else:
-    y = tf.cond(gates * count > 1, row_by_row, at_once)
   return tf.reshape(y, shape)
 
 
+def _before_loop(tensor):
+  """The graph of a tensor: outside of the loop of decoding, where it is.
+
+  A gate and a kernel are the same in each step.
+  """
+  if tf.executing_eagerly():
+    return contextlib.nullcontext()
+  return tensor.graph.as_default()
+
+
 def _wide(gate, fan_out: int):
-  """G [..., C] as [..., 1, M]: each cell over its columns of W."""
-  cells = tf.tile(
-    gate[..., None], [1] * gate.shape.rank + [fan_out // gate.shape[-1]]
-  )
-  return tf.reshape(cells, tf.concat([tf.shape(gate)[:-1], [1, fan_out]], 0))
+  """G [..., C] as [..., M]: each cell over its columns of W."""
+  return tf.repeat(gate, fan_out // gate.shape[-1], axis=-1)
 
 
-def _rows_at_once(h, kernel, gate):
-  """One product of a batch of grid rows: quickest for a single token."""
+def _rows_at_once(h, kernel, wide):
+  """A product of a vector for each example and grid row, all in one step.
+
+  Args:
+    h: [N, F].
+    kernel: [R, F/R, M].
+    wide: [R, N, M].
+
+  Returns:
+    [N, M]
+  """
   rows, block, fan_out = kernel.shape.as_list()
-  size = tf.shape(h)
-  by_row = tf.transpose(tf.reshape(h, [-1, rows, block]), [1, 0, 2])
-  p = tf.matmul(by_row, kernel)  # [R, N T, M]
-  p = tf.reshape(p, [rows, size[0], size[1], fan_out])
-  wide = _wide(tf.transpose(gate, [1, 0, 2]), fan_out)  # [R, N, 1, M]
+  h = tf.reshape(h, [-1, rows, 1, block])
+  by_row = tf.transpose(h, [1, 0, 2, 3])
+  p = tf.matmul(by_row, kernel[:, None])  # [R, N, 1, M]
+  p = tf.reshape(p, [rows, -1, fan_out])
   return tf.reduce_sum(p * wide, axis=0)
 
 
-def _row_by_row(h, kernel, gate):
-  """A product for each grid row; they need not wait for each other."""
-  rows, block, fan_out = kernel.shape.as_list()
+def _row_by_row(h, kernel, wide):
+  """A product for each grid row; they need not wait for each other.
+
+  Args:
+    h: [N, F] or [N, T, F].
+    kernel: [R, F/R, M].
+    wide: [R, N, M] or [R, N, 1, M].
+
+  Returns:
+    [N, M] or [N, T, M]
+  """
+  rows, _, fan_out = kernel.shape.as_list()
   size = tf.concat([tf.shape(h)[:-1], [fan_out]], 0)
-  parts = tf.split(tf.reshape(h, [-1, rows * block]), rows, axis=1)
-  gates = tf.unstack(_wide(tf.transpose(gate, [1, 0, 2]), fan_out))
+  parts = tf.split(tf.reshape(h, [-1, h.shape[-1]]), rows, axis=1)
   total = None
-  for part, w, g in zip(parts, tf.unstack(kernel), gates, strict=True):
-    term = tf.reshape(tf.matmul(part, w), size) * g
+  for part, w, g in zip(
+    parts, tf.unstack(kernel), tf.unstack(wide), strict=True
+  ):
+    p = tf.matmul(part, w)  # [N T, M]
+    term = g * (p if h.shape.rank == 2 else tf.reshape(p, size))
     total = term if total is None else total + term
   return total
 
@@ -145,7 +180,8 @@ def _weights(h, kernel, gate):
 
   def one(example):
     tokens, g = example
-    gated = tf.reshape(kernel * _wide(g, fan_out), [rows * block, fan_out])
+    psi = _wide(g, fan_out)[:, None]  # [R, 1, M]
+    gated = tf.reshape(kernel * psi, [rows * block, fan_out])
     return tf.matmul(tokens, gated)
 
   return tf.map_fn(
