@@ -77,10 +77,10 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
   """y = h (psi(G) * W).
 
   Args:
-    h: [N, T, F]; without N where all examples have one gate, and without T
-      where each has one token.
+    h: [N, T, F]; [T, F] where all tokens have one gate, [N, F] where each
+      example has one token.
     kernel: W, [F, M].
-    gate: G, [N, R, C], or without N, R or C.
+    gate: G, [N, R, C]; it may lack any of them.
     rows: R, 1 if the gate has none.
     cols: C, 1 if the gate has none.
     tokens: whether h has T.
