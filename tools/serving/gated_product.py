@@ -152,7 +152,7 @@ def _rows_at_once(h, kernel, wide):
 
 
 def _row_by_row(h, kernel, wide):
-  """A product for each grid row; they need not wait for each other.
+  """A product for each grid row, two of them at a time.
 
   Args:
     h: [N, F] or [N, T, F].
@@ -165,14 +165,16 @@ def _row_by_row(h, kernel, wide):
   rows, _, fan_out = kernel.shape.as_list()
   size = tf.concat([tf.shape(h)[:-1], [fan_out]], 0)
   parts = tf.split(tf.reshape(h, [-1, h.shape[-1]]), rows, axis=1)
-  total = None
+  sums: list = []
   for part, w, g in zip(
     parts, tf.unstack(kernel), tf.unstack(wide), strict=True
   ):
-    p = tf.matmul(part, w)  # [N T, M]
+    # One product may run beside another's gate; all at once would take memory.
+    with tf.control_dependencies(sums[-2:-1]):
+      p = tf.matmul(part, w)  # [N T, M]
     term = g * (p if h.shape.rank == 2 else tf.reshape(p, size))
-    total = term if total is None else total + term
-  return total
+    sums.append(sums[-1] + term if sums else term)
+  return sums[-1]
 
 
 def _weights(h, kernel, gate):
