@@ -2,9 +2,10 @@
 
 `hypergrid_mtf.contraction` chooses an order of the product by sizes that are
 known when a graph is built. Here they are known at run time, and so is the
-choice: by the same costs, between
+choice, by costs of its own, between
 
-  rows     a partial product for each grid row
+  rows     a partial product for each grid row: of vectors, in one step, for a
+           few examples of one token, else two grid rows at a time
   weights  a gated W for each example, where it has many tokens
 
 A step of decoding has one token an example, and always takes the first.
@@ -95,11 +96,10 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
     gate = tf.reshape(gate, [-1, rows, cols])
     gates = tf.shape(gate)[0]
     wide = _wide(tf.transpose(gate, [1, 0, 2]), fan_out)  # [R, N, M]
-    is_few = gates <= _FEW
   if not tokens:
     h = tf.reshape(h, [-1, fan_in])
     return tf.cond(
-      is_few,
+      gates <= _FEW,
       lambda: _rows_at_once(h, kernel, wide),
       lambda: _row_by_row(h, kernel, wide),
     )

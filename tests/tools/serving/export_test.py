@@ -230,14 +230,26 @@ def test_other_variants(tmp_path, variant):
 
 @pytest.mark.parametrize(("rows", "cols"), [(8, 4), (8, 1), (1, 4)])
 def test_orders_of_the_gated_product(rows, cols):
-  """The one that is chosen, beside the equation."""
+  """Each of them, and the one that is chosen, beside the equation."""
   rng = np.random.default_rng(0)
   w = rng.normal(size=(16, 12)).astype(np.float32)
   for n, t in ((2, 5), (9, 2), (3, 400), (1, 1), (1, 7), (0, 3)):
-    h = rng.normal(size=(n, t, 16)).astype(np.float32)
+    h = tf.constant(rng.normal(size=(n, t, 16)), tf.float32)
     g = rng.random((n, rows, cols), np.float32)
     psi = np.repeat(np.repeat(g, 16 // rows, 1), 12 // cols, 2)
     expected = np.einsum("ntf,nfm->ntm", h, psi * w)
+    by_row = tf.reshape(w, [rows, 16 // rows, 12])
+    wide = np.repeat(g, 12 // cols, 2).transpose(1, 0, 2)  # [R, N, M]
+    found = [
+      (gated_product._rows_at_once(h[:, 0], by_row, wide), expected[:, 0]),
+      (gated_product._row_by_row(h[:, 0], by_row, wide), expected[:, 0]),
+      (gated_product._row_by_row(h, by_row, wide[:, :, None]), expected),
+    ]
+    if n:  # outside of a graph, map_fn knows no shape of nothing
+      y = gated_product._weights(h, by_row, tf.constant(g))
+      found.append((y, expected))
+    for y, right in found:
+      np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-4)
     args = h, tf.constant(w), g
     y = gated_product.product(*args, rows=rows, cols=cols, tokens=True)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
