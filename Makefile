@@ -21,12 +21,13 @@ demo: .venv/installed
 	$(PY) -m tools.demo --output_dir=$(DEMO_DIR)
 
 test: .venv/installed
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --durations=40
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 format: .venv/installed
 	.venv/bin/ruff check --fix .

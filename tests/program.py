@@ -8,10 +8,9 @@ import functools
 import importlib
 import re
 
+import grimp
 import tensorflow.compat.v1 as tf
 from absl import flags
-
-from tools.dev import imports
 
 # Importing this project imports these, which define flags.
 MESH = ("mesh_tensorflow.transformer.utils", "mesh_tensorflow.simd_mesh_impl")
@@ -20,17 +19,10 @@ _T5_MAIN = re.compile(r"^from t5.models import mesh_transformer_main", re.M)
 
 
 @functools.cache
-def _modules() -> dict[str, imports.Module]:
-  return imports.read()
-
-
-def _imported(name: str, found: set[str]) -> set[str]:
-  """A module and everything of this project that it imports."""
-  if name not in found:
-    found.add(name)
-    for other in _modules()[name].imports:
-      _imported(other, found)
-  return found
+def _imports() -> grimp.ImportGraph:
+  """Who imports whom in this project."""
+  packages = "hypergrid_mtf", "t5_tasks", "tools"
+  return grimp.build_graph(*packages, cache_dir=None)
 
 
 def _uses_t5_main(name: str) -> bool:
@@ -60,7 +52,7 @@ def defined(name: str, monkeypatch) -> flags.FlagValues:
     patch.setattr(flags, "declare_key_flag", lambda *_: None)
     if hasattr(module, "define_flags"):
       module.define_flags()
-  imported = _imported(name, set())
+  imported = {name, *_imports().find_upstream_modules(name)}
   places = [*imported, *MESH]
   if any(_uses_t5_main(other) for other in imported):
     places.append(T5_MAIN)

@@ -4,10 +4,10 @@ import sys
 
 
 def _runs_alone() -> bool:
-  """Whether the program is one that runs where no library is installed yet."""
+  """Whether the program is one that needs no library, or has none yet."""
   argv = sys.orig_argv
   module = argv[argv.index("-m") + 1] if "-m" in argv[:-1] else ""
-  return module == "tools.tpu" or module.startswith("tools.cloud.")
+  return module in ("tools", "tools.tpu") or module.startswith("tools.cloud.")
 
 
 if not _runs_alone():

@@ -1,68 +1,35 @@
-"""Lists the programs of this project by room.
+"""Lists the programs of this project.
 
 python -m tools
 """
 
 import ast
-import os
+import pathlib
 
-# What a program is made of is in the folder of its room.
-ROOMS = {
-  "data": ("prepare_data", "train_vocabulary", "cache_tasks"),
-  "experiments": (
-    "demo",
-    "check",
-    "warm_start",
-    "sweep",
-    "results",
-    "tables",
-    "report",
-    "compare",
-    "submit",
-    "gates",
-  ),
-  "serving": (
-    "export",
-    "predict",
-    "serving_benchmark",
-    "fold",
-    "to_huggingface",
-    "from_huggingface",
-  ),
-  "cloud": ("tpu",),
-  "cost": (
-    "benchmark",
-    "calibrate",
-    "collectives",
-    "plan",
-    "tpu_compile",
-    "tpu_execute",
-    "tpu_layer",
-  ),
-  "dev": ("golden", "structure", "upstream_test"),
-}
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_FOLDER = pathlib.Path(__file__).parent
 
 
-def programs() -> dict[str, dict[str, str]]:
-  """{room: {program: the first line of its docstring}}."""
-  found: dict[str, dict[str, str]] = {}
-  for room, names in ROOMS.items():
-    found[room] = {}
-    for name in names:
-      with open(os.path.join(_FOLDER, f"{name}.py"), encoding="utf-8") as f:
-        text = ast.get_docstring(ast.parse(f.read()))
-      found[room][name] = (text or "").partition("\n")[0]
+def find_programs() -> dict[str, str]:
+  """{name after `python -m tools.`: the first line of its docstring}."""
+  found = {}
+  for path in sorted([*_FOLDER.glob("*.py"), *_FOLDER.glob("dev/*.py")]):
+    text = path.read_text(encoding="utf-8")
+    if path.stem != "__main__" and 'if __name__ == "__main__":' in text:
+      name = ".".join(path.relative_to(_FOLDER).with_suffix("").parts)
+      docstring = ast.get_docstring(ast.parse(text)) or ""
+      found[name] = docstring.partition("\n")[0]
   return found
 
 
 def main() -> None:
-  """Prints the list."""
+  """Prints the list; what is in dev/ is for developers of this project."""
+  programs = find_programs()
   print("python -m tools.NAME --help")
-  for room, lines in programs().items():
-    print(f"\n{room}")
-    for name, line in lines.items():
-      print(f"  {name:<17} {line}")
+  for dev in (False, True):
+    print()
+    for name, line in programs.items():
+      if name.startswith("dev.") == dev:
+        print(f"  {name:<17} {line}")
 
 
 if __name__ == "__main__":

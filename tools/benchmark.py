@@ -21,10 +21,10 @@ from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
 from hypergrid_mtf import errors, projection
 from hypergrid_mtf.launch import console, files, progress
+from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_group, benchmark_worker, models
 from tools.cost import benchmark_report as report
-from tools.dev import environment
 
 FLAGS = flags.FLAGS
 

@@ -18,7 +18,7 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files
-from tools.dev import environment
+from tools import environment
 from tools.experiments import comparison
 
 FLAGS = flags.FLAGS

@@ -26,8 +26,8 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, files, progress
+from tools import environment
 from tools.cost import models
-from tools.dev import environment
 from tools.serving import benchmark_models
 
 FLAGS = flags.FLAGS

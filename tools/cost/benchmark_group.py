@@ -9,10 +9,10 @@ import sys
 import time
 
 from hypergrid_mtf import errors
+from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_report as report
 from tools.cost import benchmark_worker
-from tools.dev import environment
 
 _SETTLE_SECONDS = 0.05  # the threads of a worker spin on for a moment
 

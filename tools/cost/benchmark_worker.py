@@ -27,9 +27,9 @@ from tensorflow_estimator.python.estimator import run_config
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_model
+from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import models
-from tools.dev import environment
 
 MODES = {
   "train": tf.estimator.ModeKeys.TRAIN,

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import console
-from tools.dev import environment
+from tools import environment
 from tools.experiments import answers, evaluation, lines, protocol
 
 SCHEMA = 1

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import files, progress
-from tools.dev import environment
+from tools import environment
 from tools.experiments import result, sweep_file, sweep_state
 
 _LIBC = ctypes.CDLL(None)

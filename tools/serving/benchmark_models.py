@@ -11,8 +11,8 @@ import numpy as np
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.launch import gin_model
+from tools import environment
 from tools.cost import models
-from tools.dev import environment
 from tools.serving import hf_weights, weights
 
 _MIXTURE = "glue_rte_v002"  # any that takes another vocabulary

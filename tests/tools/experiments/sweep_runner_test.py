@@ -13,8 +13,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.launch import console, locks
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
-from tools import sweep
-from tools.dev import environment
+from tools import environment, sweep
 from tools.experiments import sweep_file, sweep_runner, sweep_state
 
 

@@ -14,9 +14,9 @@ import time
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import files
+from tools import environment
 from tools.cost.plan import chips, run, writer
 from tools.cost.tpu import client, compiled, compiler, sent
-from tools.dev import environment
 
 _LOCK = os.path.join(environment.ROOT, "requirements-tpu-compiler.txt")
 # Fields of an extrapolation that are counts or bytes of one step on one core.

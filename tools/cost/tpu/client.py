@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 
 from hypergrid_mtf import errors
+from tools import environment
 from tools.cost.tpu import compiled, compiler
-from tools.dev import environment
 
 PYTHON = pathlib.Path(environment.ROOT, ".venv-tpu", "bin", "python")
 

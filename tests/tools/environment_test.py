@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tools.dev import environment
+from tools import environment
 
 
 def test_the_peak_of_a_process_is_its_own():

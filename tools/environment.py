@@ -7,9 +7,7 @@ import platform
 import re
 import subprocess
 
-ROOT = os.path.dirname(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "seqio", "numpy")
 
 
