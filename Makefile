@@ -60,9 +60,10 @@ resume-test: .venv/installed
 	$(PY) -m pytest -m slow tests/hypergrid_mtf/full_disk_test.py \
 	  tests/hypergrid_mtf/resume_kill_test.py
 
-# Every mode of t5, by gin files and by the model API, and a table of them.
+# Every mode of t5, and a table of them; t5's model from Python.
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py \
+	  tests/hypergrid_mtf/python_test.py \
 	  tests/hypergrid_mtf/mesh_test.py tests/hypergrid_mtf/decoding_test.py \
 	  tests/tools/submit_test.py
 

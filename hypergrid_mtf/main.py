@@ -56,7 +56,6 @@ from hypergrid_mtf.launch import (
   stopping,
   t5_main,
   tpu_checks,
-  trained_model,
   values,
   vocabulary_file,
 )
@@ -107,8 +106,6 @@ for _name in (
   "module_import",
   "t5_tfds_data_dir",
   "tpu",
-  "use_model_api",
-  "mode",
 ):
   flags.declare_key_flag(_name)
 
@@ -122,9 +119,7 @@ def _read(stack: contextlib.ExitStack, dry: bool) -> request.Request:
   t5_main.parse(FLAGS)
   gin_unread.check_macros()
   gin_unread.check_scopes()
-  values.check_flags(FLAGS)
-  from_api = FLAGS.use_model_api
-  asked = request.from_flags(FLAGS) if from_api else request.from_gin(FLAGS)
+  asked = request.from_gin(FLAGS)
   if asked.trains:
     given = f"--model_dir={FLAGS.model_dir}"
     stack.enter_context(locks.hold(FLAGS.model_dir, given))
@@ -133,15 +128,11 @@ def _read(stack: contextlib.ExitStack, dry: bool) -> request.Request:
   required.check(asked, FLAGS)
   gin_faults.check_references()
   values.check_bindings(asked.trains)
-  values.check_decoding(asked, FLAGS)
-  if from_api:
-    _adopt_trained_model(asked)
+  values.check_decoding(asked)
   if FLAGS.seed is not None:
     gin.bind_parameter("mesh_train_dataset_fn.seed", FLAGS.seed)
-  if from_api and asked.trains:
-    _bind_api_schedule()
   if not FLAGS.tpu:
-    run_mesh.bind_local(from_api)
+    run_mesh.bind_local()
   return asked
 
 
@@ -163,8 +154,7 @@ def _check(asked: request.Request, dry: bool) -> None:
   mixture = mixtures.get_mixture_or_task(asked.mixture)
   vocabularies.check_used(vocabulary, mixture)
   vocabularies.check_vocabulary(mixture)
-  if not FLAGS.use_model_api:  # it takes them from its own flags
-    preflight.check_sizes(mixture, asked)
+  preflight.check_sizes(mixture, asked)
   preflight.check_custom_ops()
   mesh = run_mesh.of_run(FLAGS)
   features = mixture.output_features
@@ -186,7 +176,7 @@ def _check(asked: request.Request, dry: bool) -> None:
   if asked.split:
     data_checks.check_split(mixture, asked.split, cached)
   model = gin_model.of_mixture(mixture)
-  mesh_checks.check(asked, mesh, model, FLAGS)
+  mesh_checks.check(asked, mesh, model)
   preflight.check_packing(model, asked)
   tpu_checks.check(asked, mixture, FLAGS)
   steps.check_steps(asked, FLAGS)
@@ -229,8 +219,6 @@ def _check(asked: request.Request, dry: bool) -> None:
 
 def _train_reader() -> str:
   """The name of the function that reads the training data."""
-  if FLAGS.use_model_api:
-    return "mesh_train_dataset_fn"
   try:
     reference = gin.query_parameter("run.train_dataset_fn")
   except ValueError:
@@ -244,14 +232,6 @@ def _training_examples(mixture, cached: bool) -> data_checks.Examples:
   data_checks.check_examples(tasks, "train", cached)
   lengths = gin_files.value("run.sequence_length")
   return data_checks.first_examples(tasks, "train", _SAMPLED, lengths, cached)
-
-
-def _adopt_trained_model(asked: request.Request) -> None:
-  """What the model API binds after the checks, so that they see it too."""
-  flag = "pretrained_model_dir" if asked.warm_from else "model_dir"
-  folder = getattr(FLAGS, flag)
-  if asked.mode != "train" and checkpoints.latest_checkpoint(folder):
-    trained_model.adopt(folder, f"--{flag}")
 
 
 def _say_what_is_unusual(asked: request.Request) -> None:
@@ -280,8 +260,8 @@ def _report_warm_start(
   console.say(f"warm start from {path}, at step {step}\n{warm.to_text()}")
   if not dry:
     checkpoint_checks.record_warm_start(FLAGS.model_dir, path, warm.to_json())
-  if not FLAGS.use_model_api:  # by its prefix, as TensorFlow reads it
-    gin.bind_parameter("run.init_checkpoint", path)
+  # By its prefix, as TensorFlow reads it.
+  gin.bind_parameter("run.init_checkpoint", path)
   if warm.reshaped:
     wanted = gin_files.value("should_load_variable.filter_fn")
     gin.bind_parameter(
@@ -302,13 +282,6 @@ def _seeded_run_config():
   return RunConfig
 
 
-def _bind_api_schedule() -> None:
-  """`MtfModel` calls its schedule without the number of steps it needs."""
-  schedule = "learning_rate_schedule_noam.total_train_steps"
-  if gin_files.value(schedule) is None:
-    gin.bind_parameter(schedule, FLAGS.train_steps)
-
-
 def _go_on(asked: request.Request) -> contextlib.AbstractContextManager:
   """Makes a training's data begin where an earlier part of it was cut."""
   if not asked.trains or data_order.goes_on_by_itself():
@@ -316,7 +289,7 @@ def _go_on(asked: request.Request) -> contextlib.AbstractContextManager:
   began = 0
   if asked.warm_from:
     began = checkpoint_checks.step_of_warm_start(FLAGS.model_dir)
-  order = data_order.what_orders(asked.mixture, FLAGS)
+  order = data_order.what_orders(asked.mixture)
   first = data_order.first_step(FLAGS.model_dir, order, began)
   return data_order.going_on(first)
 
@@ -340,6 +313,7 @@ def main(argv, only_check: bool = False) -> int | None:
   absl_logging.set_verbosity(absl_logging.INFO)
   checkpoint_checks.check_model_dir(FLAGS.model_dir)
   files.check_model_dir(FLAGS.model_dir)
+  values.check_flags(FLAGS)
   dry = only_check or FLAGS.dry_run
   log = "" if dry else console.log_to(FLAGS.model_dir)
   for path in FLAGS.gin_file or []:
@@ -361,7 +335,7 @@ def main(argv, only_check: bool = False) -> int | None:
         dry_run.one_step(asked, FLAGS)
       return None
     if asked.mode in ("eval", "score_eval"):
-      eval_config.write(asked, FLAGS.model_dir, FLAGS.use_model_api)
+      eval_config.write(asked.results)
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
     stack.enter_context(progress.show())
     stack.enter_context(decoding.show())
@@ -374,7 +348,7 @@ def main(argv, only_check: bool = False) -> int | None:
         mock.patch.object(tpu_config, "RunConfig", _seeded_run_config())
       )
     try:
-      t5_main.run(asked, FLAGS)
+      t5_main.run(FLAGS)
     except (tf.errors.OpError, OSError) as e:
       disk_space.explain_full(e, FLAGS.model_dir)
       if isinstance(e, checkpoint_checks.FAILED_RESTORE):

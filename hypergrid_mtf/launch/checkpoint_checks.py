@@ -33,7 +33,7 @@ def check_model_dir(model_dir: str) -> None:
     raise errors.UserError(
       f"--model_dir={model_dir} is a checkpoint: give its folder, "
       f"{os.path.dirname(path) or '.'}, and a step where one is to be chosen "
-      "(run.eval_checkpoint_step or --checkpoint_steps)."
+      "(run.eval_checkpoint_step)."
     )
 
 
@@ -116,8 +116,6 @@ def source(asked: request.Request) -> str:
     raise errors.UserError(
       f"{origin} = {given!r} is not the path of a checkpoint."
     )
-  if asked.mode == "finetune" and isinstance(asked.checkpoint_step, list):
-    return checkpoint_files.path_of(given, asked.checkpoint_step[0])
   return checkpoints.of_path(given, origin)
 
 

@@ -2,10 +2,9 @@
 
 The order of the examples follows from the seed, so a run that goes on from step
 n skips the n batches that it has seen. t5 can do that (`run.skip_seen_data`);
-here it is done unless that is bound, and also for the model API, which has no
-parameter for it. `<model_dir>/data_order.json` says from which step the present
-order counts: a warm start begins at its checkpoint's step, and other data, or
-another seed, begin where they were given.
+here it is done unless that is bound. `<model_dir>/data_order.json` says from
+which step the present order counts: a warm start begins at its checkpoint's
+step, and other data, or another seed, begin where they were given.
 """
 
 import contextlib
@@ -33,15 +32,13 @@ _BINDINGS = (
   "pack_dataset.use_custom_ops",
   "tsv_dataset_fn.filename",
 )
-_API_FLAGS = ("batch_size", "input_sequence_length", "target_sequence_length")
 
 
-def what_orders(mixture: str | None, flags) -> dict[str, str]:
+def what_orders(mixture: str | None) -> dict[str, str]:
   """What the order of the batches follows from, as text.
 
   Args:
     mixture: its name.
-    flags: absl's FLAGS, parsed.
 
   Returns:
     {name: value}
@@ -51,8 +48,6 @@ def what_orders(mixture: str | None, flags) -> dict[str, str]:
     value = gin_files.value(name)
     if value is not None:
       found[name] = str(getattr(value, "__name__", value))
-  if flags.use_model_api:
-    found.update((name, str(flags[name].value)) for name in _API_FLAGS)
   return found
 
 

@@ -5,13 +5,12 @@ a gate of the user's own, memory. Widths, grid, data, lengths and vocabulary are
 the run's; depth, batch and mesh are the smallest ones, and nothing is kept.
 """
 
-import dataclasses
 import re
 import tempfile
 
 import gin
 
-from hypergrid_mtf.launch import console, progress, request, run_mesh, t5_main
+from hypergrid_mtf.launch import console, progress, request, t5_main
 
 _BATCH = 2  # sequences
 
@@ -25,23 +24,19 @@ def one_step(asked: request.Request, flags) -> None:
   """
   if not asked.trains:
     return
-  _shrink(flags.use_model_api)
+  _shrink()
   with tempfile.TemporaryDirectory() as folder:
     flags.model_dir = folder
     flags.tpu = ""
-    flags.batch_size = _BATCH
-    flags.train_steps = 1
-    # A fine-tuning of the model API loads all layers; this has one.
-    once = dataclasses.replace(asked, mode="train")
     with progress.show():
-      t5_main.run(once, flags)
+      t5_main.run(flags)
   console.say(
     f"{asked.mode}: one step with one layer a stack and {_BATCH} sequences, on "
     "this machine, went well"
   )
 
 
-def _shrink(from_api: bool) -> None:
+def _shrink() -> None:
   """Binds the least that still has a layer of each kind."""
   layers = re.findall(
     r"^((?:[\w/]*/)?[\w.]*make_layer_stack\.num_layers) =",
@@ -50,12 +45,9 @@ def _shrink(from_api: bool) -> None:
   )
   for name in {*layers, "make_layer_stack.num_layers"}:
     gin.bind_parameter(name, 1)
-  owner = run_mesh.binds_to(from_api)
-  gin.bind_parameter(f"{owner}.mesh_shape", "model:1,batch:1")
-  gin.bind_parameter(f"{owner}.mesh_devices", ["cpu:0"])
-  if from_api:
-    return
   for name, value in (
+    ("mesh_shape", "model:1,batch:1"),
+    ("mesh_devices", ["cpu:0"]),
     ("batch_size", ("sequences_per_batch", _BATCH)),
     ("train_steps", 1),
     ("init_checkpoint", None),

@@ -13,31 +13,21 @@ import time
 import gin
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf.launch import files, request
+from hypergrid_mtf.launch import files
 
 _NAME = re.compile(r"config\.(\d+\.\d+)\.gin")
 # The one name that a folder's evaluations shared before; of the oldest scores.
 _OLD = "config.gin"
 
 
-def write(asked: request.Request, model_dir: str, from_api: bool) -> None:
+def write(folder: str) -> None:
   """Keeps the configuration of an evaluation that is about to begin.
 
   Args:
-    asked: the evaluation.
-    model_dir: of the model.
-    from_api: whether t5's model API evaluates: it reads the configuration of
-      the training over this one, and the split from a flag.
+    folder: where its results will be.
   """
-  text = gin.config_str()
-  if from_api:
-    path = os.path.join(model_dir, "operative_config.gin")
-    if tf.io.gfile.exists(path):
-      with tf.io.gfile.GFile(path) as f:
-        text += "\n" + f.read()
-    text += f"\nrun.mode = 'eval'\nrun.dataset_split = {asked.split!r}\n"
   name = f"config.{time.time():.6f}.gin"
-  files.write(os.path.join(asked.results, name), text)
+  files.write(os.path.join(folder, name), gin.config_str())
 
 
 def find(folder: str) -> list[tuple[float, str]]:

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, gin_files, meshes, request, run_mesh
+from hypergrid_mtf.launch import console, gin_files, meshes, request
 
 _OUTER = "tpu_estimator_model_fn.outer_batch_size"
 
@@ -64,34 +64,24 @@ def _near(name: str, known) -> str:
   return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _batch(mesh, flags) -> tuple[int | None, str]:
+def _batch(mesh) -> tuple[int | None, str]:
   """The sequences of a step, and what the user gave.
 
   None where the batch itself is wrong, which other checks say.
   """
-  if flags.use_model_api:
-    given = f"--batch_size={flags.batch_size}"
-    return flags.batch_size if flags.batch_size > 0 else None, given
   bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
   given = f"run.batch_size = {bound!r}"
   if isinstance(bound, int):
     return bound if bound > 0 else None, given
   try:
-    batch = utils.compute_batch_size(
-      _lengths(flags), mesh.shape, mesh.rules, bound
-    )
+    batch = utils.compute_batch_size(_lengths(), mesh.shape, mesh.rules, bound)
   except (ValueError, TypeError, AttributeError):
     return None, given
   good = isinstance(batch, int) and batch > 0
   return batch if good else None, f"{given}, {batch} sequences,"
 
 
-def _lengths(flags) -> dict[str, int] | None:
-  if flags.use_model_api:
-    return {
-      "inputs": flags.input_sequence_length,
-      "targets": flags.target_sequence_length,
-    }
+def _lengths() -> dict[str, int] | None:
   lengths = gin_files.value("run.sequence_length")
   if isinstance(lengths, int):
     return {"inputs": lengths, "targets": lengths}
@@ -262,26 +252,23 @@ def _check_divides(mesh, name: str, sizes: set[int]) -> None:
     )
 
 
-def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
+def check(asked: request.Request, mesh: meshes.Mesh, model) -> None:
   """All checks of a run's mesh.
 
   Args:
     asked: the run.
     mesh: from `run_mesh.of_run`.
     model: from `gin_model.build`.
-    flags: absl's FLAGS, parsed.
 
   Raises:
     UserError: naming what does not fit.
   """
   check_axes(mesh)
-  where = f"{run_mesh.binds_to(flags.use_model_api)}.ensemble_inputs"
+  where = "run.ensemble_inputs"
   # t5 evaluates all members on the same examples.
   inputs = gin_files.value(where) if asked.trains else None
   check_ensemble(model, inputs, where)
-  if flags.use_model_api and asked.mode.startswith("export"):
-    return  # MtfModel exports from one device
-  batch, given = _batch(mesh, flags)
+  batch, given = _batch(mesh)
   outer = 1
   if asked.trains or asked.mode == "perplexity_eval":
     outer = gin_files.value(_OUTER, 1) or 1
@@ -290,7 +277,7 @@ def check(asked: request.Request, mesh: meshes.Mesh, model, flags) -> None:
   if mesh.axes:
     lengths = {
       feature: length
-      for feature, length in (_lengths(flags) or {}).items()
+      for feature, length in (_lengths() or {}).items()
       if isinstance(length, int) and length > 0
     }
     default = {"inputs": 16, "targets": 16}  # evaluation finds its own

@@ -8,9 +8,8 @@ it. Each check raises UserError instead.
 import os
 
 import gin
-import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoint_files, checkpoints, errors
+from hypergrid_mtf import checkpoint_files, errors
 from hypergrid_mtf.launch import (
   console,
   eval_metrics,
@@ -34,9 +33,6 @@ def check(asked: request.Request, mixture_or_task, flags) -> None:
   Raises:
     UserError: naming what is missing, and what gives it.
   """
-  if flags.use_model_api:
-    _check_api(asked.mode, flags)
-    return
   if asked.mode.endswith("eval") or asked.mode == "infer":
     _check_all_steps(flags.model_dir)
   if asked.mode == "infer":
@@ -159,36 +155,3 @@ def _check_folder_of(path: str, name: str) -> None:
   """Checks the folder of files whose names begin with a path."""
   if "://" not in path:
     files.check_output_dir(os.path.dirname(path) or ".", name)
-
-
-def _check_api(mode: str, flags) -> None:
-  if mode == "train":
-    return
-  if mode == "finetune":
-    _check_trained(mode, "--pretrained_model_dir", flags.pretrained_model_dir)
-    return
-  _check_trained(mode, "--model_dir", flags.model_dir)
-  if mode in ("predict", "score"):
-    needed = ["input_file", "output_file"]
-    needed += ["target_file"] * (mode == "score")
-    for name in needed:
-      if not flags[name].value:
-        raise errors.UserError(f"--mode={mode} needs --{name}: name a file.")
-    _check_folder_of(flags.output_file, "--output_file")
-  if mode == "eval" and flags.eval_summary_dir:
-    files.check_output_dir(flags.eval_summary_dir, "--eval_summary_dir")
-  if mode.startswith("export") and flags.export_dir:
-    files.check_output_dir(flags.export_dir, "--export_dir")
-
-
-def _check_trained(mode: str, flag: str, folder: str) -> None:
-  """Checks that a folder holds what `MtfModel` reads of a trained model."""
-  right = "give the folder that a training run wrote"
-  needs = f"--mode={mode} needs a trained model, and {flag}"
-  if not checkpoints.latest_checkpoint(folder):
-    raise errors.UserError(f"{needs}={folder} holds no checkpoint: {right}.")
-  if not tf.io.gfile.exists(f"{folder}/operative_config.gin"):
-    raise errors.UserError(
-      f"{needs}={folder} holds no operative_config.gin, which says what the "
-      f"model is: {right}, or leave out --use_model_api and give its gin files."
-    )

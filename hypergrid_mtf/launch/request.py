@@ -1,9 +1,4 @@
-"""What a command line asks for, whichever of t5's two ways it is said in.
-
-t5 is driven by gin (`utils.run`) or, with --use_model_api, by flags
-(`MtfModel`). The checks before a run and the line after it need the same facts
-from both.
-"""
+"""What a command line asks for: what the checks and the last line need."""
 
 import dataclasses
 import os
@@ -33,7 +28,7 @@ class Request:
   """One run.
 
   Attributes:
-    mode: one of MODES, or of the model API.
+    mode: one of MODES.
     mixture: name of the mixture or task; None if nothing names one.
     trains: whether it trains (and may start from no checkpoint).
     waits: whether it waits for checkpoints that are not there yet.
@@ -71,11 +66,6 @@ def from_gin(flags) -> Request:
   Raises:
     UserError: for an unknown mode.
   """
-  if flags.mode:
-    raise errors.UserError(
-      f"--mode={flags.mode} belongs to --use_model_api: add that flag, or give "
-      f"--gin_param=\"run.mode = '…'\" instead."
-    )
   mode = gin_files.value("run.mode", "train")
   if mode not in MODES:
     raise errors.UserError(
@@ -168,74 +158,3 @@ def _gin_mixture(mode: str) -> str | None:
     if name:
       return name
   return None
-
-
-def from_flags(flags) -> Request:
-  """Reads the request from the flags of --use_model_api.
-
-  Args:
-    flags: absl's FLAGS, parsed.
-
-  Raises:
-    UserError: if there is no --mode.
-  """
-  mode = flags.mode
-  if not mode:
-    raise errors.UserError(
-      "--use_model_api needs --mode: one of train, finetune, eval, predict, "
-      "score, export_predict, export_score."
-    )
-  trains = mode in ("train", "finetune")
-  if mode == "finetune" and not flags.pretrained_model_dir:
-    raise errors.UserError(
-      "--mode=finetune needs --pretrained_model_dir: the folder of the "
-      "checkpoint that it starts from."
-    )
-  init_checkpoint = gin_files.value("run.init_checkpoint")
-  if mode == "train" and isinstance(init_checkpoint, str) and init_checkpoint:
-    raise errors.UserError(
-      f"run.init_checkpoint = {init_checkpoint!r} is not read by "
-      "--use_model_api: leave that flag out, or give --mode=finetune and "
-      "--pretrained_model_dir."
-    )
-  files = {
-    "predict": [("--input_file", flags.input_file)],
-    "score": [
-      ("--input_file", flags.input_file),
-      ("--target_file", flags.target_file),
-    ],
-  }.get(mode, [])
-  if mode == "eval":
-    results = flags.eval_summary_dir or os.path.join(
-      flags.model_dir, f"{flags.eval_split}_eval"
-    )
-  elif mode.startswith("export"):
-    results = flags.export_dir or flags.model_dir
-  elif trains:
-    results = flags.model_dir
-  else:
-    results = f"{flags.output_file}{'-*' if mode == 'predict' else '.*'}"
-  return Request(
-    mode=mode,
-    mixture=flags.mixture_or_task,
-    trains=trains,
-    waits=False,
-    split=flags.eval_split if mode == "eval" else None,
-    input_files=tuple(files),
-    results=results,
-    train_steps=flags.train_steps if mode == "train" else None,
-    checkpoint_step=_api_step(flags),
-    warm_from=(
-      ("--pretrained_model_dir", flags.pretrained_model_dir)
-      if mode == "finetune"
-      else None
-    ),
-  )
-
-
-def _api_step(flags):
-  """What --checkpoint_mode and --checkpoint_steps ask for, as t5 is told."""
-  if flags.checkpoint_mode != "specific":
-    return "all" if flags.checkpoint_mode == "all" else -1
-  steps = [int(s) for s in flags.checkpoint_steps if s.strip().isdecimal()]
-  return steps or -1

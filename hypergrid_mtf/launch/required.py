@@ -43,12 +43,6 @@ def check(asked: request.Request, flags) -> None:
     raise errors.UserError(
       f'{where}: {name} is required; give --gin_param="{name} = …".'
     )
-  if flags.use_model_api:
-    raise errors.UserError(
-      f"{where}: {name} is required, a pretrained T5 to start from, which "
-      "--use_model_api --mode=train does not load; leave --use_model_api out, "
-      f'or give --gin_param="{name} = None" to train from random weights.'
-    )
   raise errors.UserError(
     f"{where}: {name} is required, the pretrained T5 that training starts "
     f"from; give --gin_param=\"{name} = '…/model.ckpt-STEP'\" with a "
@@ -59,6 +53,4 @@ def check(asked: request.Request, flags) -> None:
 
 def _begins(asked: request.Request, model_dir: str) -> bool:
   """Whether this is a training that loads no checkpoint yet."""
-  if not asked.trains or asked.mode == "finetune":  # has a flag for it
-    return False
-  return checkpoints.latest_checkpoint(model_dir) is None
+  return asked.trains and checkpoints.latest_checkpoint(model_dir) is None

@@ -1,7 +1,6 @@
 """The mesh that a run gets: from gin, from the flags, or from the machine.
 
-t5 takes it from `run.mesh_shape`, by default that of a TPU (`tpu_mesh_shape`);
-with --use_model_api from `MtfModel.mesh_shape` or from flags.
+t5 takes it from `run.mesh_shape`, by default that of a TPU (`tpu_mesh_shape`).
 """
 
 import gin
@@ -11,46 +10,33 @@ from hypergrid_mtf.launch import console, devices, gin_files, meshes
 
 _TPU = "tpu_mesh_shape"
 _TPU_FLAGS = (
-  "tpu_topology",
-  "model_parallelism",
   "tpu_job_name",
   "tpu_zone",
   "gcp_project",
 )
 
 
-def binds_to(use_model_api: bool) -> str:
-  """What a run's mesh is bound to."""
-  return "MtfModel" if use_model_api else "run"
-
-
-def _asked_shape(owner: str) -> str | None:
+def _asked_shape() -> str | None:
   """What mesh_shape is bound to, as text; None for what follows a TPU."""
   try:
-    bound = gin.query_parameter(f"{owner}.mesh_shape")
+    bound = gin.query_parameter("run.mesh_shape")
   except ValueError:
     return None
-  # MtfModel takes "" for none.
-  none = bound is None or (bound == "" and owner == "MtfModel")
-  return None if none or _TPU in str(bound) else str(bound)
+  return None if bound is None or _TPU in str(bound) else str(bound)
 
 
-def bind_local(use_model_api: bool) -> None:
+def bind_local() -> None:
   """Without --tpu: all GPUs of the machine as the mesh, or else one CPU.
 
   A mesh or devices that the user gave stay as they are; the topology of a TPU,
   as a public operative_config.gin has one, is not for this machine.
 
-  Args:
-    use_model_api: from --use_model_api.
-
   Raises:
     UserError: for devices that are not there, or not as many as the mesh has.
   """
-  owner = binds_to(use_model_api)
-  where = f"{owner}.mesh_devices"
+  where = "run.mesh_devices"
   names = devices.check(gin_files.value(where), where)
-  if _asked_shape(owner) is None:
+  if _asked_shape() is None:
     topology = gin_files.value(f"{_TPU}.tpu_topology")
     found = names or devices.local()
     if topology is not None:
@@ -60,14 +46,14 @@ def bind_local(use_model_api: bool) -> None:
       )
     elif len(found) > 1 and not names:
       console.say(
-        f"the mesh is {', '.join(found)} (bind {owner}.mesh_shape and {where} "
+        f"the mesh is {', '.join(found)} (bind run.mesh_shape and {where} "
         "for another)"
       )
-    gin.bind_parameter(f"{owner}.mesh_shape", f"model:1,batch:{len(found)}")
+    gin.bind_parameter("run.mesh_shape", f"model:1,batch:{len(found)}")
     gin.bind_parameter(where, found)
     return
-  value = gin_files.value(f"{owner}.mesh_shape")
-  given = f"{owner}.mesh_shape = {value!r}"
+  value = gin_files.value("run.mesh_shape")
+  given = f"run.mesh_shape = {value!r}"
   size = meshes.parse_shape(value, given).size
   if names and len(names) != size:
     raise errors.UserError(
@@ -97,22 +83,16 @@ def of_run(flags) -> meshes.Mesh:
   Raises:
     UserError: for what is malformed.
   """
-  owner = binds_to(flags.use_model_api)
   _say_unused_flags(flags)
-  if flags.use_model_api:
-    _say_what_the_api_ignores()
-  layout = gin_files.value(f"{owner}.layout_rules", meshes.T5_LAYOUT)
-  layout_given = f"{owner}.layout_rules = {layout!r}"
-  if flags.tpu and gin_files.value(f"{owner}.mesh_devices"):
-    console.say(f"{owner}.mesh_devices is not used with --tpu")
-  if flags.tpu and _asked_shape(owner) is None:
-    if flags.use_model_api:
-      shape, given = _api_tpu_shape(flags)
-    else:
-      shape, given = _gin_tpu_shape()
+  layout = gin_files.value("run.layout_rules", meshes.T5_LAYOUT)
+  layout_given = f"run.layout_rules = {layout!r}"
+  if flags.tpu and gin_files.value("run.mesh_devices"):
+    console.say("run.mesh_devices is not used with --tpu")
+  if flags.tpu and _asked_shape() is None:
+    shape, given = _gin_tpu_shape()
   else:
-    shape = gin_files.value(f"{owner}.mesh_shape")
-    given = f"{owner}.mesh_shape = {shape!r}"
+    shape = gin_files.value("run.mesh_shape")
+    given = f"run.mesh_shape = {shape!r}"
   return meshes.parse(shape, layout, given, layout_given)
 
 
@@ -139,31 +119,9 @@ def _gin_tpu_shape():
   return shape, given
 
 
-def _api_tpu_shape(flags):
-  names = ("--tpu_topology=", "--model_parallelism=", "ensemble_parallelism=")
-  values = (flags.tpu_topology, flags.model_parallelism)
-  shape = meshes.tpu_shape(*values, None, names)
-  return shape, f"{names[0]}{values[0]} {names[1]}{values[1]}"
-
-
 def _say_unused_flags(flags) -> None:
   for name in _TPU_FLAGS:
     if flags[name].present and not flags.tpu:
       console.say(
         f"--{name}={flags[name].value} is not used, because --tpu is not given"
-      )
-
-
-def _say_what_the_api_ignores() -> None:
-  for name in ("mesh_shape", "mesh_devices"):
-    try:
-      bound = gin.query_parameter(f"run.{name}")
-    except ValueError:
-      continue
-    # What this program itself binds was not asked for by the user.
-    ours = ("model:1,batch:1", ["cpu:0"])
-    if bound and _TPU not in str(bound) and bound not in ours:
-      console.say(
-        f"run.{name} = {bound!r} is not used with --use_model_api: bind "
-        f"MtfModel.{name}"
       )

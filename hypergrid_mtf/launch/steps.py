@@ -21,9 +21,7 @@ def check_steps(asked: request.Request, flags) -> None:
   Raises:
     UserError: naming the steps that there are.
   """
-  if flags.use_model_api:
-    _check_api(asked.mode, flags)
-  elif not asked.trains:
+  if not asked.trains:
     _check_gin(asked.mode, flags.model_dir)
 
 
@@ -55,7 +53,7 @@ def _check_gin(mode: str, model_dir: str) -> None:
     raise errors.UserError(
       f"{said} is more than one step{told}: one can be exported."
     )
-  there = _check_there(steps, model_dir, f"{said}{told}", "--model_dir")
+  there = _check_there(steps, model_dir, f"{said}{told}")
   if exports and steps == [0] and there and there != [0]:
     raise errors.UserError(
       f"{said} is taken for the last step by t5{told}: the checkpoint of step "
@@ -63,45 +61,14 @@ def _check_gin(mode: str, model_dir: str) -> None:
     )
 
 
-def _check_api(mode: str, flags) -> None:
-  given = [str(s).strip() for s in flags.checkpoint_steps]
-  said = f"--checkpoint_steps={','.join(given)}"
-  chosen = flags.checkpoint_mode
-  if chosen != "specific":
-    if given:
-      raise errors.UserError(
-        f"{said} needs --checkpoint_mode=specific, and it is {chosen!r}."
-      )
-    if chosen == "all" and mode not in ("train", "eval", "predict"):
-      raise errors.UserError(
-        f"--checkpoint_mode=all: --mode={mode} takes one checkpoint; give "
-        "'latest', or 'specific' with one of --checkpoint_steps."
-      )
-    return
-  if mode == "train":
-    return  # reads none of its flags
-  if not given or not all(s.isdecimal() for s in given):
-    raise errors.UserError(
-      f"{said} with --checkpoint_mode=specific is not a list of steps: give "
-      "numbers such as --checkpoint_steps=1000,2000."
-    )
-  if mode not in ("eval", "predict") and len(given) > 1:
-    raise errors.UserError(
-      f"{said} is more than one step: --mode={mode} takes one checkpoint."
-    )
-  where = "--pretrained_model_dir" if mode == "finetune" else "--model_dir"
-  folder = flags[where.strip("-")].value
-  _check_there([int(s) for s in given], folder, said, where)
-
-
-def _check_there(steps, folder: str, said: str, where: str) -> list[int]:
+def _check_there(steps, model_dir: str, said: str) -> list[int]:
   """Checks that steps are there, in a folder that has any."""
-  there = checkpoint_files.steps(folder)
+  there = checkpoint_files.steps(model_dir)
   missing = [step for step in steps if step not in there]
   if there and missing:
     raise errors.UserError(
       f"{said}: there is no checkpoint of step {missing[0]} in "
-      f"{where}={folder}, which has those of "
+      f"--model_dir={model_dir}, which has those of "
       f"{', '.join(map(str, there))}."
     )
   return there

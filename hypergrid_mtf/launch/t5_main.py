@@ -15,10 +15,9 @@ from mesh_tensorflow.transformer import utils
 from t5.models import (
   mesh_transformer,
   mesh_transformer_main,  # noqa: F401  (defines the flags)
-  mtf_model,
 )
 
-from hypergrid_mtf.launch import gin_files, request
+from hypergrid_mtf.launch import gin_files
 
 
 def log_command(model_dir: str) -> None:
@@ -56,81 +55,22 @@ def parse(flags) -> None:
   t5.data.add_global_cache_dirs(flags.additional_task_cache_dirs)
 
 
-def run(asked: request.Request, flags) -> None:
+def run(flags) -> None:
   """Runs what the configuration asks for.
 
   Args:
-    asked: the run.
     flags: absl's FLAGS, parsed.
   """
   # Many gin files of t5 bind it to what is there no more.
   gin.bind_parameter("run.vocabulary", mesh_transformer.get_vocabulary())
-  if not (flags.tpu or flags.use_model_api):
+  if not flags.tpu:
     for name in ("slice_dtype", "activation_dtype"):
       gin.bind_parameter(f"utils.get_variable_dtype.{name}", "float32")
   gin.finalize()
-  where = {
-    name: flags[name].value
-    for name in ("tpu_job_name", "tpu", "gcp_project", "tpu_zone", "model_dir")
-  }
-  if not flags.use_model_api:
-    utils.run(**where)
-    return
-  model = mtf_model.MtfModel(
-    **where,
-    tpu_topology=flags.tpu_topology,
-    model_parallelism=flags.model_parallelism,
-    batch_size=flags.batch_size,
-    sequence_length={
-      "inputs": flags.input_sequence_length,
-      "targets": flags.target_sequence_length,
-    },
+  utils.run(
+    tpu_job_name=flags.tpu_job_name,
+    tpu=flags.tpu,
+    gcp_project=flags.gcp_project,
+    tpu_zone=flags.tpu_zone,
+    model_dir=flags.model_dir,
   )
-  _call_api(model, asked, flags)
-
-
-def _call_api(model, asked, flags) -> None:
-  """The method of `MtfModel` that --mode names."""
-  steps = asked.checkpoint_step
-  step = steps[0] if isinstance(steps, list) else steps
-  decoding = {
-    name: flags[name].value
-    for name in ("beam_size", "temperature", "keep_top_k")
-  }
-  if asked.mode == "train":
-    model.train(asked.mixture, steps=flags.train_steps)
-  elif asked.mode == "finetune":
-    model.finetune(
-      asked.mixture,
-      finetune_steps=flags.train_steps,
-      pretrained_model_dir=flags.pretrained_model_dir,
-      pretrained_checkpoint_step=step,
-    )
-  elif asked.mode == "eval":
-    model.eval(
-      asked.mixture,
-      checkpoint_steps=steps,
-      summary_dir=flags.eval_summary_dir,
-      split=flags.eval_split,
-    )
-  elif asked.mode == "predict":
-    model.predict(
-      input_file=flags.input_file,
-      output_file=flags.output_file,
-      checkpoint_steps=steps,
-      **decoding,
-    )
-  elif asked.mode == "score":
-    model.score(
-      flags.input_file,
-      flags.target_file,
-      scores_file=flags.output_file,
-      checkpoint_steps=steps,
-    )
-  else:
-    model.export(
-      export_dir=flags.export_dir,
-      checkpoint_step=step,
-      eval_with_score=asked.mode == "export_score",
-      **decoding,
-    )

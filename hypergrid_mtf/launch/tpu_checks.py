@@ -30,13 +30,10 @@ def check(asked: request.Request, mixture_or_task, flags) -> None:
   """
   if not flags.tpu:
     return
-  topology, given = flags.tpu_topology, "--tpu_topology="
-  if not flags.use_model_api or not topology:
-    topology = gin_files.value("tpu_mesh_shape.tpu_topology")
-    given = "tpu_mesh_shape.tpu_topology = "
+  topology = gin_files.value("tpu_mesh_shape.tpu_topology")
   hosts = 1
   if isinstance(topology, str):  # else the mesh was given, and says no host
-    given = f"{given}{topology!r}"
+    given = f"tpu_mesh_shape.tpu_topology = {topology!r}"
     hosts = check_topology(topology, given, flags.logical_cores_per_chip)
   if flags.tpu == LOCAL:
     if hosts > 1:

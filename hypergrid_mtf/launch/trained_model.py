@@ -16,7 +16,6 @@ import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
-from t5.models import mesh_transformer
 
 from hypergrid_mtf import errors, layers
 from hypergrid_mtf.launch import gin_model
@@ -244,46 +243,3 @@ def describe(found: list[tuple]) -> str:
   of = f" of {place}" if place else ""
   more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
   return f"{name}{of} is {now!r} here and {then!r} in its {CONFIG}{more}"
-
-
-def adopt(folder: str, flag: str) -> None:
-  """Binds the configuration of a training, as t5's model API is about to.
-
-  It binds it over what was given, so a HyperGrid of the given gin files would
-  be replaced without a word.
-
-  Args:
-    folder: of the training.
-    flag: that named the folder.
-
-  Raises:
-    UserError: if there is no configuration, or the one that was given describes
-      other HyperGrid layers.
-  """
-  path = os.path.join(folder, CONFIG)
-  if not tf.io.gfile.exists(path):
-    raise errors.UserError(
-      f"{flag}={folder} holds no {CONFIG}, from which --use_model_api takes "
-      "the model: give the folder that a training run wrote."
-    )
-  try:
-    given = facts(gin_model.build(2))
-  except Exception:  # nothing that can be built was given
-    given = {}
-  trained = trained_facts(folder) or {}
-  with gin.unlock_config():
-    gin.parse_config_file(
-      path, skip_unknown=mesh_transformer.DEPRECATED_GIN_REFERENCES
-    )
-  for place, parameters in given.items():
-    for name, value in parameters.items():
-      if not name.startswith("HyperGrid."):
-        continue
-      then = trained.get(place, {}).get(name, "absent")
-      if value != then:
-        raise errors.UserError(
-          f"{name} of {place} is {value!r} in the gin files and {then!r} in "
-          f"{path}, which --use_model_api takes: leave the gin files of the "
-          "model out, or leave out --use_model_api (run.init_checkpoint starts "
-          "from a checkpoint of another model)."
-        )

@@ -1,6 +1,6 @@
-"""Types and ranges of gin bindings and of the flags of --use_model_api.
+"""Types and ranges of gin bindings.
 
-Gin and absl take any value of any type. What mesh_tensorflow and t5 do with
+Gin takes any value of any type. What mesh_tensorflow and t5 do with
 each of these is in the table: a value that they cannot use is refused here, in
 one sentence, and not inside their graph.
 """
@@ -114,10 +114,6 @@ _BINDINGS = (
   ("run.eval_summary_dir", _Row(TEXT | NONE)),
   ("run.eval_dir_suffix", _Row(TEXT | NONE)),
   ("run.variable_filter", _Row(TEXT | FUNCTION | NONE)),
-  ("MtfModel.save_checkpoints_steps", _Row(POSITIVE)),
-  ("MtfModel.iterations_per_loop", _Row(POSITIVE)),
-  ("MtfModel.keep_checkpoint_max", _Row(COUNT | NONE)),
-  ("MtfModel.ensemble_inputs", _Row(COUNT | NONE)),
   ("auto_train_steps.train_tokens", _Row(POSITIVE)),
   (
     "serialize_num_microbatches.tokens_per_microbatch_per_replica",
@@ -165,28 +161,30 @@ _BINDINGS = (
   ("tpu_estimator_model_fn.outer_batch_size", _Row(POSITIVE)),
 )
 
-# t5 has these for --use_model_api alone.
-_API_FLAGS = {
-  "batch_size": POSITIVE,
-  "input_sequence_length": POSITIVE,
-  "target_sequence_length": POSITIVE,
-  "tpu_topology": None,
-  "model_parallelism": POSITIVE,
-  "train_steps": POSITIVE,
-  "mixture_or_task": None,
-  "pretrained_model_dir": None,
-  "checkpoint_mode": None,
-  "checkpoint_steps": None,
-  "eval_summary_dir": None,
-  "eval_split": None,
-  "input_file": None,
-  "target_file": None,
-  "output_file": None,
-  "export_dir": None,
-  "beam_size": POSITIVE,
-  "temperature": AT_LEAST_0,
-  "keep_top_k": TOP_K,
-}
+# Flags that t5's main has for its model API alone.
+_API_FLAGS = (
+  "use_model_api",
+  "mode",
+  "batch_size",
+  "input_sequence_length",
+  "target_sequence_length",
+  "tpu_topology",
+  "model_parallelism",
+  "train_steps",
+  "mixture_or_task",
+  "pretrained_model_dir",
+  "checkpoint_mode",
+  "checkpoint_steps",
+  "eval_summary_dir",
+  "eval_split",
+  "input_file",
+  "target_file",
+  "output_file",
+  "export_dir",
+  "beam_size",
+  "temperature",
+  "keep_top_k",
+)
 
 
 def check_bindings(trains: bool) -> None:
@@ -263,79 +261,48 @@ def _either(says: str) -> str:
   return f"{', '.join(others)} or {last}" if others else last
 
 
-def check_decoding(asked: request.Request, flags) -> None:
+def check_decoding(asked: request.Request) -> None:
   """Checks that a run does not sample and search at once.
 
   Args:
     asked: the run.
-    flags: absl's FLAGS, parsed.
 
   Raises:
     UserError: naming both values.
   """
-  if flags.use_model_api and asked.mode in ("predict", "export_predict"):
-    beams, temperature, top_k = "--beam_size", "--temperature", "--keep_top_k"
-    values = flags.beam_size, flags.temperature, flags.keep_top_k
-  elif asked.mode in ("eval", "infer", "export", "export_infer"):
-    names = ("beam_size", "temperature", "sampling_keep_top_k")
-    beams, temperature, top_k = (f"Bitransformer.decode.{n}" for n in names)
-    values = (
-      gin_files.value(beams, 1),
-      gin_files.value(temperature, 0),
-      gin_files.value(top_k, -1),
-    )
-  else:
+  if asked.mode not in ("eval", "infer", "export", "export_infer"):
     return
-  if values[0] == 1:
+  beams, temperature, top_k = (
+    f"Bitransformer.decode.{name}"
+    for name in ("beam_size", "temperature", "sampling_keep_top_k")
+  )
+  size = gin_files.value(beams, 1)
+  if size == 1:
     return
-
-  def told(name):
-    return "" if name.startswith("--") else gin_statements.told(name)
-
-  for name, value, none in (
-    (temperature, values[1], 0),
-    (top_k, values[2], -1),
-  ):
+  for name, none in ((temperature, 0), (top_k, -1)):
+    value = gin_files.value(name, none)
     if value != none:
       raise errors.UserError(
-        f"{beams} = {values[0]}{told(beams)} searches and {name} = {value}"
-        f"{told(name)} samples, and t5 "
-        f"cannot do both: give {beams} = 1, or {name} = {none}."
+        f"{beams} = {size}{gin_statements.told(beams)} searches and {name} = "
+        f"{value}{gin_statements.told(name)} samples, and t5 cannot do both: "
+        f"give {beams} = 1, or {name} = {none}."
       )
 
 
 def check_flags(flags) -> None:
-  """Checks the flags of --use_model_api: their values, and that they are read.
+  """Refuses the flags of t5's model API, which Python has and we do not.
 
   Args:
     flags: absl's FLAGS, parsed.
-
-  Raises:
-    UserError: naming the flag, its value, and what would be right.
   """
-  for name, kind in _API_FLAGS.items():
+  for name in _API_FLAGS:
     value = flags[name].value
-    if not flags.use_model_api:
-      if flags[name].present:
-        raise errors.UserError(
-          f"--{name}={_as_given(value)} belongs to --use_model_api: add that "
-          "flag, or give a gin binding instead."
-        )
-    elif kind and not kind.accepts(value):
-      raise errors.UserError(f"--{name}={value} is not {_either(kind.says)}.")
-  if not flags.use_model_api:
-    return
-  for statement in gin_statements.statements():
-    name = statement.selector.rsplit(".", 1)[-1]
-    if statement.parameter in ("", "mesh_shape", "mesh_devices"):
-      continue  # `run_mesh` says of these that they are not used
-    if statement.source == "flag" and name == "run":
-      raise errors.UserError(
-        f"{statement.where} is not read with --use_model_api, which takes its "
-        "flags instead (--train_steps, --batch_size, …; see --helpfull) and "
-        "bindings of MtfModel."
-      )
-
-
-def _as_given(value) -> str:
-  return ",".join(value) if isinstance(value, list) else str(value)
+    if not flags[name].present or value is False:
+      continue
+    given = ",".join(value) if isinstance(value, list) else value
+    given = f"--{name}" if value is True else f"--{name}={given}"
+    raise errors.UserError(
+      f"{given} belongs to t5's model API, which this program does not have: "
+      "give gin bindings instead, or use t5.models.MtfModel from Python "
+      "(docs/python.md)."
+    )

@@ -7,7 +7,6 @@ import seqio
 import tensorflow.compat.v1 as tf
 from absl import flags
 from mesh_tensorflow.transformer import utils
-from t5.models import mtf_model
 
 from hypergrid_mtf import main
 
@@ -41,7 +40,6 @@ def call(*arguments: str, program=main.main) -> None:
   with (
     mock.patch.object(tf, "disable_v2_behavior"),
     mock.patch.object(utils, "run", reached),
-    mock.patch.object(mtf_model, "MtfModel", reached),
   ):
     program(["main"])
 

@@ -129,16 +129,7 @@ def test_a_warm_start_says_what_it_takes_and_leaves_out_what_does_not_fit(
       ["'vaildation'", "validation"],
     ),
     (["--gin_file=/"], ["--gin_file=/", "folder"]),
-    (["--mode=train"], ["--use_model_api"]),
-    (["--use_model_api", "--mixture_or_task=embedded_v1"], ["--mode"]),
-    (
-      [
-        "--use_model_api",
-        "--mode=export_predict",
-        "--mixture_or_task=embedded_v1",
-      ],
-      ["export_predict", "checkpoint"],
-    ),
+    (["--use_model_api"], ["--use_model_api", "MtfModel", "docs/python.md"]),
     (["--module_import=no.such.module"], ["no.such.module"]),
     (
       [

@@ -1,4 +1,4 @@
-"""Every mode of t5, by gin files and by the model API, on one nano model.
+"""Every mode of t5, on one nano model.
 
 Minutes, so a target of its own: `make modes-test`, which prints a table of what
 each mode did. `end_to_end_test` runs the core of it in every suite.
@@ -57,8 +57,8 @@ def _param(text):
   return f"--gin_param={text}"
 
 
-def _gin(folder) -> dict[str, list[str]]:
-  """The command lines of t5's gin way."""
+def _calls(folder) -> dict[str, list[str]]:
+  """The command line of each mode."""
   config = [
     f"--model_dir={folder}/model",
     "--gin_file=models/nano.gin",
@@ -188,66 +188,6 @@ def _gin(folder) -> dict[str, list[str]]:
   }
 
 
-def _api(folder) -> dict[str, list[str]]:
-  """The command lines of t5's model API."""
-
-  def call(mode, *more, model_dir="model"):
-    return [
-      "--use_model_api",
-      f"--model_dir={folder}/{model_dir}",
-      "--gin_file=models/nano.gin",
-      "--gin_file=hypergrid/L2.gin",
-      "--gin_file=experiments/embedded.gin",
-      "--mixture_or_task=embedded_copy_v1",
-      "--batch_size=4",
-      "--input_sequence_length=24",
-      "--target_sequence_length=16",
-      f"--mode={mode}",
-      *more,
-    ]
-
-  def predict(name, *more):
-    return call(
-      "predict",
-      f"--input_file={folder}/inputs",
-      f"--output_file={folder}/{name}",
-      *more,
-    )
-
-  few = _param("mesh_eval_dataset_fn.num_eval_examples = 6")
-  return {
-    "train": call("train", "--train_steps=2", model_dir="api_train"),
-    "finetune": call(
-      "finetune",
-      "--train_steps=2",
-      f"--pretrained_model_dir={folder}/model",
-      model_dir="api_finetune",
-    ),
-    "finetune, without a model": call(
-      "finetune", "--train_steps=2", model_dir="api_finetune2"
-    ),
-    "eval": call("eval", few, f"--eval_summary_dir={folder}/api"),
-    "eval, all checkpoints": call(
-      "eval",
-      few,
-      "--checkpoint_mode=all",
-      f"--eval_summary_dir={folder}/api_all",
-    ),
-    "eval, steps without their mode": call("eval", "--checkpoint_steps=2"),
-    "predict, greedy": predict("api_greedy"),
-    "predict, beam": predict("api_beam", "--beam_size=2"),
-    "predict, sampled": predict("api_sampled", "--temperature=1.0"),
-    "score": call(
-      "score",
-      f"--input_file={folder}/inputs",
-      f"--target_file={folder}/targets",
-      f"--output_file={folder}/api_scores",
-    ),
-    "export_predict": call("export_predict", f"--export_dir={folder}/predict"),
-    "export_score": call("export_score", f"--export_dir={folder}/score"),
-  }
-
-
 _LOAD = """
 import glob, json, sys
 import tensorflow as tf, tensorflow_text
@@ -269,18 +209,13 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-  """(folder, outcomes by "gin: …" and "api: …")"""
+  """(folder, outcomes by name)"""
   folder = tmp_path_factory.mktemp("modes")
   text = "\ufeff" + "".join(f"{line}\n" for line in INPUTS)
   (folder / "inputs").write_text(text)
   (folder / "targets").write_text("".join(f"{line}\n" for line in TARGETS))
   (folder / "ranked_tasks.py").write_text(_RANKED)
-  calls = {
-    f"{way}: {name}": arguments
-    for way, made in (("gin", _gin(folder)), ("api", _api(folder)))
-    for name, arguments in made.items()
-  }
-  outcomes = command.outcomes(calls, python_path=folder)
+  outcomes = command.outcomes(_calls(folder), python_path=folder)
   print("\n| mode | seconds | what happened |\n| --- | --- | --- |")
   for name, o in outcomes.items():
     last = [*o["said"].splitlines(), *o["error"].splitlines()][-1]
@@ -296,12 +231,10 @@ def _lines(path) -> list[str]:
 
 
 REFUSED = {
-  "gin: score_eval, no such metric": "no task of embedded_copy_v1",
-  "gin: infer, without infer.gin": "--gin_file=infer.gin",
-  "gin: score_from_strings, 2 inputs and 3 targets": "has 3 lines",
-  "gin: score_from_file, all checkpoints": "scores with one checkpoint",
-  "api: finetune, without a model": "--pretrained_model_dir",
-  "api: eval, steps without their mode": "--checkpoint_mode=specific",
+  "score_eval, no such metric": "no task of embedded_copy_v1",
+  "infer, without infer.gin": "--gin_file=infer.gin",
+  "score_from_strings, 2 inputs and 3 targets": "has 3 lines",
+  "score_from_file, all checkpoints": "scores with one checkpoint",
 }
 
 
@@ -316,9 +249,7 @@ def test_each_mode_works_or_says_why_not(done):
 
 
 @pytest.mark.parametrize(
-  "name",
-  ["greedy_out", "beam_out", "sampled_out", "all_out"]
-  + ["api_greedy", "api_beam", "api_sampled"],
+  "name", ["greedy_out", "beam_out", "sampled_out", "all_out"]
 )
 def test_inference_answers_line_by_line(done, name):
   folder, _ = done
@@ -331,28 +262,23 @@ def test_inference_answers_line_by_line(done, name):
 def test_ways_to_ask_for_the_same_give_the_same(done):
   folder, _ = done
   greedy = _lines(folder / "greedy_out-4")
-  assert _lines(folder / "api_greedy-4") == greedy
   assert _lines(folder / "all_out-4") == greedy
   repeated = _lines(folder / "repeated_out-4")
   assert repeated == [line for line in greedy for _ in range(3)]
-  scores = _lines(folder / "from_file.scores")
-  assert _lines(folder / "api_scores.scores") == scores
 
 
 def test_what_is_cut_is_said(done):
   _, outcomes = done
-  for name in ("gin: infer, greedy", "api: predict, greedy"):
-    said = outcomes[name]["said"]
-    assert "1 of 3 lines are longer than 24 tokens" in said
-    assert "the first is line 2" in said
-  assert "were cut at 8 tokens" in outcomes["gin: eval, greedy"]["said"]
+  said = outcomes["infer, greedy"]["said"]
+  assert "1 of 3 lines are longer than 24 tokens" in said
+  assert "the first is line 2" in said
+  assert "were cut at 8 tokens" in outcomes["eval, greedy"]["said"]
 
 
 def test_scores_are_numbers_one_a_target(done):
   folder, _ = done
   for name, texts in (
     ("from_file", TARGETS),
-    ("api_scores", TARGETS),
     ("lists", ["ab", "cd"]),
     ("from_task", None),
   ):
@@ -374,7 +300,7 @@ def _events(folder) -> dict[str, dict[int, float]]:
   return found
 
 
-@pytest.mark.parametrize("name", ["greedy", "beam", "sampled", "all", "api"])
+@pytest.mark.parametrize("name", ["greedy", "beam", "sampled", "all"])
 def test_evaluation_writes_answers_and_a_metric(done, name):
   folder, _ = done
   (values,) = _events(folder / name).values()
@@ -384,37 +310,23 @@ def test_evaluation_writes_answers_and_a_metric(done, name):
     assert len(lines.read_lines(str(path), count=6)) == 6
 
 
-def test_the_api_evaluates_each_checkpoint_once_in_order(done):
-  folder, outcomes = done
-  said = outcomes["api: eval, all checkpoints"]["said"].splitlines()
-  steps = [line.split()[1] for line in said if line.startswith("step ")]
-  assert steps in (["2", "4"], ["0", "2", "4"])
-  assert len(list((folder / "api_all").glob("*_predictions"))) == len(steps)
-
-
 def test_scores_have_metrics_of_their_own_and_a_folder_of_their_own(done):
   folder, outcomes = done
   metrics = _events(folder / "model" / "validation_eval_scores")
   assert {t.split("/")[-1] for t in metrics} >= {"accuracy"}
   assert not list((folder / "model").glob("validation_eval/ranked*predictions"))
-  said = outcomes["gin: eval, only metrics of scores"]["said"]
+  said = outcomes["eval, only metrics of scores"]["said"]
   assert "ranked_v1: left out" in said
 
 
 def test_perplexity_is_of_each_checkpoint(done):
   _, outcomes = done
-  said = outcomes["gin: perplexity_eval, all checkpoints"]["said"]
+  said = outcomes["perplexity_eval, all checkpoints"]["said"]
   found = [
     line.split() for line in said.splitlines() if "neg_log_perplexity" in line
   ]
   assert [line[1] for line in found] == ["2", "4"]
   assert all(math.isfinite(float(line[-1])) for line in found)
-
-
-def test_the_api_trains_on(done):
-  folder, _ = done
-  assert (folder / "api_train" / "model.ckpt-2.index").exists()
-  assert (folder / "api_finetune" / "model.ckpt-6.index").exists()  # 4 + 2
 
 
 def test_saved_models_answer_one_line_for_each(done):
@@ -423,8 +335,6 @@ def test_saved_models_answer_one_line_for_each(done):
     "export_infer0",
     "export_infer1",
     "export_score0",
-    "predict",
-    "score",
   ]
   result = subprocess.run(
     [sys.executable, "-c", _LOAD, str(folder), json.dumps(names)],
@@ -437,9 +347,8 @@ def test_saved_models_answer_one_line_for_each(done):
   for name in names:
     for one, three in found[name].values():
       assert len(one) == 1 and three == one * 3
-  for name in ("export_score0", "score"):
-    (score,), _ = found[name]["scores"]
-    assert math.isfinite(float(score)) and float(score) < 0
-    assert found[name]["targets"][0] == [str(b"dcba")]
-  for name in ("gin: export_infer", "api: export_predict"):
-    assert "takes at most 4 strings at once" in outcomes[name]["said"]
+  (score,), _ = found["export_score0"]["scores"]
+  assert math.isfinite(float(score)) and float(score) < 0
+  assert found["export_score0"]["targets"][0] == [str(b"dcba")]
+  said = outcomes["export_infer"]["said"]
+  assert "takes at most 4 strings at once" in said

@@ -30,11 +30,6 @@ BASE = (
 )
 EVAL = (*BASE, "--gin_file=experiments/local_eval.gin")
 INFER = (*BASE, "--gin_file=infer.gin")
-API = (
-  "--gin_file=models/tiny.gin",
-  "--gin_file=hypergrid/L2.gin",
-  "--use_model_api",
-)
 _LONGEST = 160  # characters of a flag in the table
 
 
@@ -114,8 +109,7 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "macro that nothing reads": (run, *BASE, bind("d_mdoel = 64")),
     "module that is not there": (run, *BASE, "--module_import=no_such_module"),
     "unknown mode": (run, *BASE, bind("run.mode = 'trian'")),
-    "--mode without the model API": (run, *BASE, "--mode=train"),
-    "model API without --mode": (run, *API),
+    "a flag of the model API": (run, *BASE, "--use_model_api"),
     "vocabulary of t5 that cannot be reached": (
       run,
       *BASE[:2],

@@ -249,8 +249,6 @@ def evaluated_split(flags: tuple[str, ...]) -> str:
   for flag in flags:
     name, _, value = flag.lstrip("-").partition("=")
     given[name].append(value)
-  if "use_model_api" in given:
-    return (given["eval_split"] or ["validation"])[-1]
   gin_files.add_search_paths()
   for prefix in given["gin_location_prefix"]:
     gin.add_config_file_search_path(prefix)
@@ -276,6 +274,4 @@ def with_split(run: Run, split: str, common: Sequence[str]) -> Run:
   if evaluated_split(flags) == split:
     return run
   flag = f"--gin_param={_SPLIT} = {split!r}"
-  if any(f.lstrip("-").startswith("use_model_api") for f in flags):
-    flag = f"--eval_split={split}"
   return dataclasses.replace(run, eval_flags=(*run.eval_flags, flag))

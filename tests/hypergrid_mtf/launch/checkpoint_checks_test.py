@@ -80,7 +80,7 @@ def _asked(mode="train", step=None, start=None):
   return request.Request(
     mode=mode,
     mixture="m",
-    trains=mode in ("train", "finetune"),
+    trains=mode == "train",
     waits=mode == "eval" and step is None,
     split=None,
     input_files=(),

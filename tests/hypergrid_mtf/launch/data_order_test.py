@@ -1,14 +1,11 @@
 """From which step the order of the training data counts."""
 
-import types
-
 import gin
 import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf.launch import data_order
 
-API = types.SimpleNamespace(use_model_api=False)
 ORDER = {"mixture": "a", "mesh_train_dataset_fn.seed": "1"}
 
 
@@ -53,7 +50,7 @@ def bound():
 
 
 def test_what_the_order_follows_from(bound):
-  found = data_order.what_orders("a", API)
+  found = data_order.what_orders("a")
   assert found == {
     "mixture": "a",
     "run.batch_size": "('sequences_per_batch', 4)",

@@ -11,14 +11,6 @@ from tests.hypergrid_mtf import command_line
 # d_model 16, d_ff 64, 4 heads of 16, 384 of vocabulary; batch 64.
 NANO = ("--gin_file=models/nano.gin", "--gin_file=experiments/embedded.gin")
 L2 = "--gin_file=hypergrid/L2.gin"
-API = (
-  "--use_model_api",
-  "--mode=train",
-  "--mixture_or_task=embedded_v1",
-  "--batch_size=4",
-  "--input_sequence_length=24",
-  "--target_sequence_length=16",
-)
 TPU = ("--tpu=a-tpu",)
 GPUS = ["cpu:0", "gpu:0", "gpu:1"]
 
@@ -272,32 +264,6 @@ def _topology(text, *further):
       _topology("v3-8", "model_parallelism = 8"),
       "heads = 4 does not divide among the 8 devices of the axis model",
     ),
-    # The model API.
-    (
-      [*API, _bind("MtfModel.mesh_shape = 'modle:2'")],
-      "MtfModel.mesh_shape = 'modle:2': no rule of MtfModel.layout_rules = ",
-    ),
-    (
-      [*API, _bind("MtfModel.mesh_devices = ['gpu:0']")],
-      "MtfModel.mesh_devices names gpu:0, which this machine does not have",
-    ),
-    (
-      [*API, _bind("MtfModel.mesh_shape = 'batch:3'")],
-      "--batch_size=4 does not divide among the 3 devices of the axis batch",
-    ),
-    (
-      [*API, _bind("MtfModel.layout_rules = 'd_ff'")],
-      "MtfModel.layout_rules = 'd_ff' is not a layout",
-    ),
-    (
-      [*API, *TPU, "--tpu_topology=v2", "--model_parallelism=1"],
-      "--tpu_topology='v2' is not a topology",
-    ),
-    (
-      [*API, *TPU, "--tpu_topology=v2-8", "--model_parallelism=3"],
-      "--model_parallelism=3 does not divide the 8 cores of --tpu_topology="
-      "'v2-8'",
-    ),
   ],
   ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )
@@ -400,29 +366,10 @@ def test_what_does_not_fit_is_refused(run, monkeypatch, arguments, sentence):
     (_topology("2x2_twisted"), ["cpu:0"], None, ""),
     ([*TPU, _shape("model:4,batch:8")], ["cpu:0"], None, ""),
     (
-      [*API, *TPU, "--tpu_topology=v2-8", "--model_parallelism=4"],
-      ["cpu:0"],
-      None,
-      "",
-    ),
-    (
-      [*API, "--tpu_topology=v3-8"],
-      ["cpu:0"],
-      None,
-      "--tpu_topology=v3-8 is not used, because --tpu is not given",
-    ),
-    (
       ["--tpu_zone=here"],
       ["cpu:0"],
       None,
       "--tpu_zone=here is not used, because --tpu is not given",
-    ),
-    (
-      [*API, _shape("batch:4")],
-      ["cpu:0"],
-      None,
-      "run.mesh_shape = 'batch:4' is not used with --use_model_api: bind "
-      "MtfModel.mesh_shape",
     ),
   ],
   ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",

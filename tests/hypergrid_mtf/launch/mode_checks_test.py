@@ -4,8 +4,6 @@ import types
 
 import gin
 import pytest
-from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (flags of the API)
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import gin_files, mode_checks, request
@@ -14,31 +12,20 @@ from t5_tasks import mixtures
 
 @pytest.fixture
 def check(tmp_path):
-  """Checks a run that is described by lines of gin, or by flags of the API."""
+  """Checks a run that is described by lines of gin."""
 
-  def call(*lines, api=None):
+  def call(*lines):
     gin.clear_config()
     gin_files.add_search_paths()
     gin.parse_config([*lines])
-    values = types.SimpleNamespace(
-      use_model_api=api is not None, mode=None, model_dir=str(tmp_path)
-    )
-    if api is None:
-      asked = request.from_gin(values)
-    else:
-      values = flags.FLAGS
-      for name in values:
-        values[name].unparse()
-      values(["main", "--use_model_api", f"--model_dir={tmp_path}", *api])
-      asked = request.from_flags(values)
+    values = types.SimpleNamespace(model_dir=str(tmp_path))
+    asked = request.from_gin(values)
     mixture = mixtures.get_mixture_or_task("embedded_copy_v1")
     mode_checks.check(asked, mixture, values)
     return asked
 
   yield call
   gin.clear_config()
-  for name in flags.FLAGS:
-    flags.FLAGS[name].unparse()
 
 
 def _infer(folder):
@@ -162,39 +149,3 @@ def test_an_evaluation_here_decodes_as_it_is_told(check):
   assert gin_files.value("Bitransformer.decode.max_decode_length") == 128
   check(local, mixture)
   assert gin_files.value("Bitransformer.decode.beam_size") is None  # t5's own
-
-
-@pytest.mark.parametrize(
-  ("api", "words"),
-  [
-    (["--mode=predict"], ["predict", "--model_dir", "no checkpoint"]),
-    (["--mode=finetune"], ["--mode=finetune needs --pretrained_model_dir"]),
-    (
-      ["--mode=finetune", "--pretrained_model_dir=/proc"],
-      ["--pretrained_model_dir=/proc", "no checkpoint"],
-    ),
-  ],
-)
-def test_the_api_needs_a_trained_model(check, api, words):
-  with pytest.raises(errors.UserError) as e:
-    check(api=api)
-  for word in words:
-    assert word in str(e.value)
-
-
-def test_the_api_needs_its_files(check, tmp_path):
-  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"')
-  for name in ("model.ckpt-1.index", "model.ckpt-1.data-00000-of-00001"):
-    (tmp_path / name).write_text("")
-  predict = ["--mode=predict", "--input_file=in"]
-  with pytest.raises(errors.UserError, match="no operative_config.gin"):
-    check(api=predict)
-  (tmp_path / "operative_config.gin").write_text("")
-  with pytest.raises(errors.UserError, match="--output_file"):
-    check(api=predict)
-  asked = check(api=[*predict, f"--output_file={tmp_path}/out"])
-  assert asked.results == f"{tmp_path}/out-*"
-  with pytest.raises(errors.UserError, match="--target_file"):
-    check(
-      api=["--mode=score", "--input_file=in", f"--output_file={tmp_path}/out"]
-    )

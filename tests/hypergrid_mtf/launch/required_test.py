@@ -21,17 +21,14 @@ _MODES = ("eval", "score_eval", "perplexity_eval", "infer", "export_infer")
 def check(tmp_path):
   """Parses gin files and bindings as main does; what init_checkpoint is."""
 
-  def call(*files, params=(), api_mode=None, model_dir=tmp_path / "none"):
-    given = types.SimpleNamespace(
-      model_dir=str(model_dir),
-      use_model_api=api_mode is not None,
-    )
+  def call(*files, params=(), model_dir=tmp_path / "none"):
+    given = types.SimpleNamespace(model_dir=str(model_dir))
     gin_model.parse(files, params)
-    mode = api_mode or gin_files.value("run.mode", "train")
+    mode = gin_files.value("run.mode", "train")
     asked = request.Request(
       mode=mode,
       mixture="m",
-      trains=mode in ("train", "finetune"),
+      trains=mode == "train",
       waits=False,
       split=None,
       input_files=(),
@@ -66,20 +63,12 @@ def test_a_training_needs_a_checkpoint_or_none_on_purpose(check, name):
 def test_what_loads_checkpoints_of_its_own_is_not_asked(check, tmp_path):
   for mode in _MODES:
     assert check(GLUE, params=[f"run.mode = '{mode}'"]) is None
-  assert check(GLUE, api_mode="eval") is None
-  assert check(GLUE, api_mode="finetune") is None
   with tf.Graph().as_default(), tf.Session() as session:
     tf.get_variable("global_step", initializer=5)
     session.run(tf.global_variables_initializer())
     tf.train.Saver().save(session, str(tmp_path / "begun" / "model.ckpt-5"))
   assert check(GLUE, model_dir=tmp_path / "begun") is None
   assert check("experiments/local_glue.gin") == "not bound"
-
-
-def test_the_model_api_that_takes_none_says_so(check):
-  says = _sentence(check, GLUE, api_mode="train")
-  assert "--use_model_api --mode=train does not load; leave" in says
-  assert check(GLUE, params=[f"{START} = None"], api_mode="train") is None
 
 
 def test_any_binding_of_any_file_can_be_required(check, tmp_path):

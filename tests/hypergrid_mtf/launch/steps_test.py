@@ -1,8 +1,9 @@
 """Steps that are asked for are there."""
 
+import types
+
 import gin
 import pytest
-from absl import flags as absl_flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import request, steps
@@ -23,15 +24,8 @@ def model_dir(tmp_path):
   return tmp_path
 
 
-def check(model_dir, mode, *arguments, api=False):
-  given = absl_flags.FLAGS
-  given.unparse_flags()
-  for name in given:
-    given[name].unparse()
-  given(
-    ["main", f"--model_dir={model_dir}", *arguments]
-    + (["--use_model_api", f"--mode={mode}"] if api else [])
-  )
+def check(model_dir, mode):
+  given = types.SimpleNamespace(model_dir=str(model_dir))
   asked = request.Request(
     mode=mode,
     mixture=None,
@@ -41,11 +35,7 @@ def check(model_dir, mode, *arguments, api=False):
     input_files=(),
     results="",
   )
-  try:
-    steps.check_steps(asked, given)
-  finally:
-    for name in given:
-      given[name].unparse()
+  steps.check_steps(asked, given)
 
 
 MODES = ("eval", "infer", "score_eval", "perplexity_eval", "score_from_strings")
@@ -96,48 +86,3 @@ def test_an_export_takes_one_step(model_dir):
   (model_dir / "model.ckpt-0.index").touch()
   with pytest.raises(errors.UserError, match="taken for the last step"):
     check(model_dir, "export_infer")
-
-
-@pytest.mark.parametrize(
-  ("mode", "arguments", "words"),
-  [
-    ("eval", ["--checkpoint_steps=20"], "needs --checkpoint_mode=specific"),
-    (
-      "eval",
-      ["--checkpoint_mode=specific", "--checkpoint_steps=20,33"],
-      "no checkpoint of step 33",
-    ),
-    ("eval", ["--checkpoint_mode=specific"], "not a list of steps"),
-    (
-      "predict",
-      ["--checkpoint_mode=specific", "--checkpoint_steps=last"],
-      "not a list of steps",
-    ),
-    ("export_predict", ["--checkpoint_mode=all"], "takes one checkpoint"),
-    ("score", ["--checkpoint_mode=all"], "takes one checkpoint"),
-    (
-      "export_score",
-      ["--checkpoint_mode=specific", "--checkpoint_steps=20,60"],
-      "takes one checkpoint",
-    ),
-  ],
-)
-def test_steps_of_the_model_api(model_dir, mode, arguments, words):
-  gin.clear_config()
-  with pytest.raises(errors.UserError, match=words):
-    check(model_dir, mode, *arguments, api=True)
-
-
-def test_steps_of_the_model_api_that_are_there(model_dir):
-  specific = ["--checkpoint_mode=specific", "--checkpoint_steps=20,100"]
-  check(model_dir, "eval", *specific, api=True)
-  check(model_dir, "predict", "--checkpoint_mode=all", api=True)
-  with pytest.raises(errors.UserError, match="--pretrained_model_dir"):
-    check(
-      model_dir / "new",
-      "finetune",
-      "--checkpoint_mode=specific",
-      "--checkpoint_steps=33",
-      f"--pretrained_model_dir={model_dir}",
-      api=True,
-    )

@@ -19,12 +19,12 @@ _PIECES = _mixture(seqio.SentencePieceVocabulary("not read"))
 _BYTES = _mixture(seqio.ByteVocabulary())
 
 
-def _check(mixture=_BYTES, bindings=(), trains=True, **given):
+def _check(
+  mixture=_BYTES, bindings=(), trains=True, tpu_topology="v3-32", **given
+):
   flags = types.SimpleNamespace(
     **{
       "tpu": "pod",
-      "tpu_topology": "v3-32",
-      "use_model_api": True,
       "logical_cores_per_chip": 2,
       "model_dir": "gs://b/run",
       "t5_tfds_data_dir": None,
@@ -35,7 +35,8 @@ def _check(mixture=_BYTES, bindings=(), trains=True, **given):
   )
   asked = types.SimpleNamespace(trains=trains, split=None)
   with gin.unlock_config():
-    gin.parse_config(list(bindings))
+    topology = f"tpu_mesh_shape.tpu_topology = {tpu_topology!r}"
+    gin.parse_config([*bindings, *([topology] if tpu_topology else [])])
   try:
     tpu_checks.check(asked, mixture, flags)
   finally:
@@ -65,14 +66,26 @@ def test_what_can_run(given):
   "given, sentence",
   [
     (dict(tpu_topology="v5litepod-8"), "PJRT runtime alone"),
-    (dict(tpu_topology="v6e-8"), "--tpu_topology='v6e-8': TPUs after v4"),
+    (
+      dict(tpu_topology="v6e-8"),
+      "tpu_mesh_shape.tpu_topology = 'v6e-8': TPUs after v4",
+    ),
     (
       dict(tpu_topology="v4-8", tpu="local"),
       "TensorFlow sees 4: give the chips, '4x1', and --logical_cores_per_chip",
     ),
-    (dict(logical_cores_per_chip=1), "does not fit --tpu_topology='v3-32'"),
-    (dict(tpu="local"), "one host, and --tpu_topology='v3-32' has 4"),
-    (dict(tpu="local", tpu_topology="4x4"), "--tpu_topology='4x4' has 4"),
+    (
+      dict(logical_cores_per_chip=1),
+      "does not fit tpu_mesh_shape.tpu_topology = 'v3-32'",
+    ),
+    (
+      dict(tpu="local"),
+      "one host, and tpu_mesh_shape.tpu_topology = 'v3-32' has 4",
+    ),
+    (
+      dict(tpu="local", tpu_topology="4x4"),
+      "tpu_mesh_shape.tpu_topology = '4x4' has 4",
+    ),
     (dict(model_dir="runs/x"), "--model_dir=runs/x is on this machine alone"),
     (dict(t5_tfds_data_dir="data"), "--t5_tfds_data_dir=data is on this"),
     (
@@ -85,12 +98,7 @@ def test_what_can_run(given):
       "take one host with --tpu=local",
     ),
     (
-      dict(
-        use_model_api=False,
-        tpu_topology=None,
-        tpu="local",
-        bindings=["tpu_mesh_shape.tpu_topology = 'v2-32'"],
-      ),
+      dict(tpu="local", tpu_topology="v2-32"),
       "tpu_mesh_shape.tpu_topology = 'v2-32' has 4",
     ),
   ],

@@ -2,7 +2,6 @@
 
 import gin
 import pytest
-from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.launch import trained_model
@@ -175,18 +174,3 @@ def test_a_gate_whose_module_is_not_imported_is_said(tmp_path):
   (tmp_path / "operative_config.gin").write_text(text)
   with pytest.raises(errors.UserError, match="names @mine, .*--module_import"):
     trained_model.trained_facts(str(tmp_path))
-
-
-def test_the_api_takes_the_record_and_not_other_gates(tmp_path):
-  _trained(tmp_path, "L2", BOTH)
-  mtf_testing.small_model("L2", SWAPPED)
-  with pytest.raises(errors.UserError, match="HyperGrid.gate of .* in the gin"):
-    trained_model.adopt(str(tmp_path), "--model_dir")
-  gin.clear_config()
-  trained_model.adopt(str(tmp_path), "--model_dir")
-  model = utils.build_model("bitransformer", 8, 8)
-  assert trained_model.facts(model)[FFN["encoder"]]["HyperGrid.gate"] == (
-    "two_sigmoid"
-  )
-  with pytest.raises(errors.UserError, match="holds no operative_config.gin"):
-    trained_model.adopt(str(tmp_path / "none"), "--model_dir")

@@ -152,10 +152,6 @@ def test_an_evaluation_is_of_the_split_that_is_asked_for():
   assert other.flags == run.flags
   assert other.eval_flags[-1] == "--gin_param=run.dataset_split = 'test'"
   assert sweep_file.evaluated_split(other.flags + other.eval_flags) == "test"
-  api = ("--use_model_api", "--mode=train", "--eval_split=test")
-  assert sweep_file.evaluated_split(api) == "test"
-  run = sweep_file.Run("a", 0, api[:2], ("--mode=eval",))
-  assert sweep_file.with_split(run, "test", ()).eval_flags[-1] == api[-1]
   with pytest.raises(errors.UserError, match="no_such"):
     sweep_file.evaluated_split(("--gin_file=no_such.gin",))
 
