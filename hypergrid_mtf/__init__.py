@@ -5,7 +5,7 @@ layers are known to gin (`layers`), so that any t5 program can use them with
 `--module_import=hypergrid_mtf`.
 """
 
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 
 if console.is_command():
   console.capture()  # before TensorFlow prints its banner

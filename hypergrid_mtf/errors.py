@@ -6,7 +6,7 @@ class UserError(ValueError):
 
   The message is one sentence: what is wrong, the value, where it came from, and
   what would be right. Command lines print it and exit with status 2
-  (`hypergrid_mtf.launch.console.run`); library callers can catch it as a
+  (`hypergrid_mtf.run.console.run`); library callers can catch it as a
   ValueError.
   """
 

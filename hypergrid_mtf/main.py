@@ -24,7 +24,7 @@ from absl import logging as absl_logging
 from tensorflow.python.tpu import tpu_config
 
 from hypergrid_mtf import checkpoints, errors, layers
-from hypergrid_mtf.launch import (
+from hypergrid_mtf.run import (
   cached_tasks,
   checkpoint_checks,
   console,

@@ -20,7 +20,7 @@ from absl import flags
 from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
 from hypergrid_mtf import errors, projection
-from hypergrid_mtf.launch import console, files, progress
+from hypergrid_mtf.run import console, files, progress
 from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_group, benchmark_worker, models

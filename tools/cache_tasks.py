@@ -21,7 +21,7 @@ import tqdm
 from absl import flags
 
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.launch import console, data_checks
+from hypergrid_mtf.run import console, data_checks
 from t5_tasks import mixtures, vocabularies, vocabulary_record
 from tools.data import mixture_flags, task_cache
 

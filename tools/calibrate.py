@@ -23,7 +23,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import contraction, cpu_orders, projection
-from hypergrid_mtf.launch import console, files, progress
+from hypergrid_mtf.run import console, files, progress
 
 FLAGS = flags.FLAGS
 

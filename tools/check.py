@@ -10,7 +10,7 @@ Nothing is written in the folder of the run but its lock. `hypergrid_mtf.main
 """
 
 from hypergrid_mtf import main as program
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 
 
 def main(argv) -> int | None:

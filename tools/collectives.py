@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import projection
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools.cost import collectives, models
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own

@@ -11,7 +11,7 @@ benchmark; a benchmark that is not whole says how much of it there is.
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools.experiments import comparison
 
 FLAGS = flags.FLAGS

@@ -17,7 +17,7 @@ import time
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.experiments import comparison
 

@@ -15,7 +15,7 @@ import os
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.run import console, files, gin_files
 from tools.serving import export_folder, option_flags, text_model, trained
 
 FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …

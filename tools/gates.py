@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.run import console, files, gin_files
 from tools.experiments import gate_figures, task_gates
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own

@@ -14,7 +14,7 @@ import os
 from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console, files, gin_model
+from hypergrid_mtf.run import console, files, gin_model
 from tools.cost import models
 
 FLAGS = flags.FLAGS

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files, gin_files, meshes
+from hypergrid_mtf.run import console, files, gin_files, meshes
 from tools.cost import models
 from tools.cost.plan import chips, estimate, programs, report, run
 from tools.cost.tpu import client

@@ -19,7 +19,7 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files, gin_files, progress
+from hypergrid_mtf.run import console, files, gin_files, progress
 from tools.serving import asked, lines, option_flags, task_fields, trained
 
 # t5's own: --model_dir, --input_file, --output_file, --batch_size, …

@@ -34,7 +34,7 @@ from absl import flags, logging
 
 from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 from tools.data import local_files, local_mixture, official_files
 
 # isort: split

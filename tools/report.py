@@ -21,7 +21,7 @@ import pandas as pd
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.run import console, files, gin_files
 from tools import tables
 from tools.experiments import gate_figures, load, notes, render
 

@@ -17,7 +17,7 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools.experiments import result
 
 FLAGS = flags.FLAGS

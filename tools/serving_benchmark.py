@@ -25,7 +25,7 @@ import time
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files, progress
+from hypergrid_mtf.run import console, files, progress
 from tools import environment
 from tools.cost import models
 from tools.serving import benchmark_models

@@ -48,7 +48,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, files, locks, stopping
+from hypergrid_mtf.run import console, files, locks, stopping
 from tools.experiments import sweep_file, sweep_runner, sweep_state
 
 FLAGS = flags.FLAGS

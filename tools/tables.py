@@ -20,7 +20,7 @@ import os
 
 from absl import flags
 
-from hypergrid_mtf.launch import console, files, gin_files
+from hypergrid_mtf.run import console, files, gin_files
 from tools.experiments import document, load, notes, render
 
 FLAGS = flags.FLAGS

@@ -19,7 +19,7 @@ from absl import flags
 import t5_tasks
 from hypergrid_mtf import checkpoint_files, checkpoints, errors
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.launch import (
+from hypergrid_mtf.run import (
   checkpoint_checks,
   console,
   files,

@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors, projection
-from hypergrid_mtf.launch import console, files, mesh_checks, meshes
+from hypergrid_mtf.run import console, files, mesh_checks, meshes
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_worker, collectives, models
 from tools.cost.tpu import client, program

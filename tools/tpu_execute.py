@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors, projection
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools.cost import collectives, models
 from tools.cost.tpu import client, execution
 

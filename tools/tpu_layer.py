@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import contraction, errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 from tools.cost import models
 from tools.cost.tpu import client, layer
 

@@ -24,7 +24,7 @@ import seqio
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 from t5_tasks import mixtures, vocabularies
 from tools.data import mixture_flags, vocabulary_training
 

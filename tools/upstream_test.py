@@ -18,7 +18,7 @@ import mesh_tensorflow
 import t5
 from absl import flags
 
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 
 # These pass only where nothing has been imported or built before them.
 APART = (

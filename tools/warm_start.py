@@ -25,7 +25,7 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoint_files, checkpoints, errors, projection
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.launch import checkpoint_checks, console, files, gin_model
+from hypergrid_mtf.run import checkpoint_checks, console, files, gin_model
 from t5_tasks import vocabularies, vocabulary_record
 
 FLAGS = flags.FLAGS

@@ -22,7 +22,7 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf import projection
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 from tools.data import local_files
 
 from . import mtf_testing

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 from tensorflow.python.eager import context as eager_context
 
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 
 FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.run import gin_files
 from tests.hypergrid_mtf import public_config
 from tests.hypergrid_mtf.command_line import GraphReached
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
-from hypergrid_mtf.launch import locks
+from hypergrid_mtf.run import locks
 
 ROOT = pathlib.Path(__file__).parents[2]
 BASE = (

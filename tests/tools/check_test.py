@@ -6,7 +6,7 @@ import types
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import data_checks, disk_space, locks
+from hypergrid_mtf.run import data_checks, disk_space, locks
 from tests.hypergrid_mtf import command_line
 from tools import check
 

@@ -11,7 +11,7 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import meshes
+from hypergrid_mtf.run import meshes
 from tests import command
 from tests import program as programs_
 from tools.cost import benchmark_cases as cases

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model, vocabulary_file
+from hypergrid_mtf.run import gin_model, vocabulary_file
 from tests import program
 from tests.hypergrid_mtf import published
 from tools import warm_start

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from hypergrid_mtf import errors  # noqa: E402
-from hypergrid_mtf.launch import files  # noqa: E402
+from hypergrid_mtf.run import files  # noqa: E402
 
 _GB = 1e9
 _LEFT = ("case", "inputs", "model")

@@ -26,7 +26,7 @@ from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator import run_config
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import models

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, gin_model, mesh_checks, meshes
+from hypergrid_mtf.run import gin_files, gin_model, mesh_checks, meshes
 from tools.cost import counting_mesh, flops, models
 
 # t5's own (transformer/gin/defaults.gin), without experts.

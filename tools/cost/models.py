@@ -6,7 +6,7 @@ import os
 import re
 
 from hypergrid_mtf import errors, projection
-from hypergrid_mtf.launch import gin_files
+from hypergrid_mtf.run import gin_files
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 STACKS = ("both", "encoder", "decoder")

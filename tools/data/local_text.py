@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import text_files
+from hypergrid_mtf.run import text_files
 
 # A column whose every text is in quotes is taken for quoted from so many rows.
 _QUOTED_ROWS = 3

@@ -3,7 +3,7 @@
 import seqio
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import gin_files, gin_model
+from hypergrid_mtf.run import gin_files, gin_model
 
 
 def bind(flags, *required: str) -> None:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console, locks
+from hypergrid_mtf.run import console, locks
 from tools.data import transfer
 
 # isort: split

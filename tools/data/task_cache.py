@@ -19,7 +19,7 @@ import seqio
 import tensorflow as tf
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import console, files, vocabulary_file
+from hypergrid_mtf.run import console, files, vocabulary_file
 
 _ONE_SHARD = "-00000-of-00001"
 

@@ -11,7 +11,7 @@ import sentencepiece
 import seqio
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import data_checks, files
+from hypergrid_mtf.run import data_checks, files
 from t5_tasks import mixtures, vocabularies
 from tools.data import task_text
 

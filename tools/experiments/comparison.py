@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 from tools.experiments import evaluation, protocol, result
 
 PARAMETERS = ("parameters", "total")

@@ -14,7 +14,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import eval_config
+from hypergrid_mtf.run import eval_config
 from tools.experiments import protocol
 
 # What makes two evaluations different ones, beside model and data.

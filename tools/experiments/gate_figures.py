@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console, files
+from hypergrid_mtf.run import console, files
 
 # No window is opened.
 plt.switch_backend("Agg")

@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from hypergrid_mtf.launch import files
+from hypergrid_mtf.run import files
 from tools.experiments import load, protocol, statistics
 
 MISSING = "—"

@@ -10,7 +10,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import console
+from hypergrid_mtf.run import console
 from tools import environment
 from tools.experiments import answers, evaluation, lines, protocol
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 import t5_tasks  # noqa: F401  (registers the tasks)
-from hypergrid_mtf.launch import progress
+from hypergrid_mtf.run import progress
 from tools.experiments import answers, intervals, jackknife, protocol
 
 

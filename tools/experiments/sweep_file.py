@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import gin
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, gin_model
+from hypergrid_mtf.run import gin_files, gin_model
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
 _GOES_ON = "\0"

@@ -16,7 +16,7 @@ import time
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import files, progress
+from hypergrid_mtf.run import files, progress
 from tools import environment
 from tools.experiments import result, sweep_file, sweep_state
 

@@ -13,7 +13,7 @@ from mesh_tensorflow.transformer import utils
 
 import t5_tasks
 from hypergrid_mtf import checkpoint_files, checkpoints, errors, layers
-from hypergrid_mtf.launch import (
+from hypergrid_mtf.run import (
   checkpoint_checks,
   data_checks,
   gin_files,

@@ -10,7 +10,7 @@ import numpy as np
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 from tools import environment
 from tools.cost import models
 from tools.serving import hf_weights, weights

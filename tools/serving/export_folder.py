@@ -9,7 +9,7 @@ OUTPUT/request.json       an example for its REST API
 import json
 import os
 
-from hypergrid_mtf.launch import files
+from hypergrid_mtf.run import files
 from tools.serving import record, text_model, trained
 
 CONFIG = "models.config"

@@ -18,8 +18,8 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import data_checks, gin_files, gin_model
-from hypergrid_mtf.launch import trained_model as trained
+from hypergrid_mtf.run import data_checks, gin_files, gin_model
+from hypergrid_mtf.run import trained_model as trained
 from t5_tasks import task_tokens
 from tools.experiments import task_gates
 from tools.serving import weights

@@ -16,7 +16,7 @@ import transformers
 from mesh_tensorflow.transformer import transformer, transformer_layers
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model, trained_model
+from hypergrid_mtf.run import gin_model, trained_model
 from tools.experiments import task_gates
 
 # Of mesh_tensorflow, and what transformers calls them: mtf.gelu is that of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tensorflow as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import text_files
+from hypergrid_mtf.run import text_files
 from tools.serving import task_fields
 
 

@@ -11,7 +11,7 @@ from mesh_tensorflow.transformer import transformer, utils
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import (
+from hypergrid_mtf.run import (
   checkpoint_checks,
   gin_files,
   gin_model,

@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, gin_model
+from hypergrid_mtf.run import gin_files, gin_model
 from t5_tasks import mixtures
 from tools.experiments import sweep_file
 

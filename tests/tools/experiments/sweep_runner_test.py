@@ -10,7 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import console, locks
+from hypergrid_mtf.run import console, locks
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import environment, sweep

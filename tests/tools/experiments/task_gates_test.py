@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model, vocabulary_file
+from hypergrid_mtf.run import gin_model, vocabulary_file
 from tests import program
 from tools.experiments import gate_figures, task_gates
 

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 from t5_tasks import embedded
 from tests import program
 from tools.serving import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import gin_model, trained_model
+from hypergrid_mtf.run import gin_model, trained_model
 from tests import program
 from tests.tools.serving import model_dirs
 from tools import fold

@@ -14,7 +14,7 @@ import tensorflow as tf
 import transformers
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.launch import (
+from hypergrid_mtf.run import (
   checkpoint_checks,
   gin_model,
   trained_model,

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import checkpoints
-from hypergrid_mtf.launch import gin_model, trained_model, vocabulary_file
+from hypergrid_mtf.run import gin_model, trained_model, vocabulary_file
 from t5_tasks import vocabulary_record
 from tests.hypergrid_mtf import mtf_testing
 from tools.serving import weights

@@ -14,7 +14,7 @@ import pytest
 import seqio
 
 from hypergrid_mtf import checkpoints
-from hypergrid_mtf.launch import gin_model, vocabulary_file
+from hypergrid_mtf.run import gin_model, vocabulary_file
 from t5_tasks import embedded, mixtures, vocabularies, vocabulary_record
 from tests import command, program
 from tests.tools.serving import huggingface, model_dirs

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import t5_tasks
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import vocabulary_file
+from hypergrid_mtf.run import vocabulary_file
 from t5_tasks import vocabulary_record
 from tests import program
 from tests.tools.serving import export_test

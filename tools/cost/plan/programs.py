@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import files
+from hypergrid_mtf.run import files
 from tools import environment
 from tools.cost.plan import chips, run, writer
 from tools.cost.tpu import client, compiled, compiler, sent

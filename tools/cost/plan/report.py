@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from hypergrid_mtf.launch import files  # noqa: E402
+from hypergrid_mtf.run import files  # noqa: E402
 
 _VANILLA = "vanilla"
 

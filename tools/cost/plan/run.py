@@ -7,7 +7,7 @@ import gin
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import gin_files, gin_model, mesh_checks, meshes
+from hypergrid_mtf.run import gin_files, gin_model, mesh_checks, meshes
 
 # Gin files name what is in them.
 from t5_tasks import mixtures, vocabularies  # noqa: F401

@@ -12,7 +12,7 @@ import sys
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.launch import meshes
+from hypergrid_mtf.run import meshes
 from tools.cost.plan import run
 from tools.cost.tpu import program
 

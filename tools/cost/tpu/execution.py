@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from hypergrid_mtf.launch import meshes
+from hypergrid_mtf.run import meshes
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_worker, collectives, models
 from tools.cost.tpu import client, program, sent

@@ -20,7 +20,7 @@ from mesh_tensorflow.transformer import (
 from tensorflow.compiler.xla.service import hlo_pb2
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.launch import gin_model
+from hypergrid_mtf.run import gin_model
 from tools.cost import models
 from tools.cost.tpu import edges, hlo
 

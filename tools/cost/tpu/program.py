@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_context
 
-from hypergrid_mtf.launch import gin_files, meshes
+from hypergrid_mtf.run import gin_files, meshes
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_worker, flops
 from tools.cost.tpu import described, edges, hlo

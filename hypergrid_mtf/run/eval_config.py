@@ -1,0 +1,48 @@
+"""How an evaluation was made, kept beside its scores.
+
+t5 keeps the configuration of a training alone. Each evaluation therefore writes
+a file `config.<seconds since 1970>.gin` into its folder before it opens its
+event file: the scores of an event file were made as the last configuration
+before it says. A folder of several evaluations has one of each.
+"""
+
+import os
+import re
+import time
+
+import gin
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf.run import files
+
+_NAME = re.compile(r"config\.(\d+\.\d+)\.gin")
+# The one name that a folder's evaluations shared before; of the oldest scores.
+_OLD = "config.gin"
+
+
+def write(folder: str) -> None:
+  """Keeps the configuration of an evaluation that is about to begin.
+
+  Args:
+    folder: where its results will be.
+  """
+  name = f"config.{time.time():.6f}.gin"
+  files.write(os.path.join(folder, name), gin.config_str())
+
+
+def find(folder: str) -> list[tuple[float, str]]:
+  """The configurations in a folder of evaluations.
+
+  Args:
+    folder: where they were written.
+
+  Returns:
+    (seconds since 1970, path), the oldest first
+  """
+  found = []
+  for name in tf.io.gfile.listdir(folder):
+    match = _NAME.fullmatch(name)
+    if match or name == _OLD:
+      path = os.path.join(folder, name)
+      found.append((float(match[1]) if match else 0.0, path))
+  return sorted(found)

@@ -1,0 +1,112 @@
+"""Text files of inputs and targets that a run reads, one example a line.
+
+Mesh TensorFlow's `get_inputs_from_file` reads them, as `compat` left it. What
+it would stumble over is found here, before a graph is built.
+"""
+
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import text_files
+
+
+def check_files(files) -> dict[str, list[str]]:
+  """Checks that files a run reads are there, and are lines of text.
+
+  Args:
+    files: (where it was given, path) pairs; two of them are inputs and targets
+      of scores, which go together. A list in place of a path holds the lines
+      themselves.
+
+  Returns:
+    the lines, by where their file was given
+
+  Raises:
+    UserError: naming the file, and the line where there is one.
+  """
+  lines = {where: _lines(where, path) for where, path in files}
+  if len(files) == 2:
+    _check_pairs(*((where, path, len(lines[where])) for where, path in files))
+  return lines
+
+
+def _lines(where: str, path) -> list[str]:
+  if isinstance(path, list | tuple):
+    if not path or not all(isinstance(line, str) for line in path):
+      raise errors.UserError(
+        f"{where} = {path!r} is not a list of texts: give ['…', '…'], or the "
+        "path of a text file."
+      )
+    return list(path)
+  given = f"{where} = {path!r}"
+  if (
+    not isinstance(path, str)
+    or not tf.io.gfile.exists(path)
+    or tf.io.gfile.isdir(path)
+  ):
+    raise errors.UserError(
+      f"{given} is not a file: give a text file, one example a line."
+    )
+  _check_text(path, given)
+  lines = utils.get_inputs_from_file(path)
+  if not any(lines):
+    raise errors.UserError(
+      f"{given} is {'blank' if lines else 'empty'}: give a text file, one "
+      "example a line."
+    )
+  return lines
+
+
+def _check_text(path: str, given: str) -> None:
+  try:
+    with tf.io.gfile.GFile(path, "rb") as f:
+      content = f.read()
+  except tf.errors.OpError as e:
+    raise errors.UserError(
+      f"{given} cannot be read ({e.message.splitlines()[0]})."
+    ) from None
+  for number, line in enumerate(content.split(b"\n"), 1):
+    if problem := text_files.problem(line, number == 1):
+      raise errors.UserError(f"{given}, line {number}: {problem}.")
+
+
+def _check_pairs(inputs, targets) -> None:
+  """Checks that each target has its input, as `score_from_strings` pairs them.
+
+  As many targets as inputs, or n targets for each input, or one for all.
+  """
+  (inputs_where, inputs_path, n), (targets_where, targets_path, m) = (
+    inputs,
+    targets,
+  )
+  if m == 1 or m % n == 0:
+    return
+  raise errors.UserError(
+    f"{targets_where} = {targets_path!r} has {m} lines and {inputs_where} = "
+    f"{inputs_path!r} has {n}: give one target an input, the same number for "
+    "each input, or one for all."
+  )
+
+
+def describe_cut(texts, rows, encode) -> str | None:
+  """Says which texts are longer than the rows they were encoded to.
+
+  Args:
+    texts: the lines of a file, or of a list.
+    rows: [texts or more, length], their ids, cut or padded to the length.
+    encode: of a text's index, gives its row at a length of one more.
+
+  Returns:
+    a sentence, or None if none was cut
+  """
+  full = [i for i, row in enumerate(rows[: len(texts)]) if row[-1]]
+  cut = [i for i in full if encode(i)[-1]]
+  if not cut:
+    return None
+  text = texts[cut[0]]
+  start = text if len(text) <= 30 else f"{text[:30]}…"
+  return (
+    f"{len(cut)} of {len(texts)} lines are longer than {len(rows[0])} tokens "
+    f"and were cut; the first is line {cut[0] + 1}, {start!r}"
+  )

@@ -1,0 +1,188 @@
+"""The files of a user's task, and of t5's `tsv_dataset_fn`, row by row.
+
+TensorFlow reads them inside the graph, where a row that cannot be parsed has
+neither file nor line. Here both are named before.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import seqio
+import tensorflow.compat.v1 as tf
+from t5.data import preprocessors
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import text_files
+
+# Of a file, so much is read: a few seconds.
+_MOST_BYTES = 1 << 30
+
+
+def check_task(task: seqio.Task, split: str) -> None:
+  """Checks the files that a task reads, where it reads files.
+
+  Args:
+    task: any; only a `seqio.FileDataSource` is looked at, and of it only files
+      on this machine.
+    split: one of the task's.
+
+  Raises:
+    UserError: a file that is not there; text that is not UTF-8; a row with
+      another number of columns than `parse_tsv` takes; no rows at all.
+  """
+  source = task.source
+  if not isinstance(source, seqio.FileDataSource):
+    return
+  who = f"the split {split!r} of the task {task.name!r}"
+  patterns = source._split_to_filepattern[split]  # pylint: disable=protected-access
+  paths = _paths(patterns, who)
+  if not paths:
+    return
+  if not isinstance(source, seqio.TextLineDataSource):
+    if not any(tf.io.gfile.stat(path).length for path in paths):
+      raise errors.UserError(f"{paths[0]} ({who}) is empty: give examples.")
+    return
+  header = source._skip_header_lines  # pylint: disable=protected-access
+  rows = sum(_check_rows(path, who, header, _columns(task)) for path in paths)
+  if not rows:
+    raise errors.UserError(
+      f"{paths[0]} ({who}) has no rows: give one example a line"
+      + (f", after {header} of header." if header else ".")
+    )
+
+
+def check_tsv(filename: str | Sequence[str] | None) -> None:
+  """Checks the files of t5's `tsv_dataset_fn`.
+
+  Args:
+    filename: as it is bound, a path or a list of paths.
+
+  Raises:
+    UserError: as `check_task`; a row must have two columns.
+  """
+  where = "tsv_dataset_fn.filename"
+  if not filename:
+    raise errors.UserError(
+      f"{where} is not set: give a file of lines inputs<TAB>targets."
+    )
+  paths = _paths(filename, where)
+  if paths and not sum(_check_rows(p, where, 0, _Columns(2)) for p in paths):
+    raise errors.UserError(
+      f"{paths[0]} ({where}) has no rows: give lines of inputs<TAB>targets."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+  """How many columns a row must have.
+
+  Attributes:
+    count: of columns.
+    delimiter: between columns.
+    more: whether others may come after them: in "any" row, where the "first"
+      row of the file has them, or never.
+  """
+
+  count: int
+  delimiter: str = "\t"
+  more: str = "never"
+
+  def of(self, line: bytes) -> int:
+    """How many columns a row has."""
+    return line.count(self.delimiter.encode()) + 1 if line else 0
+
+  def after_first(self, line: bytes) -> "_Columns":
+    """What the rows must have after a first one."""
+    count = self.count
+    if self.more == "first":
+      count = max(count, self.of(line))
+    return dataclasses.replace(self, count=count)
+
+  def problem(self, line: bytes) -> str | None:
+    """What is wrong with a row, or None."""
+    found = self.of(line)
+    if found == self.count or (self.more == "any" and found > self.count):
+      return None
+    name = "tab" if self.delimiter == "\t" else repr(self.delimiter)
+    there = f"{found} {name}-separated column" + "s" * (found != 1)
+    return f"{there if line else 'an empty row'}, expected {self.count}"
+
+
+def _columns(task: seqio.Task) -> _Columns | None:
+  """What a task's `parse_tsv` takes; None where it parses in another way."""
+  first = task.preprocessors[0] if task.preprocessors else None
+  if getattr(first, "func", first) is not preprocessors.parse_tsv:
+    return None
+  given = getattr(first, "keywords", {})
+  names = given.get("field_names") or ["inputs", "targets"]
+  chosen = given.get("field_columns")
+  # t5 drops what comes after the last column that it reads. That is meant where
+  # columns were chosen, or where the file has more of them throughout; in one
+  # row it is a tab within a text.
+  return _Columns(
+    max(chosen) + 1 if chosen else len(names),
+    given.get("field_delim", "\t"),
+    "any" if chosen else "first",
+  )
+
+
+def _paths(patterns: str | Iterable[str], who: str) -> list[str]:
+  """The local files of paths and patterns, all of which must be there."""
+  found = []
+  for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+    if "://" in str(pattern):
+      continue  # Without a network, asking for one takes minutes.
+    paths = seqio.utils.list_files([pattern])
+    for path in paths or [pattern]:
+      if not tf.io.gfile.exists(path):
+        raise errors.UserError(f"{path} ({who}) does not exist: name a file.")
+      if tf.io.gfile.isdir(path):
+        raise errors.UserError(f"{path} ({who}) is a folder: name a file.")
+      found.append(path)
+  return found
+
+
+def _check_rows(
+  path: str, who: str, header: int, columns: _Columns | None
+) -> int:
+  """Checks a text file; how many rows it has after the header."""
+  rows, read = 0, 0
+  try:
+    with open(path, "rb") as f:
+      for number, raw in enumerate(f, 1):
+        read += len(raw)
+        problem = _text_problem(raw, number == 1, number > header)
+        line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
+        if not problem and columns and number > header:
+          columns = columns if rows else columns.after_first(line)
+          problem = columns.problem(line)
+        if problem:
+          raise errors.UserError(f"{path}, line {number} ({who}): {problem}.")
+        rows += number > header
+        if read > _MOST_BYTES:
+          break
+  except OSError as e:
+    raise errors.UserError(
+      f"{path} ({who}) cannot be read: {e.strerror or e}."
+    ) from None
+  return rows
+
+
+def _text_problem(raw: bytes, is_first: bool, is_text: bool) -> str | None:
+  """What is wrong with the bytes of a line, or None.
+
+  Args:
+    raw: with its line end.
+    is_first: whether it is the first of the file.
+    is_text: whether it is read as an example.
+  """
+  if problem := text_files.problem(raw, is_first):
+    return problem
+  if is_first and is_text and raw.startswith(text_files.BYTE_ORDER_MARK):
+    return (
+      "a byte-order mark, which would be read as a part of the first text: "
+      "save the file as UTF-8 without it"
+    )
+  if text_files.is_cut_by_returns(raw):
+    return "lines that end in a carriage return alone (CR), expected LF"
+  return None

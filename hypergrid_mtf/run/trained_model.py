@@ -1,0 +1,245 @@
+"""What a model computes beyond the shapes of its variables, now and as trained.
+
+A gate of another form, another activation, or another number of heads of as
+many dimensions reads the same variables and computes something else. The record
+of a training is the `operative_config.gin` that t5 writes beside the
+checkpoints: a model is built from it as one is built from the configuration of
+a run, and the two are compared layer by layer.
+"""
+
+import contextlib
+import inspect
+import os
+import re
+
+import gin
+import mesh_tensorflow as mtf
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import transformer
+
+from hypergrid_mtf import errors, layers
+from hypergrid_mtf.run import gin_model
+
+CONFIG = "operative_config.gin"
+
+# Of attributes: what matters in training alone, how a result is computed and
+# not which, and what the shapes of variables show better.
+_NO_FUNCTION = re.compile(
+  r"dropout|loss|label_smoothing|noise|recompute_grads|_train$|_eval$"
+  r"|^(name|layout|mesh_shape|layers|layer_stack|sublayers_\w+|norm_epsilon"
+  r"|contraction|zero_init|last_gate|\w*vocab_size_unpadded)$"
+)
+_NO_SUBLAYER = re.compile("dropout|clip_activation_gradient")
+_OF_DENSE = ("hidden_size", "activation", "use_bias")
+Facts = dict[str, dict[str, object]]
+
+
+def facts(model) -> Facts:
+  """What decides what a model computes from its variables.
+
+  Args:
+    model: as `mesh_tensorflow.transformer.utils.build_model` returns it, from
+      the gin configuration that is bound.
+
+  Returns:
+    {place: {parameter: value}}; a place is "" for the model, "encoder", or
+    "encoder/block_000/layer_001"
+  """
+  model = getattr(model, "student", model)
+  names = [n for n in ("encoder", "decoder") if hasattr(model, n)]
+  found: Facts = {"": {}}
+  # What the model asks gin for while its graph is built.
+  for function in (
+    mtf.layers.unit_scaling_convention,
+    transformer.get_vocab_embedding_cls(),
+  ):
+    found[""].update(_bound(function.__name__, function))
+  for name in names or [""]:
+    stack = getattr(model, name) if name else model
+    place = found.setdefault(name, {})
+    place.update(_attributes(stack))
+    place.update(_attributes(stack.layer_stack))
+    for where in ("initial", "per_layer", "final"):
+      place.update(_sublayers(stack.layer_stack, where))
+    for layer in getattr(stack.layer_stack, "layers", []):
+      found[f"{name}/{layer.name}".strip("/")] = _attributes(layer)
+  return found
+
+
+def _attributes(layer) -> dict[str, object]:
+  """{Class.parameter: value} of what an __init__ recorded."""
+  found = {}
+  for name, value in vars(layer).items():
+    name = name.lstrip("_")
+    if _NO_FUNCTION.search(name):
+      continue
+    if name == "activation":
+      value = _activations(value)
+    kind = type(layer).__name__
+    if isinstance(layer, layers.HyperGrid) and name not in _OF_DENSE:
+      kind = "HyperGrid"
+    if kind == "HyperGrid" and callable(value):  # a gate of the user's own
+      function = inspect.unwrap(value)
+      found.update(_bound(f"HyperGrid.{name}", function, function))
+    value = _plain(value)
+    if value is not _plain:
+      found[f"{kind}.{name}"] = value
+  return found
+
+
+def _activations(value) -> list:
+  """As a list; mesh_tensorflow takes None and "linear" for the same."""
+  values = value if isinstance(value, list | tuple) else [value]
+  return ["linear" if v is None else v for v in values]
+
+
+def _plain(value):
+  """A value that can be compared and shown, or `_plain` itself for none."""
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  if isinstance(value, mtf.Dimension | mtf.Shape):
+    return _plain  # the shapes of variables show it
+  if isinstance(value, list | tuple):
+    found = [_plain(v) for v in value]
+    return _plain if _plain in found else found
+  if isinstance(value, dict):
+    values = {str(k): _plain(v) for k, v in value.items()}
+    return _plain if _plain in values.values() else values
+  if hasattr(value, "__qualname__"):
+    return f"{value.__module__}.{value.__qualname__}"
+  return getattr(value, "__name__", _plain)
+
+
+def _sublayers(layer_stack, where: str) -> dict:
+  """The functions around each layer, and what gin binds to them."""
+  found, names = {}, []
+  for function in getattr(layer_stack, f"_sublayers_{where}", None) or []:
+    name = getattr(function, "__name__", str(function))
+    if _NO_SUBLAYER.search(name):
+      continue
+    # T5 1.0 calls the same function by an older name.
+    name = re.sub(r"_legacy_(final_)?", "_", name)
+    names.append(name)
+    found.update(_bound(name, getattr(transformer, name, function)))
+  return {f"LayerStack.sublayers_{where}": names, **found}
+
+
+def _bound(name: str, function, configurable=None) -> dict:
+  """{name.parameter: value} that gin will pass to a function.
+
+  Args:
+    name: of the function.
+    function: whose defaults hold for what is not bound.
+    configurable: as gin knows the function, if not by its name.
+
+  Returns:
+    values that can be compared
+  """
+  try:
+    bound = gin.get_bindings(configurable or name)
+  except ValueError:  # not a configurable
+    bound = {}
+  found = {}
+  for parameter in inspect.signature(function).parameters.values():
+    value = bound.get(parameter.name, parameter.default)
+    if value is inspect.Parameter.empty or _NO_FUNCTION.search(parameter.name):
+      continue
+    value = _plain(value)
+    if value is not _plain:
+      found[f"{name}.{parameter.name}"] = value
+  return found
+
+
+@contextlib.contextmanager
+def _another_configuration():
+  """An empty gin configuration for a while; then the one before it again.
+
+  Gin has one configuration a process and no way to ask for a second.
+  """
+  state = [
+    gin.config._CONFIG,
+    gin.config._IMPORTS,
+    gin.config._OPERATIVE_CONFIG,
+    gin.config._SINGLETONS,
+  ]
+  before = [container.copy() for container in state]
+  locked = gin.config_is_locked()
+  gin.clear_config()
+  try:
+    yield
+  finally:
+    gin.clear_config()
+    for container, content in zip(state, before, strict=True):
+      container.update(content)
+    gin.config._set_config_is_locked(locked)
+
+
+def trained_facts(folder: str) -> Facts | None:
+  """The facts of the model that was trained in a folder.
+
+  Args:
+    folder: of a training.
+
+  Returns:
+    as `facts`; None where no record of the training was kept
+
+  Raises:
+    UserError: if the record cannot be read.
+  """
+  path = os.path.join(folder, CONFIG)
+  if not tf.io.gfile.exists(path):
+    return None
+  with _another_configuration():
+    try:
+      # Some parameters of long ago are gone, as are their functions.
+      gin.parse_config_file(path, skip_unknown=True)
+      return facts(gin_model.build(2))
+    except (
+      ValueError,
+      SyntaxError,
+      TypeError,
+      AttributeError,
+      ImportError,
+      OSError,
+      RuntimeError,
+      tf.errors.OpError,
+    ) as e:
+      why = errors.sentence(e)
+      unknown = re.search("No configurable matching reference '(.*?)'", why)
+      if unknown:
+        raise errors.UserError(
+          f"{path} names {unknown[1]}, which nothing here defines: give "
+          "--module_import=MODULE with the module that does."
+        ) from None
+      raise errors.UserError(
+        f"{path} does not describe a model ({why}), and shows how the "
+        "checkpoints were trained: put back the file that the training "
+        "wrote, or remove it to go without that check."
+      ) from None
+
+
+def differences(now: Facts, then: Facts) -> list[tuple]:
+  """Where two models of the same variables compute something else.
+
+  Args:
+    now: facts of one.
+    then: facts of the other; what only one of both has is not compared.
+
+  Returns:
+    (place, parameter, value now, value then), layers before stacks
+  """
+  return [
+    (place, name, now[place][name], then[place][name])
+    for place in sorted(now, key=lambda p: (-p.count("/"), p))
+    if place in then
+    for name in now[place]
+    if name in then[place] and now[place][name] != then[place][name]
+  ]
+
+
+def describe(found: list[tuple]) -> str:
+  """The first of some differences, and how many there are, for a message."""
+  place, name, now, then = found[0]
+  of = f" of {place}" if place else ""
+  more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
+  return f"{name}{of} is {now!r} here and {then!r} in its {CONFIG}{more}"

@@ -1,0 +1,127 @@
+"""What a command prints, and where everything else goes."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from hypergrid_mtf.run import console
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+def _command(tmp_path, body):
+  """Runs a program of ours, made up for the test, as `python -m tools.x`."""
+  package = tmp_path / "tools"
+  package.mkdir()
+  # The real __init__ imports TensorFlow, which this test has no use for.
+  (package / "__init__.py").write_text(
+    textwrap.dedent(f"""
+      import importlib.util, sys, types
+      package = types.ModuleType("hypergrid_mtf")
+      package.__path__ = [{os.path.join(ROOT, "hypergrid_mtf")!r}]
+      sys.modules["hypergrid_mtf"] = package
+      from hypergrid_mtf.run import console
+      assert console.is_command()
+      console.capture()
+    """)
+  )
+  (package / "x.py").write_text(
+    "import os, sys\n"
+    "from hypergrid_mtf import errors\n"
+    "from hypergrid_mtf.run import console\n"
+    + textwrap.dedent(body)
+    + "\nconsole.run(main)\n"
+  )
+  return subprocess.run(
+    [sys.executable, "-m", "tools.x"],
+    cwd=tmp_path,
+    env={**os.environ, "TMPDIR": str(tmp_path)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_noise_goes_to_the_log_and_our_lines_do_not(tmp_path):
+  done = _command(
+    tmp_path,
+    """
+    def main(argv):
+      os.write(2, b"noise of a C++ library\\n")
+      console.log_to(".")
+      print("a warning", file=sys.stderr)
+      console.say("our line")
+    """,
+  )
+  assert done.returncode == 0
+  assert done.stdout == "our line\n"
+  assert done.stderr == ""
+  log = (tmp_path / "hypergrid_mtf.log").read_text()
+  assert log == "noise of a C++ library\na warning\n"
+  assert not list(tmp_path.glob("hypergrid_mtf-*.log"))
+
+
+def test_a_user_error_is_one_sentence_and_status_two(tmp_path):
+  done = _command(
+    tmp_path,
+    """
+    def main(argv):
+      raise errors.UserError("the grid is\\n  too fine: 7.")
+    """,
+  )
+  assert done.returncode == 2
+  assert done.stderr == "error: the grid is too fine: 7.\n"
+
+
+def test_a_bug_shows_its_traceback_and_keeps_the_log(tmp_path):
+  done = _command(
+    tmp_path,
+    """
+    def main(argv):
+      console.log_to(".")
+      raise RuntimeError("ours")
+    """,
+  )
+  assert done.returncode == 1
+  assert "Traceback" in done.stderr and "RuntimeError: ours" in done.stderr
+  assert "hypergrid_mtf.log" in done.stderr
+  assert "RuntimeError: ours" in (tmp_path / "hypergrid_mtf.log").read_text()
+
+
+def test_the_status_that_main_returns(tmp_path):
+  done = _command(tmp_path, "def main(argv):\n  return 3")
+  assert done.returncode == 3
+
+
+def test_a_main_that_returns_no_status(tmp_path):
+  """It would end with status 1 and a print of that value."""
+  done = _command(tmp_path, "def main(argv):\n  return [3]")
+  assert done.returncode == 1
+  assert "TypeError: __main__.main returns <class 'list'>" in done.stderr
+
+
+def test_a_log_for_the_cloud_is_copied_as_it_grows(tmp_path, monkeypatch):
+  log, cloud = tmp_path / "log", tmp_path / "cloud"
+  monkeypatch.setattr(console._State, "log_path", str(log))
+  monkeypatch.setattr(console._State, "upload_to", str(cloud))
+  monkeypatch.setattr(console._State, "uploaded", 0)
+  seen = []
+
+  def a_minute(seconds):
+    seen.append(cloud.read_text() if cloud.exists() else "")
+    if len(seen) == 4:
+      raise KeyboardInterrupt
+    if len(seen) == 3:  # nothing new
+      cloud.write_text("as it was")
+    else:
+      with open(log, "a") as f:
+        f.write(f"{len(seen)}\n")
+
+  monkeypatch.setattr(console.time, "sleep", a_minute)
+  with pytest.raises(KeyboardInterrupt):
+    console._keep_uploading()
+  assert seen == ["", "1\n", "1\n2\n", "as it was"]

@@ -1,0 +1,79 @@
+"""Files are written whole or not at all."""
+
+import os
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+
+
+def test_text_and_bytes_in_a_new_folder(tmp_path):
+  for content in ("é\n", b"\x00\xff"):
+    path = tmp_path / type(content).__name__ / "deep" / "file"
+    files.write(str(path), content)
+    mode = "r" if isinstance(content, str) else "rb"
+    with open(path, mode) as f:
+      assert f.read() == content
+    assert os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("folder", ["", "ram://"])
+def test_a_failed_write_keeps_what_was_there(folder, tmp_path, monkeypatch):
+  folder = f"{folder}{tmp_path}"
+  path = os.path.join(folder, "file")
+  files.write(path, "before")
+
+  def fail(source, *args, **kwargs):
+    raise tf.errors.ResourceExhaustedError(None, None, f"{source}; no space")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(tf.io.gfile, "rename", fail)
+    with pytest.raises(errors.UserError) as e:
+      files.write(path, "after")
+  assert str(e.value) == (
+    f"{path} cannot be written (no space): give another place."
+  )
+  with tf.io.gfile.GFile(path) as f:
+    assert f.read() == "before"
+  assert tf.io.gfile.listdir(folder) == ["file"]
+
+
+def test_two_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+  """The second begins and ends while the first is about to rename."""
+  path = str(tmp_path / "file")
+  rename = tf.io.gfile.rename
+
+  def second_comes(*args, **kwargs):
+    monkeypatch.setattr(tf.io.gfile, "rename", rename)
+    files.write(path, "second")
+    rename(*args, **kwargs)
+
+  monkeypatch.setattr(tf.io.gfile, "rename", second_comes)
+  files.write(path, "first")
+  assert (tmp_path / "file").read_text() == "first"
+  assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_output_that_cannot_be_is_said_before_work(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "file").write_text("x")
+  for check, value, says in (
+    (files.check_output, "", "--output= is empty: name a file"),
+    (files.check_output, str(tmp_path), "is a folder: name a file"),
+    (files.check_output, "file/x", "--output=file/x cannot be written"),
+    (files.check_output_dir, "", "--output_dir= is empty"),
+    (files.check_output_dir, "file", "--output_dir=file cannot be written"),
+  ):
+    with pytest.raises(errors.UserError, match=says):
+      check(value)
+  files.check_output_dir("gs://bucket/submission")
+  files.check_output("gs://bucket/x/file")
+  assert os.listdir(tmp_path) == ["file"]  # no folder called gs:
+
+
+def test_a_name_without_a_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  files.write("file", "x")
+  assert (tmp_path / "file").read_text() == "x"
