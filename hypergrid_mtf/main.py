@@ -23,6 +23,7 @@ from absl import flags
 from absl import logging as absl_logging
 from tensorflow.python.tpu import tpu_config
 
+import t5_tasks
 from hypergrid_mtf import checkpoints, errors, layers
 from hypergrid_mtf.run import (
   cached_tasks,
@@ -143,8 +144,8 @@ def _check(asked: request.Request, dry: bool) -> None:
     path = FLAGS.vocabulary
     path = os.path.abspath(path) if os.path.exists(path) else path
     gin.bind_parameter("t5_tasks.vocabularies.use_vocabulary.name", path)
+  t5_tasks.define_from_gin()  # tasks first: they get the vocabulary
   vocabulary = vocabularies.use_vocabulary()
-  mixtures.define_mixture()
   if not asked.mixture:
     raise errors.UserError(
       "no mixture or task was given: add a file of experiments/, "

@@ -20,6 +20,7 @@ import seqio
 import tqdm
 from absl import flags
 
+import t5_tasks
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
 from hypergrid_mtf.run import console, data_checks
 from t5_tasks import mixtures, vocabularies, vocabulary_record
@@ -65,8 +66,8 @@ def cache(
     UserError: data are missing or cannot be read, or the folder has a task with
       another vocabulary.
   """
+  t5_tasks.define_from_gin()
   used = vocabularies.use_vocabulary(*([vocabulary] if vocabulary else []))
-  mixtures.define_mixture()
   mixture = mixtures.get_mixture_or_task(name)
   vocabularies.check_used(used, mixture)
   vocabularies.check_vocabulary(mixture)

@@ -59,8 +59,8 @@ def vocabulary_of(model_dir: str, given: str | None) -> seqio.Vocabulary:
   if given:
     vocabulary = t5_tasks.vocabularies.get_vocabulary(given)
   else:
+    t5_tasks.define_from_gin()
     vocabulary = t5_tasks.vocabularies.use_vocabulary()
-    mixtures.define_mixture()
     name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
     if name in mixtures.known_names():
       mixture = mixtures.get_mixture_or_task(name)

@@ -24,6 +24,7 @@ import seqio
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
+import t5_tasks
 from hypergrid_mtf.run import console
 from t5_tasks import mixtures, vocabularies
 from tools.data import mixture_flags, vocabulary_training
@@ -60,7 +61,7 @@ def define_flags() -> None:
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
   mixture_flags.bind(FLAGS, "mixture", "output")
-  mixtures.define_mixture()
+  t5_tasks.define_from_gin()
   trained = vocabulary_training.train(
     FLAGS.mixture,
     FLAGS.size,

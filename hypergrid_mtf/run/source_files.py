@@ -31,6 +31,9 @@ def check_task(task: seqio.Task, split: str) -> None:
       another number of columns than `parse_tsv` takes; no rows at all.
   """
   source = task.source
+  if hasattr(source, "check_files"):  # t5_tasks.plain_text
+    source.check_files(split)
+    return
   if not isinstance(source, seqio.FileDataSource):
     return
   who = f"the split {split!r} of the task {task.name!r}"

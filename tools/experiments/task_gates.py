@@ -42,8 +42,8 @@ def load_config(model_dir: str, bindings: Sequence[str] = ()):
       "folder of a run that was trained with hypergrid_mtf.main."
     )
   gin_model.parse([path], bindings, skip_unknown=True)
+  t5_tasks.define_from_gin()
   t5_tasks.vocabularies.use_vocabulary()
-  t5_tasks.mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
   if not name:
     raise errors.UserError(

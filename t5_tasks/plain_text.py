@@ -1,0 +1,231 @@
+"""A task over the user's own text files, to pretrain on: T5's span corruption.
+
+One paragraph a line, UTF-8, plain or compressed (.gz, .xz). Two gin bindings
+make the task, the gin file `experiments/pretrain.gin` has the rest:
+
+    t5_tasks.plain_text.define_task.name = "books"
+    t5_tasks.plain_text.define_task.train = "books/train.txt.xz"
+
+Paragraphs are joined and cut anew, so that every row is filled and has its
+share of spans, however short a paragraph is.
+"""
+
+import functools
+import gzip
+import lzma
+import os
+from collections.abc import Iterator, Sequence
+
+import gin
+import seqio
+import tensorflow.compat.v2 as tf
+from t5.data import preprocessors
+from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
+
+from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.launch import text_files
+
+# By the ending of a file: what opens it, and TensorFlow's name for it. It has
+# none for .xz, which Python reads, so on the host that runs the program only.
+_OPEN = {".gz": gzip.open, ".xz": lzma.open}
+_TENSORFLOW_NAME = {"": "", ".gz": "GZIP"}
+# Paragraphs that stay together when the order is shuffled, and how many such
+# groups are shuffled at once: about 50 MB of English prose.
+_GROUP = 128
+_GROUPS = 1024
+_WHERE = "t5_tasks.plain_text.define_task"
+
+
+class PlainTextDataSource(seqio.FileDataSource):
+  """Paragraphs of text files, {"text": []} strings.
+
+  Paragraphs that follow each other stay together in groups; the groups come in
+  another order with another seed, also where there is one large file.
+  """
+
+  def __init__(self, split_to_paths: dict[str, list[str]]):
+    """Takes the files.
+
+    Args:
+      split_to_paths: paths of each split; all of a split have one ending.
+
+    Raises:
+      UserError: a split has files of several endings.
+    """
+    self.paths = split_to_paths
+    endings = {
+      split: sorted({_ending(path) for path in paths})
+      for split, paths in split_to_paths.items()
+    }
+    for split, found in endings.items():
+      if len(found) > 1:
+        kinds = ", ".join(ending or "plain" for ending in found)
+        raise UserError(
+          f"{_WHERE}.{split} has files of several kinds ({kinds}): give files "
+          "of one kind."
+        )
+    (self._ending,) = set().union(*endings.values())
+    super().__init__(
+      self._read_file, split_to_paths, cycle_length=8, block_length=_GROUP
+    )
+
+  def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
+    if self._ending in _TENSORFLOW_NAME:
+      lines = tf.data.TextLineDataset(path, _TENSORFLOW_NAME[self._ending])
+    else:
+      lines = tf.data.Dataset.from_generator(
+        _lines, args=(path,), output_signature=tf.TensorSpec([], tf.string)
+      )
+    return lines.map(lambda line: {"text": line})
+
+  def get_dataset(
+    self, split="train", shuffle=True, seed=None, shard_info=None, **kwargs
+  ):
+    dataset = super().get_dataset(split, shuffle, seed, shard_info, **kwargs)
+    if not shuffle:
+      return dataset
+    return dataset.batch(_GROUP).shuffle(_GROUPS, seed).unbatch()
+
+  def check_files(self, split: str) -> None:
+    """Reads the local files of a split, and refuses what is not text.
+
+    Args:
+      split: one of its splits.
+
+    Raises:
+      UserError: a file that is empty, not UTF-8 text, or cut short.
+    """
+    for path in self.paths[split]:
+      if "://" not in path:
+        _check_file(path, f"{_WHERE}.{split}")
+
+
+def _ending(path: str) -> str:
+  ending = os.path.splitext(path)[1]
+  return ending if ending in _OPEN else ""
+
+
+def _open(path: str):
+  return _OPEN.get(_ending(path), open)(path, "rb")
+
+
+def _lines(path: bytes) -> Iterator[bytes]:
+  with _open(path.decode()) as f:
+    for line in f:
+      yield line.rstrip(b"\r\n")
+
+
+def _check_file(path: str, where: str) -> None:
+  found = False
+  try:
+    with _open(path) as f:
+      for number, line in enumerate(f, 1):
+        if problem := text_files.problem(line, number == 1):
+          raise UserError(f"{path}, line {number} ({where}): {problem}.")
+        found = found or bool(line.strip())
+  except EOFError:
+    raise UserError(
+      f"{path} ({where}) is cut short, its compressed data have no end: "
+      "copy it again."
+    ) from None
+  except (OSError, lzma.LZMAError) as e:
+    reason = getattr(e, "strerror", None) or e
+    raise UserError(f"{path} ({where}) cannot be read: {reason}.") from None
+  if not found:
+    raise UserError(
+      f"{path} ({where}) is empty: give text, one paragraph a line."
+    )
+
+
+def _find_files(given: str | Sequence[str], where: str) -> list[str]:
+  """Paths, patterns and folders as paths; a folder gives its .txt files.
+
+  Args:
+    given: one or several; remote ones are taken as they are.
+    where: the gin binding, for messages.
+
+  Raises:
+    UserError: one that names no file.
+  """
+  found: list[str] = []
+  for name in [given] if isinstance(given, str) else given:
+    if not isinstance(name, str) or not name:
+      raise UserError(
+        f"{where} = {given!r}: give a path, a pattern, a folder, or a list of "
+        "them."
+      )
+    if "://" in name:
+      found.append(name)
+      continue
+    # Absolute, so that a configuration that is saved still finds them.
+    path = os.path.abspath(os.path.expanduser(name))
+    if os.path.isdir(path):
+      paths = [
+        p for e in ("", *_OPEN) for p in tf.io.gfile.glob(f"{path}/*.txt{e}")
+      ]
+      if not paths:
+        raise UserError(
+          f"the folder {name} ({where}) has no text files: they end in .txt, "
+          ".txt.gz or .txt.xz."
+        )
+    else:
+      paths = [p for p in tf.io.gfile.glob(path) if not os.path.isdir(p)]
+      if not paths:
+        raise UserError(f"{name} ({where}) does not exist: name a text file.")
+    found += sorted(paths)
+  return found
+
+
+@gin.configurable(module="t5_tasks.plain_text")
+def define_task(
+  name: str | None = None,
+  train: str | Sequence[str] | None = None,
+  validation: str | Sequence[str] | None = None,
+) -> str | None:
+  """Registers a task of span corruption over text files.
+
+  A mixture can join it with supervised tasks; it needs a rate there, since its
+  paragraphs are not counted: `("books", 100000)`.
+
+  Args:
+    name: of the task; a task of that name is replaced. None: do nothing.
+    train: a path, a pattern, a folder of .txt files, or a list of them.
+    validation: the same, held out; None for a task that is only trained on.
+
+  Returns:
+    The name.
+
+  Raises:
+    UserError: no name or no files.
+  """
+  if name is None:
+    if train or validation:
+      raise UserError(
+        f"{_WHERE} has files but no name: set {_WHERE}.name to a name for the "
+        "task."
+      )
+    return None
+  if not train:
+    raise UserError(f"{_WHERE}.train is not set: give the text to train on.")
+  if name in seqio.MixtureRegistry.names():
+    raise UserError(f"{_WHERE}.name = {name!r} is a mixture: choose another.")
+  paths = {"train": _find_files(train, f"{_WHERE}.train")}
+  if validation:
+    paths["validation"] = _find_files(validation, f"{_WHERE}.validation")
+  seqio.TaskRegistry.remove(name)
+  seqio.TaskRegistry.add(
+    name,
+    source=PlainTextDataSource(paths),
+    preprocessors=[
+      functools.partial(
+        preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
+      ),
+      seqio.preprocessors.tokenize,
+      seqio.CacheDatasetPlaceholder(),
+      preprocessors.span_corruption,
+      seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features=dict(DEFAULT_OUTPUT_FEATURES),
+    metric_fns=[],
+  )
+  return name
