@@ -23,7 +23,7 @@ from t5.data import preprocessors
 from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.launch import text_files
+from hypergrid_mtf.run import text_files
 
 # By the ending of a file: what opens it, and TensorFlow's name for it. It has
 # none for .xz, which Python reads, so on the host that runs the program only.
