@@ -65,6 +65,10 @@ def defined(name: str, monkeypatch) -> flags.FlagValues:
   return found
 
 
+def _verbs(name: str):
+  return getattr(importlib.import_module(name), "VERBS", ())
+
+
 def parse(name: str, arguments, monkeypatch) -> flags.FlagValues:
   """The flags of a program, parsed.
 
@@ -78,7 +82,7 @@ def parse(name: str, arguments, monkeypatch) -> flags.FlagValues:
   """
   found = defined(name, monkeypatch)
   rest = found([name, *arguments])
-  if rest[1:]:
+  if not set(rest[1:]) <= set(_verbs(name)):
     raise flags.Error(f"{rest[1:]} are not flags")
   return found
 
@@ -99,4 +103,4 @@ def run(name: str, arguments, monkeypatch):
   monkeypatch.setattr(module, "FLAGS", given)
   # There is no way back from it, and other tests need eager execution.
   monkeypatch.setattr(tf, "disable_v2_behavior", lambda: None)
-  return module.main([name])
+  return module.main([name, *(a for a in arguments if a in _verbs(name))])

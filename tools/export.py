@@ -16,41 +16,36 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf.run import console, files, gin_files
-from tools.serving import export_folder, option_flags, text_model, trained
+from tools.serving import options, saved_model, trained
 
 FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …
 
 
 def main(argv) -> None:
-  """Exports one model.
-
-  Args:
-    argv: unused.
-
-  Raises:
-    UserError: for what the user can put right.
-  """
+  """Exports one model."""
   del argv
   gin_files.import_modules(FLAGS.module_import)
   files.check_output_dir(FLAGS.output_dir)
-  with trained.opened(FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary) as source:
-    asked = option_flags.read(FLAGS)
+  with trained.open_model(
+    FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary
+  ) as source:
+    how = options.read_flags(FLAGS)
     folder = os.path.join(FLAGS.output_dir, str(source.step))
     files.check_new_folder(folder)
     console.say(f"exporting step {source.step} of {FLAGS.model_dir}")
-    made = text_model.TextModel(source, asked)
-    export_folder.write(folder, made, source, asked)
+    saved_model.write(folder, source, how)
   console.say(
-    f"wrote {folder}: inputs of at most {asked.inputs} tokens, answers of at "
-    f"most {asked.decoding.max_tokens}; for TensorFlow Serving (not run here), "
-    f"see {os.path.join(FLAGS.output_dir, export_folder.CONFIG)}"
+    f"wrote {folder}: inputs of at most {how.inputs} tokens, answers of at "
+    f"most {how.outputs}; for TensorFlow Serving (not run here), "
+    f"see {os.path.join(FLAGS.output_dir, saved_model.CONFIG)}"
   )
 
 
 def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
+  options.define_model_flags()
+  options.define_decoding_flags()
   flags.DEFINE_string("output_dir", None, "Where the folder STEP is made.")
-  option_flags.define()
   flags.mark_flag_as_required("output_dir")
 
 

@@ -1,213 +1,244 @@
-r"""Answers of a trained model, one line for each line of a file.
+r"""Answers of a trained model for a file of inputs.
 
   python -m tools.predict --saved_model=exports/l2 --input_file=inputs.txt \
     --output_file=outputs.txt
-  python -m tools.predict --model_dir=runs/l2 --task=rte --input_file=dev.tsv
+  python -m tools.predict --model_dir=runs/l2 --input_file=in.csv \
+    --output_file=out.csv
 
-Without --input_file, lines come from standard input; on a terminal, each is
-answered at once. The model is built and read one time, and lines of about one
-length are answered together. --task makes the inputs from the fields of that
-task, a JSON object or values between tabs a line, and prints its label. A line
-that is not text is answered with an empty one, and said.
+One answer a line for one input a line. A .csv file has a header with a column
+`inputs`; the columns of the input are kept, and `outputs`, `scores` and
+`outputs_cut` are added. Without a file, or for `-`, lines come from standard
+input and go to standard output. Invalid lines get an empty answer and a
+warning. The model is read once, and lines of about one length are answered
+together.
 """
 
 import contextlib
+import csv
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import tensorflow as tf
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, files, gin_files, progress
-from tools.serving import asked, lines, option_flags, task_fields, trained
+from tools.serving import options, saved_model, text_model, trained
 
 # t5's own: --model_dir, --input_file, --output_file, --batch_size, …
 FLAGS = flags.FLAGS
 
 _BATCH = 32
+_INPUTS, _OUTPUTS = "inputs", "outputs"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def _note(sentence: str | None) -> None:
-  """Says something, where it is not taken for an answer."""
-  if not sentence:
-    return
-  if FLAGS.output_file:
-    console.say(sentence)
-  else:
-    console.terminal().write(f"{sentence}\n")
-    console.terminal().flush()
+def read_rows(path: str) -> list[dict]:
+  """The rows of a .csv file, or the lines of a text as rows with one column.
 
+  Args:
+    path: local, in the cloud, or "-" for standard input.
 
-def _model(stack: contextlib.ExitStack) -> asked.Model:
-  """The model that the flags name."""
-  given = FLAGS["model_dir"].present
-  if bool(FLAGS.saved_model) == bool(given):
-    which = "both are given" if given else "neither is given"
+  Raises:
+    UserError: if it cannot be read or is not what it should be.
+  """
+  given = "standard input" if path == "-" else f"--input_file={path}"
+  try:
+    if path == "-":
+      content = sys.stdin.buffer.read()
+    elif "://" in path:
+      content = tf.io.gfile.GFile(path, "rb").read()
+    else:  # also a pipe, of which TensorFlow reads nothing
+      with open(path, "rb") as f:
+        content = f.read()
+  except (OSError, tf.errors.OpError) as e:
     raise errors.UserError(
-      f"--saved_model and --model_dir: {which}; give one of them."
-    )
-  if FLAGS.saved_model:
-    return asked.of_saved_model(FLAGS.saved_model)
-  source = stack.enter_context(
-    trained.opened(FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary)
-  )
-  return asked.of_model_dir(source, option_flags.read(FLAGS))
-
-
-def _task(model: asked.Model) -> task_fields.TaskFields | None:
-  if FLAGS.task is None:
-    return None
-  if not model.tasks:
+      f"{given} cannot be read ({errors.sentence(e)}): give a text file, one "
+      "input a line, or a .csv file."
+    ) from None
+  if not content or content.startswith(_UTF16):
+    what = "UTF-16" if content else "empty"
     raise errors.UserError(
-      f"--task={FLAGS.task}: nothing beside this SavedModel says its tasks; "
-      "give whole inputs, with their prefix, and leave out --task."
+      f"{given} is {what}: give UTF-8 text, one input a line."
     )
-  return task_fields.choose(FLAGS.task, model.tasks)
+  text = content.decode("utf-8-sig", "surrogateescape")
+  if not path.endswith(".csv"):
+    lines = io.StringIO(text, newline=None)
+    return [{_INPUTS: line.rstrip("\n")} for line in lines]
+  reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+  try:
+    rows = list(reader)
+  except csv.Error as e:
+    raise errors.UserError(
+      f"{given}, line {reader.line_num}, is not CSV: {errors.sentence(e)}"
+    ) from None
+  if _INPUTS not in (reader.fieldnames or []):
+    raise errors.UserError(
+      f"{given} has the columns {', '.join(reader.fieldnames or [])}, and none "
+      f"is {_INPUTS!r}: name the column of inputs so in the first line."
+    )
+  return rows
+
+
+def find_problem(row: dict) -> str | None:
+  """What is wrong with a row, or None."""
+  text = row[_INPUTS]
+  if text is None or None in row:
+    return "it has not as many columns as the first line"
+  if "\0" in text:
+    return "it holds a NUL byte"
+  if any("\udc80" <= c <= "\udcff" for c in text):
+    return "it is not UTF-8 text"
+  return None
 
 
 def answer(
-  model: asked.Model, asked_lines: Sequence[lines.Line], size: int
-) -> tuple[list[str], list[float], list[str]]:
-  """Asks a model lines of text.
+  function: Callable, texts: Sequence[str | None], size: int
+) -> dict[str, list]:
+  """Answers to texts, those of about one length in one batch.
 
   Args:
-    model: that can be asked.
-    asked_lines: in their order.
+    function: the signature "serving_default".
+    texts: None for what is not to be answered.
     size: of a batch, at most.
 
   Returns:
-    an answer and its score for each line ("" and nan where it is not text), and
-    sentences on what was cut
+    {"outputs", "scores", "inputs_cut", "outputs_cut": one value a text}; "",
+    nan, False and False for None
   """
-  outputs = [""] * len(asked_lines)
-  scores = [float("nan")] * len(asked_lines)
-  cut: dict[str, list[int]] = {"inputs": [], "outputs": []}
-  count = sum(not line.problem for line in asked_lines)
-  with progress.bar(count, "predict", "line") as bar:
-    for batch in lines.batches(asked_lines, size):
-      found = model.ask([asked_lines[i].text for i in batch])
-      for row, i in enumerate(batch):
-        outputs[i], scores[i] = found.outputs[row], found.scores[row]
-        number = asked_lines[i].number
-        cut["inputs"] += [number] * found.inputs_cut[row]
-        cut["outputs"] += [number] * found.outputs_cut[row]
+  found: dict[str, list] = {
+    _OUTPUTS: [""] * len(texts),
+    "scores": [float("nan")] * len(texts),
+    "inputs_cut": [False] * len(texts),
+    "outputs_cut": [False] * len(texts),
+  }
+  # The longest first: what does not fit fails at once.
+  order = [i for i, text in enumerate(texts) if text is not None]
+  order.sort(key=lambda i: -len(texts[i] or ""))
+  with progress.bar(len(order), "predict", "line") as bar:
+    for start in range(0, len(order), size):
+      batch = order[start : start + size]
+      rows = function(inputs=tf.constant([texts[i] or "" for i in batch]))
+      for name, values in found.items():
+        for i, value in zip(batch, rows[name].numpy().tolist(), strict=True):
+          values[i] = (
+            value.decode("utf-8", "replace") if name == _OUTPUTS else value
+          )
       bar.update(len(batch))
+  return found
+
+
+def _open_function(stack: contextlib.ExitStack) -> tuple:
+  """The function that answers texts, and the limits, {"inputs": tokens, …}."""
+  has_model_dir = FLAGS["model_dir"].present
+  if bool(FLAGS.saved_model) == bool(has_model_dir):
+    which = "both are given" if has_model_dir else "neither is given"
+    raise errors.UserError(
+      f"--saved_model and --model_dir: {which}; give one of them."
+    )
+  if not FLAGS.saved_model:
+    source = stack.enter_context(
+      trained.open_model(FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary)
+    )
+    how = options.read_flags(FLAGS)
+    made = text_model.TextModel(source, how, [text_model.ANSWER])
+    limits = {_INPUTS: how.inputs, _OUTPUTS: how.outputs}
+    return made.functions[text_model.ANSWER], limits, made
+  for name in (*options.DECODING_FLAGS, "step", "vocabulary"):
+    if FLAGS[name].present:
+      raise errors.UserError(
+        f"--{name}={FLAGS[name].value} was fixed when {FLAGS.saved_model} was "
+        "exported: give it to tools.export, or give --model_dir."
+      )
+  return saved_model.load(FLAGS.saved_model)
+
+
+def _format(rows: list[dict], found: dict[str, list]) -> str:
+  """The text of the output file."""
+  output = FLAGS.output_file or "-"
+  if not (FLAGS.input_file if output == "-" else output).endswith(".csv"):
+    lines = [" ".join(text.splitlines()) for text in found[_OUTPUTS]]
+    if FLAGS.scores:
+      lines = [
+        f"{line}\t{score:.6g}"
+        for line, score in zip(lines, found["scores"], strict=True)
+      ]
+    return "".join(f"{line}\n" for line in lines)
+  text = io.StringIO()
+  columns = [c for c in rows[0] if c] if rows else [_INPUTS]
+  added = (_OUTPUTS, "scores", "outputs_cut")
+  writer = csv.DictWriter(
+    text,
+    dict.fromkeys([*columns, *added]),
+    extrasaction="ignore",
+    lineterminator="\n",
+  )
+  writer.writeheader()
+  for i, row in enumerate(rows):
+    writer.writerow({**row, **{name: found[name][i] for name in added}})
+  return text.getvalue()
+
+
+def _describe(rows, problems, found, limits) -> list[str]:
+  """Sentences on what was not answered, or was cut."""
   said = []
-  for what, text in (("inputs", "lines"), ("outputs", "answers")):
-    if cut[what]:
-      limit = model.limits.get(what)
+  bad = [i for i, problem in enumerate(problems) if problem]
+  if bad:
+    said.append(
+      f"{len(bad)} of {len(rows)} inputs are invalid and got an empty answer; "
+      f"the first is input {bad[0] + 1}: {problems[bad[0]]}"
+    )
+  for what, name in ((_INPUTS, "inputs"), (_OUTPUTS, "answers")):
+    cut = [i for i, is_cut in enumerate(found[f"{what}_cut"]) if is_cut]
+    if cut:
+      at = f" at {limits[what]} tokens" if what in limits else ""
       said.append(
-        f"{len(cut[what])} of {count} {text} were cut"
-        f"{f' at {limit} tokens' if limit else ''}; the first is "
-        f"{'' if what == 'inputs' else 'of '}line {min(cut[what])}"
+        f"{len(cut)} of {len(rows) - len(bad)} {name} were cut{at}; the first "
+        f"is that of input {cut[0] + 1}"
       )
-  return outputs, scores, said
-
-
-def _shown(outputs, scores) -> list[str]:
-  if not FLAGS.scores:
-    return outputs
-  pairs = zip(outputs, scores, strict=True)
-  return [f"{text}\t{score:.6g}" for text, score in pairs]
-
-
-def _all_at_once(model, task, content: bytes) -> None:
-  raw = lines.split(content)
-  found = lines.of_task(raw, task) if task else lines.texts(raw)
-  size = FLAGS.batch_size if FLAGS["batch_size"].present else _BATCH
-  outputs, scores, said = answer(model, found, size)
-  text = "".join(f"{line}\n" for line in _shown(outputs, scores))
-  if FLAGS.output_file:
-    files.write(FLAGS.output_file, text)
-  else:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-  for sentence in (lines.describe(found), *said):
-    _note(sentence)
-  if task and task.labels:
-    asked_of = [o for o, line in zip(outputs, found, strict=True) if line.text]
-    others = [o for o in asked_of if o not in task.labels]
-    if others:
-      _note(
-        f"{len(others)} of {len(asked_of)} answers are not a label "
-        f"({', '.join(task.labels)}); one is {others[0]!r}"
-      )
-
-
-def _one_by_one(model, task) -> None:
-  """A conversation; the end of the input ends it."""
-  while True:
-    try:
-      line = input("> ")
-    except EOFError:
-      print()
-      return
-    raw = [line.encode("utf-8", "surrogateescape")]
-    parsed = lines.of_task(raw, task) if task else lines.texts(raw)
-    if not parsed:
-      continue  # a header
-    (found,) = parsed
-    if found.problem:
-      _note(found.problem)
-      continue
-    outputs, scores, said = _ask_one(model, found)
-    print(_shown(outputs, scores)[0])
-    for sentence in said:
-      _note(sentence)
-
-
-def _ask_one(model, line):
-  found = model.ask([line.text])
-  said = []
-  for what, cut in (
-    ("the line", found.inputs_cut),
-    ("the answer", found.outputs_cut),
-  ):
-    if cut[0]:
-      said.append(f"{what} was cut")
-  return found.outputs, found.scores, said
+  return said
 
 
 def main(argv) -> None:
-  """Answers lines.
-
-  Args:
-    argv: unused.
-
-  Raises:
-    UserError: for what the user can put right.
-  """
+  """Answers the rows of a file."""
   del argv
-  if FLAGS["batch_size"].present and FLAGS.batch_size < 1:
-    raise errors.UserError(
-      f"--batch_size={FLAGS.batch_size} is too small: give 1 or more."
-    )
+  size = FLAGS.batch_size if FLAGS["batch_size"].present else _BATCH
+  if size < 1:
+    raise errors.UserError(f"--batch_size={size} is too small: give 1 or more.")
   gin_files.import_modules(FLAGS.module_import)
-  if FLAGS.output_file:
-    files.check_output(FLAGS.output_file, "--output_file")
-  content = lines.read(FLAGS.input_file) if FLAGS.input_file else None
+  output = FLAGS.output_file or "-"
+  if output != "-":
+    files.check_output(output, "--output_file")
+  rows = read_rows(FLAGS.input_file or "-")
+  problems = [find_problem(row) for row in rows]
+  texts = [
+    None if problem else row[_INPUTS].strip()
+    for row, problem in zip(rows, problems, strict=True)
+  ]
   with contextlib.ExitStack() as stack:
-    model = _model(stack)
-    task = _task(model)
-    if content is None and sys.stdin.isatty():
-      _one_by_one(model, task)
-      return
-    if content is None:
-      content = lines.check(sys.stdin.buffer.read(), "standard input")
-    _all_at_once(model, task, content)
+    # What the function needs must not be collected.
+    function, limits, _kept = _open_function(stack)
+    found = answer(function, texts, size)
+  # What was not UTF-8 is written as it was read.
+  content = _format(rows, found).encode("utf-8", "surrogateescape")
+  if output == "-":
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
+  else:
+    files.write(output, content)
+  for sentence in _describe(rows, problems, found, limits):
+    # Standard output holds answers alone.
+    print(sentence, file=console.terminal(), flush=True)
 
 
 def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
+  options.define_model_flags()
+  options.define_decoding_flags()
   flags.DEFINE_string("saved_model", None, "What tools.export wrote.")
-  flags.DEFINE_string(
-    "task",
-    None,
-    "Make inputs from the fields of this task, as rte, and print its label.",
-  )
-  flags.DEFINE_bool("scores", False, "Print a tab and the score after answers.")
-  option_flags.define()
+  flags.DEFINE_bool("scores", False, "Add a tab and the score to each line.")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TextIO
 
 from hypergrid_mtf import errors
@@ -104,7 +104,11 @@ def say(line: str) -> None:
   print(line, flush=True)
 
 
-def run(main: Callable[[list[str]], int | None], argv=None) -> None:
+def run(
+  main: Callable[[list[str]], int | None],
+  argv=None,
+  verbs: Collection[str] = (),
+) -> None:
   """Parses absl flags, calls main(argv), and exits.
 
   Exit status: 0, what main returns, or 2 after one sentence for a UserError
@@ -114,6 +118,7 @@ def run(main: Callable[[list[str]], int | None], argv=None) -> None:
   Args:
     main: a function of the arguments that are not flags.
     argv: defaults to sys.argv.
+    verbs: words of which the first argument must be one.
 
   Raises:
     TypeError: for a main that returns what is not an exit status: sys.exit
@@ -128,9 +133,14 @@ def run(main: Callable[[list[str]], int | None], argv=None) -> None:
       _exit_with(errors.sentence(e))
 
   def call(args):
-    if args[1:]:
+    if verbs and (not args[1:] or args[1] not in verbs):
       _exit_with(
-        f"unexpected argument {args[1]!r}: every option begins with --, see "
+        f"the first argument must be {' or '.join(verbs)}: see --help."
+      )
+    rest = args[2:] if verbs else args[1:]
+    if rest:
+      _exit_with(
+        f"unexpected argument {rest[0]!r}: every option begins with --, see "
         "--help."
       )
     try:

@@ -1,7 +1,5 @@
 """What programs refuse first, in a sentence, before anything is read."""
 
-import json
-
 import pytest
 
 from hypergrid_mtf import errors
@@ -43,17 +41,3 @@ def test_flags_that_are_missing_or_wrong(
   with pytest.raises(errors.UserError, match=says):
     program.run(name, given, monkeypatch)
   assert not list(tmp_path.iterdir())
-
-
-def test_a_warm_start_needs_a_model_and_values_for_logits(
-  monkeypatch, tmp_path
-):
-  path = tmp_path / "shapes.json"
-  path.write_text(json.dumps({"shared/embedding": [4, 2]}))
-  checkpoint = f"--checkpoint={path}"
-  for more, says in (
-    ([], "no model was given: add --gin_file=models/base.gin"),
-    (["--logits"], f"--logits needs values, and {checkpoint} has shapes only"),
-  ):
-    with pytest.raises(errors.UserError, match=says):
-      program.run("tools.warm_start", [checkpoint, *more], monkeypatch)

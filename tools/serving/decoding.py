@@ -6,7 +6,6 @@ two more states of its loop.
 """
 
 import contextlib
-import dataclasses
 from typing import Any
 from unittest import mock
 
@@ -14,26 +13,9 @@ import mesh_tensorflow as mtf
 import tensorflow as tf
 from mesh_tensorflow.transformer import utils
 
+from tools.serving import options
+
 _EOS = 1  # as Mesh TensorFlow decodes
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-  """How an answer is chosen.
-
-  Attributes:
-    beam_size: beams; 1 is greedy or sampled.
-    temperature: 0 is the most likely token, 1 draws from the distribution.
-    top_k: draw from so many tokens, -1 from all.
-    alpha: length bonus of a beam.
-    max_tokens: of an answer, with its end.
-  """
-
-  beam_size: int = 1
-  temperature: float = 0.0
-  top_k: int = -1
-  alpha: float = 0.6
-  max_tokens: int = 32
 
 
 def _dtypes() -> mtf.VariableDType:
@@ -104,7 +86,7 @@ def _watched(decoder):
     yield watch
 
 
-def answers(model, inputs, how: Decoding) -> list:
+def answers(model, inputs, how: options.Options) -> list:
   """Ids that a model answers with, and their log-likelihood.
 
   Args:
@@ -113,7 +95,7 @@ def answers(model, inputs, how: Decoding) -> list:
     how: how to choose.
 
   Returns:
-    [ids [batch, max_tokens], score [batch]], not yet cleaned after the end;
+    [ids [batch, outputs], score [batch]], not yet cleaned after the end;
     the score of a beam is normalised by its length (`log_likelihood_of_beam`).
   """
 
@@ -125,7 +107,7 @@ def answers(model, inputs, how: Decoding) -> list:
       alpha=how.alpha,
       temperature=how.temperature,
       sampling_keep_top_k=how.top_k,
-      max_decode_length=how.max_tokens,
+      max_decode_length=how.outputs,
     )
 
   if how.beam_size == 1:

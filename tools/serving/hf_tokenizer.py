@@ -37,7 +37,16 @@ def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
       model_max_length=length,
     ).save_pretrained(folder)
     return
-  _check_kind(vocabulary)
+  if (
+    not isinstance(vocabulary, seqio.SentencePieceVocabulary)
+    or getattr(vocabulary, "_normalizer_spec_overrides", None)
+    or not getattr(vocabulary, "_reverse_extra_ids", True)
+  ):
+    raise errors.UserError(
+      f"the vocabulary {vocabularies.describe(vocabulary)} has settings of its "
+      "own: only plain SentencePiece models and bytes can be a tokenizer of a "
+      "T5."
+    )
   path = os.path.join(folder, SENTENCEPIECE)
   tf.io.gfile.copy(vocabulary.sentencepiece_model_file, path, overwrite=True)
   pad, eos, unk = map(vocabulary.tokenizer.id_to_piece, range(3))
@@ -52,42 +61,28 @@ def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
     legacy=True,
     model_max_length=length,
   )
-  slow = transformers.T5Tokenizer(**given)
   # Made of the file itself, it forgets the blank in front of a text.
-  fast = convert_slow_tokenizer(slow)
+  fast = convert_slow_tokenizer(transformers.T5Tokenizer(**given))
   transformers.T5TokenizerFast(tokenizer_object=fast, **given).save_pretrained(
     folder
   )
 
 
-def _check_kind(vocabulary: seqio.Vocabulary) -> None:
-  changed = getattr(vocabulary, "_normalizer_spec_overrides", None) or not (
-    getattr(vocabulary, "_reverse_extra_ids", True)
-  )
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary) and not changed:
-    return
-  what = "SentencePiece with settings of its own" if changed else "not one"
-  raise errors.UserError(
-    f"the vocabulary {vocabularies.describe(vocabulary)} is {what}: only "
-    "SentencePiece models and bytes can be a tokenizer of a T5."
-  )
-
-
 def read(folder: str) -> seqio.Vocabulary | None:
-  """The vocabulary of a tokenizer.
-
-  Args:
-    folder: of a model of transformers.
-
-  Returns:
-    a vocabulary of the same ids; None where there is no tokenizer
+  """The vocabulary of the tokenizer in a folder; None where there is none.
 
   Raises:
     UserError: if it is not one of a T5.
   """
   config = os.path.join(folder, _CONFIG)
   given = hf_config.read_json(config) if os.path.exists(config) else {}
-  extra_ids = _extra_ids(given)
+  # How many sentinels a tokenizer has: as it lists, or as it says.
+  listed = given.get("additional_special_tokens")
+  extra_ids = given.get("extra_ids")
+  if listed is not None:
+    extra_ids = sum("<extra_id_" in str(token) for token in listed)
+  if not isinstance(extra_ids, int):
+    extra_ids = _T5_EXTRA_IDS
   if given.get("tokenizer_class") == "ByT5Tokenizer":
     return vocabularies.get_vocabulary("bytes", extra_ids)
   path = os.path.join(folder, SENTENCEPIECE)
@@ -96,26 +91,13 @@ def read(folder: str) -> seqio.Vocabulary | None:
   return None
 
 
-def _extra_ids(given: dict) -> int:
-  """How many sentinels a tokenizer has: as it says, or as it lists."""
-  listed = given.get("additional_special_tokens")
-  if listed is not None:
-    return sum("<extra_id_" in str(token) for token in listed)
-  if isinstance(given.get("extra_ids"), int):
-    return given["extra_ids"]
-  return _T5_EXTRA_IDS
-
-
 def check_size(vocabulary: seqio.Vocabulary, rows: int, where: str) -> None:
-  """Checks that a vocabulary can be the one of an embedding.
+  """Raises UserError if an embedding was not made for a vocabulary.
 
   Args:
     vocabulary: in use.
     rows: of the embedding.
     where: the embedding comes from.
-
-  Raises:
-    UserError: if it has more or fewer ids than the embedding was made for.
   """
   size = vocabulary.vocab_size
   if size > rows or rows - size >= hf_config.VOCAB_DIVISOR:

@@ -4,7 +4,6 @@ PyTorch's linear layers hold a matrix [fan_out, fan_in]; Mesh TensorFlow's are
 [fan_in, fan_out]. Nothing else differs but names, so both ways are exact.
 """
 
-import json
 import os
 import re
 
@@ -14,65 +13,42 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from tools.serving import weights
+from tools.serving import hf_config, weights
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_PYTORCH_FILE = "pytorch_model.bin"
 
-_PARTS = (
-  (r"SelfAttention/([qkvo])", r"SelfAttention.\1.weight"),
-  (r"EncDecAttention/([qkvo])", r"EncDecAttention.\1.weight"),
-  (
-    r"SelfAttention/relative_attention_bias",
-    "SelfAttention.relative_attention_bias.weight",
-  ),
-  (r"DenseReluDense/(wi|wi_\d|wo)/kernel", r"DenseReluDense.\1.weight"),
-  (r"rms_norm/scale", "layer_norm.weight"),
+# Applied in order to a name of ours.
+_RENAMED = (
+  (r"/block_0*(\d+)/layer_0*(\d+)/", r".block.\1.layer.\2."),
+  (r"^(\w+)/rms_norm/scale$", r"\1.final_layer_norm.weight"),
+  (r"rms_norm/scale$", "layer_norm.weight"),
+  (r"relative_attention_bias$", "relative_attention_bias.weight"),
+  (r"/([qkvo])$", r".\1.weight"),
+  (r"/kernel$", ".weight"),
+  (r"^shared/embedding$", "shared.weight"),
+  (r"^decoder/logits\.", "lm_head."),
+  (r"/", "."),
 )
-_OTHERS = {
-  weights.EMBEDDING: "shared.weight",
-  "decoder/logits/kernel": "lm_head.weight",
-  "encoder/rms_norm/scale": "encoder.final_layer_norm.weight",
-  "decoder/rms_norm/scale": "decoder.final_layer_norm.weight",
-}
-_LAYER = re.compile(r"(encoder|decoder)/block_(\d+)/layer_(\d+)/(.+)")
 # Copies of the embedding, and what old conversions left and transformers skips.
 _COPIES = (
   "encoder.embed_tokens.weight",
   "decoder.embed_tokens.weight",
   "lm_head.weight",
 )
-_SKIPPED = re.compile(
-  r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\."
+_SKIPPED = (
+  "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 )
-_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float32"}
 
 
 def name_there(name: str) -> str:
-  """What transformers calls a variable of Mesh TensorFlow's T5.
-
-  Args:
-    name: as in `checkpoints.variable_shapes` of a vanilla T5.
-
-  Returns:
-    as in a state dict of T5ForConditionalGeneration
-  """
-  if name in _OTHERS:
-    return _OTHERS[name]
-  layer = _LAYER.fullmatch(name)
-  if layer:
-    stack, block, number, rest = layer.groups()
-    for ours, theirs in _PARTS:
-      part = re.fullmatch(ours, rest)
-      if part:
-        return f"{stack}.block.{int(block)}.layer.{int(number)}." + part.expand(
-          theirs
-        )
-  raise ValueError(f"{name} is not a variable of a vanilla T5")
+  """What transformers calls a variable of Mesh TensorFlow's vanilla T5."""
+  for ours, theirs in _RENAMED:
+    name = re.sub(ours, theirs, name)
+  return name
 
 
-def _turned(name: str, value: np.ndarray) -> np.ndarray:
+def _transpose(name: str, value: np.ndarray) -> np.ndarray:
   """A matrix from one convention to the other, which is the same both ways."""
   if name == weights.EMBEDDING or value.ndim < 2:
     return value
@@ -80,174 +56,139 @@ def _turned(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def write(folder: str, ours: weights.Weights) -> None:
-  """Writes `model.safetensors` as PyTorch's transformers does.
-
-  Args:
-    folder: local, that exists.
-    ours: {variable: value}.
-  """
-  theirs = {
-    name_there(name): _turned(name, value) for name, value in ours.items()
-  }
+  """Writes `model.safetensors` to a local folder, as transformers does."""
+  theirs = {name_there(n): _transpose(n, value) for n, value in ours.items()}
   # "pt": matrices are laid out as PyTorch's; TensorFlow reads it, too.
   safetensors.numpy.save_file(
     theirs, os.path.join(folder, FILE), metadata={"format": "pt"}
   )
 
 
-def files_of(folder: str) -> dict[str, str]:
-  """Which file holds which tensor, by one file or by the index of several.
+def load(folder: str) -> weights.Weights:
+  """All tensors of a folder, by one file or by the index of several.
 
   Args:
     folder: of a model of transformers.
 
   Returns:
-    {tensor: path}
+    {name there: value}
 
   Raises:
-    UserError: if there are none, or one is damaged.
+    UserError: if there are none, or a file is damaged.
   """
   index = os.path.join(folder, INDEX)
+  names = [FILE]
   if os.path.exists(index):
-    try:
-      with open(index, encoding="utf-8") as f:
-        names = sorted(set(json.load(f)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
+    names = hf_config.read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(
+      os.path.basename(str(name)) == name for name in names.values()
+    ):
       raise errors.UserError(
-        f"{index} is not an index of weights: {errors.sentence(e)}"
-      ) from None
-  elif os.path.exists(os.path.join(folder, FILE)):
-    names = [FILE]
-  else:
-    pytorch = os.path.exists(os.path.join(folder, _PYTORCH_FILE))
+        f"{index} is not an index of weights in files of this folder: copy it "
+        "again."
+      )
+    names = sorted(set(names.values()))
+  elif not os.path.exists(os.path.join(folder, FILE)):
+    pytorch = os.path.exists(os.path.join(folder, "pytorch_model.bin"))
     raise errors.UserError(
       f"{folder} holds no {FILE}"
       + (
-        f", and {_PYTORCH_FILE} needs PyTorch: save the model there with "
+        ", and pytorch_model.bin needs PyTorch: save the model there with "
         "save_pretrained(…, safe_serialization=True)."
         if pytorch
         else ": give a folder that save_pretrained of transformers wrote."
       )
     )
-  found = {}
+  found: weights.Weights = {}
   for name in names:
     path = os.path.join(folder, name)
-    with _opened(path) as f:
-      found.update(dict.fromkeys(f.keys(), path))
+    try:
+      with safetensors.safe_open(path, framework="np") as f:
+        # bfloat16 too, which TensorFlow tells NumPy of.
+        found.update({key: f.get_tensor(key) for key in f.keys()})  # noqa: SIM118
+    except FileNotFoundError:
+      raise errors.UserError(
+        f"{path} is not there, and {INDEX} names it: copy all files of the "
+        "model."
+      ) from None
+    except (safetensors.SafetensorError, OSError) as e:
+      raise errors.UserError(
+        f"{path} is damaged or is not a file of safetensors "
+        f"({errors.sentence(e)}): copy it again."
+      ) from None
   return found
 
 
-def _opened(path: str):
-  """A file of tensors; bfloat16 too, which TensorFlow tells NumPy of."""
-  try:
-    return safetensors.safe_open(path, framework="np")
-  except FileNotFoundError:
-    raise errors.UserError(
-      f"{path} is not there, and {INDEX} names it: copy all files of the model."
-    ) from None
-  except (safetensors.SafetensorError, OSError) as e:
-    raise errors.UserError(
-      f"{path} is damaged or is not a file of safetensors "
-      f"({errors.sentence(e)}): copy it again."
-    ) from None
+def dtype_of(found: weights.Weights, folder: str) -> str:
+  """The type of the weights as t5 will hold them, "float32" or "bfloat16".
 
-
-def dtype_of(found: dict[str, str]) -> str:
-  """The type of the weights as t5 will hold them.
+  Some conversions keep wo in float32: no precision is given up. float16, which
+  t5 does not train, becomes float32.
 
   Args:
-    found: from `files_of`.
-
-  Returns:
-    "float32" or "bfloat16"; float16, which t5 does not train, becomes float32
+    found: from `load`.
+    folder: they come from, for the message.
 
   Raises:
-    UserError: for a type that is none of these, or for a mix.
+    UserError: for a type that is none of these.
   """
-  types = {}
-  for path in sorted(set(found.values())):
-    with _opened(path) as f:
-      types.update({n: f.get_slice(n).get_dtype() for n in f.keys()})  # noqa: SIM118
-  # Some conversions keep wo in float32: no precision is given up.
-  kinds = {_TYPES.get(t, t) for t in types.values()}
-  unknown = kinds - set(_TYPES.values())
-  if unknown:
-    name = next(n for n, t in types.items() if _TYPES.get(t, t) in unknown)
-    raise errors.UserError(
-      f"{found[name]} holds {name} as {types[name]}: only F32, BF16 and F16 "
-      "are weights of a T5."
-    )
-  return "bfloat16" if kinds == {"bfloat16"} else "float32"
+  for name, value in found.items():
+    if value.dtype.name not in ("float32", "bfloat16", "float16"):
+      raise errors.UserError(
+        f"{folder} holds {name} as {value.dtype.name}: only float32, bfloat16 "
+        "and float16 are weights of a T5."
+      )
+  names = {value.dtype.name for value in found.values()}
+  return "bfloat16" if names == {"bfloat16"} else "float32"
 
 
-def read(
-  folder: str,
-  found: dict[str, str],
+def convert(
+  found: weights.Weights,
   shapes: dict[str, tuple[int, ...]],
   dtype: str,
+  folder: str,
 ) -> weights.Weights:
-  """Reads the weights of a T5 that transformers wrote.
+  """The weights of Mesh TensorFlow's model from those of transformers'.
 
   Args:
-    folder: of the model, for messages.
-    found: from `files_of`.
+    found: from `load`.
     shapes: of the variables of Mesh TensorFlow's model.
     dtype: as they will be held.
-
-  Returns:
-    {variable: value}
+    folder: they come from, for the message.
 
   Raises:
     UserError: if a weight is missing, left over or of another shape than
       config.json says.
   """
   wanted = {name_there(name): name for name in shapes}
-  extra = [
-    n
-    for n in found
-    if n not in wanted and n not in _COPIES and not _SKIPPED.match(n)
-  ]
-  missing = [n for n in wanted if n not in found]
   # A file may hold the embedding under the name of one of its copies alone.
-  if missing == ["shared.weight"]:
-    copies = [n for n in _COPIES[:2] if n in found]
-    if copies:
-      wanted[copies[0]] = wanted.pop("shared.weight")
-      missing = []
+  shared = name_there(weights.EMBEDDING)
+  copies = [n for n in _COPIES if n in found and n not in wanted]
+  if shared not in found and copies:
+    found = {**found, shared: found[copies[0]]}
+  missing = [n for n in wanted if n not in found]
+  extra = found.keys() - {*wanted, *copies, _SKIPPED}
   if missing or extra:
     raise errors.UserError(
       f"the weights in {folder} are not those of the T5 of its config.json: "
-      f"{(missing or extra)[0]} is {'missing' if missing else 'left over'} "
+      f"{(missing or sorted(extra))[0]} is "
+      f"{'missing' if missing else 'left over'} "
       f"({len(missing)} are missing and {len(extra)} left over)."
     )
-  by_file: dict[str, list[str]] = {}
-  for name in wanted:
-    by_file.setdefault(found[name], []).append(name)
-  read_here = {}
-  for path, names in by_file.items():
-    with _opened(path) as f:
-      for there in names:
-        here = wanted[there]
-        value = _turned(here, f.get_tensor(there))
-        if value.shape != tuple(shapes[here]):
-          raise errors.UserError(
-            f"{there} in {path} is {list(f.get_slice(there).get_shape())}, "
-            "which is not what config.json says."
-          )
-        read_here[here] = value.astype(tf.as_dtype(dtype).as_numpy_dtype)
-      _check_copies(f, wanted, path)
-  return {name: read_here[name] for name in shapes}
-
-
-def _check_copies(f, wanted, path: str) -> None:
-  """Refuses a model whose embeddings or classifier are tied no longer."""
-  names = set(f.keys())
-  embedding = next(t for t, ours in wanted.items() if ours == weights.EMBEDDING)
-  for copy in _COPIES:
-    if copy in wanted or copy not in names or embedding not in names:
-      continue
-    if not np.array_equal(f.get_tensor(copy), f.get_tensor(embedding)):
+  for name in copies:
+    if not np.array_equal(found[name], found[shared]):
       raise errors.UserError(
-        f"{path} holds a {copy} that is not {embedding}, and config.json says "
+        f"{folder} holds a {name} that is not {shared}, and config.json says "
         "that they are one: set tie_word_embeddings there as it is."
       )
+  converted = {}
+  for name, shape in shapes.items():
+    there = name_there(name)
+    value = _transpose(name, found[there])
+    if value.shape != tuple(shape):
+      raise errors.UserError(
+        f"{there} in {folder} is {list(found[there].shape)}, which is not what "
+        "config.json says."
+      )
+    converted[name] = value.astype(tf.as_dtype(dtype).as_numpy_dtype)
+  return converted

@@ -1,7 +1,6 @@
 """A trained model in TensorFlow: strings in, strings and scores out."""
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from unittest import mock
 
@@ -10,7 +9,13 @@ import tensorflow as tf
 from mesh_tensorflow.transformer import utils
 
 from t5_tasks import mixtures
-from tools.serving import decoding, gated_product, run_time_mesh, trained
+from tools.serving import (
+  decoding,
+  gated_product,
+  options,
+  run_time_mesh,
+  trained,
+)
 
 _EOS = 1
 ANSWER, SCORE = "serving_default", "score"
@@ -27,25 +32,8 @@ SIGNATURES = {
 _TOKEN = r"^<extra_id_(\d+)>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What is fixed when a model is exported.
-
-  Attributes:
-    inputs: most tokens of an input, with its end; what is longer is cut.
-    targets: the same of a target to score.
-    decoding: how an answer is chosen, and its most tokens.
-  """
-
-  inputs: int
-  targets: int
-  decoding: decoding.Decoding
-
-
 class TextModel:
-  """Answers texts, and scores given targets.
-
-  Signatures, for any number of rows N:
+  """Answers texts, and scores given targets, for any number of rows N.
 
     serving_default  inputs [N]
       -> outputs [N], scores [N], inputs_cut [N], outputs_cut [N]
@@ -55,35 +43,29 @@ class TextModel:
   A score is a log-likelihood, with the end of the text; a text is cut that is
   longer than its limit. Where tasks have reserved tokens in front of their
   inputs, inputs may begin with one, as `<extra_id_3>`.
+
+  Attributes:
+    functions: {signature: a concrete function}.
   """
 
   def __init__(
     self,
     source: trained.Trained,
-    options: Options,
+    how: options.Options,
     signatures: Sequence[str] = (ANSWER, SCORE),
   ):
-    """Reads the weights and traces the functions.
-
-    Args:
-      source: an open model.
-      options: what is fixed.
-      signatures: which of them are wanted.
-    """
+    """Reads the weights of an open model and traces the signatures."""
     self._model = source.model
-    self._options = options
+    self._how = how
     self._has_tokens = any(
-      task.name.endswith(mixtures.TASK_TOKEN_SUFFIX)
-      for task in seqio.get_subtasks(source.mixture)
+      task.name.endswith(mixtures.TASK_TOKEN_SUFFIX) for task in source.tasks
     )
     self._weights = {
       # As t5 reads them where there is no TPU.
       name: tf.Variable(value.astype("float32"), trainable=False, name=name)
       for name, value in source.weights.items()
     }
-    self._vocabularies = {
-      k: source.vocabulary_of(k) for k in ("inputs", "targets")
-    }
+    self._vocabularies = source.vocabularies
     # A vocabulary makes a tokenizer, with its own copy of the pieces, whenever
     # it is asked; kept here, it is also what a SavedModel saves.
     self._tokenizers = {
@@ -91,27 +73,21 @@ class TextModel:
       for k, v in self._vocabularies.items()
       if isinstance(v, seqio.SentencePieceVocabulary)
     }
-    text = tf.TensorSpec([None], tf.string, "inputs")
-    target = tf.TensorSpec([None], tf.string, "targets")
-    known = {
-      ANSWER: (self._answer, [text]),
-      SCORE: (self._score, [text, target]),
-    }
+    known = {ANSWER: self._answer, SCORE: self._score}
     # Concrete ones: another kind would be traced again when it is saved, with
     # what gin says then.
     self.functions = {}
     with self._prepared():
       for name in signatures:
-        function, signature = known[name]
-        made = tf.function(function, autograph=False)
-        self.functions[name] = made.get_concrete_function(*signature)
+        specs = [
+          tf.TensorSpec([None], tf.string, text)
+          for text in SIGNATURES[name]["inputs"]
+        ]
+        function = tf.function(known[name], autograph=False)
+        self.functions[name] = function.get_concrete_function(*specs)
 
   def save(self, folder: str) -> None:
-    """Writes a SavedModel.
-
-    Args:
-      folder: local or in the cloud.
-    """
+    """Writes a SavedModel to a folder, local or in the cloud."""
     saved = tf.Module()
     saved.weights = list(self._weights.values())
     saved.tokenizers = list(self._tokenizers.values())
@@ -122,8 +98,7 @@ class TextModel:
     """Within this context, layers and vocabularies are those of a server."""
     with contextlib.ExitStack() as stack:
       stack.enter_context(gated_product.for_any_size())
-      kinds = {type(self._vocabularies[k]) for k in self._tokenizers}
-      for kind in kinds:
+      for kind in {type(self._vocabularies[k]) for k in self._tokenizers}:
         stack.enter_context(
           mock.patch.object(kind, "tf_tokenizer", property(self._tokenizer_of))
         )
@@ -155,8 +130,8 @@ class TextModel:
     return tf.pad(ids, [[0, 0], [0, missing]]), cut
 
   def _answer(self, inputs):
-    how = self._options.decoding
-    ids, cut = self._encode(inputs, "inputs", self._options.inputs)
+    how = self._how
+    ids, cut = self._encode(inputs, "inputs", how.inputs)
     found, score = run_time_mesh.build(
       lambda inputs: decoding.answers(self._model, inputs, how),
       {"inputs": (ids, run_time_mesh.INPUTS)},
@@ -164,20 +139,17 @@ class TextModel:
     )
     if how.beam_size > 1:
       score = decoding.log_likelihood_of_beam(found, score, how.alpha)
-    outputs = self._vocabularies["targets"].decode_tf(
-      utils.clean_decodes(found)
-    )
-    ended = tf.reduce_any(tf.equal(found, _EOS), axis=-1)
+    vocabulary = self._vocabularies["targets"]
     return {
-      "outputs": outputs,
+      "outputs": vocabulary.decode_tf(utils.clean_decodes(found)),
       "scores": score,
       "inputs_cut": cut,
-      "outputs_cut": tf.logical_not(ended),
+      "outputs_cut": tf.reduce_all(tf.not_equal(found, _EOS), axis=-1),
     }
 
   def _score(self, inputs, targets):
-    ids, cut = self._encode(inputs, "inputs", self._options.inputs)
-    wanted, wanted_cut = self._encode(targets, "targets", self._options.targets)
+    ids, cut = self._encode(inputs, "inputs", self._how.inputs)
+    wanted, wanted_cut = self._encode(targets, "targets", self._how.targets)
     (score,) = run_time_mesh.build(
       lambda inputs, targets: decoding.scores(self._model, inputs, targets),
       {

@@ -1,126 +1,248 @@
-"""A trained model, from its folder: built, checked, with its weights."""
+"""A trained model from its folder: the one way to open one.
+
+Export, prediction, folding, the way to Hugging Face and the pictures of gates
+all begin here. Gin has the configuration of the training while a model is open.
+"""
 
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gin
+import mesh_tensorflow as mtf
+import numpy as np
 import seqio
-from mesh_tensorflow.transformer import transformer, utils
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import transformer
 
-import t5_tasks
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoint_files, checkpoints, errors, layers
 from hypergrid_mtf.run import (
   checkpoint_checks,
   gin_files,
   gin_model,
   trained_model,
 )
-from t5_tasks import vocabulary_record
-from tools.experiments import result, task_gates
+from t5_tasks import mixtures, vocabularies, vocabulary_record
 from tools.serving import weights
 
 _DEFAULT_LENGTH = 512  # t5's own
+_MIXTURE = "mesh_train_dataset_fn.mixture_or_task_name"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A model that can be asked.
+  """An open model.
 
   Attributes:
     folder: of its training.
-    checkpoint: prefix of the one that was read.
-    model: a transformer.Bitransformer; gin has its configuration.
-    mixture: a seqio Mixture or Task.
-    weights: {variable: value}, of the checkpoint's type.
-    vocabulary: the record of its vocabularies.
-    config_hash: of its configuration, as in a result.
+    config: the path of its operative_config.gin.
+    checkpoint: the prefix of the one that was chosen.
+    model: a transformer.Bitransformer.
+    mixture: None if it is not registered and --vocabulary was given.
+    vocabularies: {feature: seqio.Vocabulary}.
   """
 
   folder: str
+  config: str
   checkpoint: str
   model: transformer.Bitransformer
-  mixture: seqio.Mixture | seqio.Task
-  weights: weights.Weights
-  vocabulary: dict
-  config_hash: str
+  mixture: seqio.Mixture | seqio.Task | None
+  vocabularies: dict[str, seqio.Vocabulary]
 
   @property
   def step(self) -> int:
-    """The step of the checkpoint, by its name."""
-    return utils.get_step_from_checkpoint_path(self.checkpoint)
+    """The global step of the checkpoint."""
+    return checkpoints.step_of(self.checkpoint) or 0
 
-  def vocabulary_of(self, feature: str) -> seqio.Vocabulary:
-    """Of "inputs" or "targets"."""
-    return self.mixture.output_features[feature].vocabulary
+  @property
+  def tasks(self) -> list[seqio.Task]:
+    """The tasks of the mixture, where it is known."""
+    return list(seqio.get_subtasks(self.mixture)) if self.mixture else []
+
+  @functools.cached_property
+  def weights(self) -> weights.Weights:
+    """{variable: value}, in the checkpoint's type."""
+    shapes = checkpoints.variable_shapes(self.model)
+    return weights.read(self.checkpoint, shapes)
+
+  @property
+  def vocabulary_record(self) -> dict[str, dict]:
+    """The facts of each vocabulary, as `vocabulary.json` has them."""
+    return {
+      feature: vocabulary_record.facts(vocabulary)
+      for feature, vocabulary in sorted(self.vocabularies.items())
+    }
 
 
-def lengths() -> dict[str, int]:
+def sequence_lengths() -> dict[str, int]:
   """Tokens of inputs and targets in the training that gin describes."""
   given = gin_files.value("run.sequence_length")
-  given = given if isinstance(given, dict) else {}
+  if not isinstance(given, dict):
+    given = dict.fromkeys(("inputs", "targets"), given)
   return {k: given.get(k) or _DEFAULT_LENGTH for k in ("inputs", "targets")}
 
 
-def most_tokens() -> int:
-  """The longest answer: as an evaluation has it, or as the targets."""
-  limit = gin_files.value("Bitransformer.decode.max_decode_length")
-  return limit or lengths()["targets"]
-
-
 @contextlib.contextmanager
-def opened(
+def open_model(
   model_dir: str, step: int | None = None, vocabulary: str | None = None
 ) -> Iterator[Trained]:
-  """A trained model; gin has its configuration as long as it is open.
+  """Opens a trained model.
 
   Args:
     model_dir: of its training, local or in the cloud.
     step: of the checkpoint; None for the latest.
-    vocabulary: in place of the path that the training noted; it must be the
-      same one.
+    vocabulary: where the vocabulary of the training is now.
 
   Yields:
     a Trained
 
   Raises:
-    UserError: if there is none, it is damaged, or it is not a model that
-      answers text with text.
+    UserError: if there is none, it is damaged, it has another vocabulary, or it
+      does not answer text with text.
   """
   checkpoint_checks.check_model_dir(model_dir)
+  config = os.path.join(model_dir, trained_model.CONFIG)
+  if trained_model.trained_facts(model_dir) is None:
+    raise errors.UserError(
+      f"--model_dir={model_dir} holds no {trained_model.CONFIG}: give the "
+      "folder of a model that was trained with t5 or hypergrid_mtf.main."
+    )
   bindings = []
   if vocabulary is not None:
+    if os.path.exists(vocabulary):
+      vocabulary = os.path.abspath(vocabulary)
     name = "t5_tasks.vocabularies.use_vocabulary.name"
-    path = os.path.abspath(vocabulary)
-    path = path if os.path.exists(vocabulary) else vocabulary
-    bindings.append(f"{name} = {path!r}")
+    bindings.append(f"{name} = {vocabulary!r}")
   try:
-    mixture = task_gates.load_config(model_dir, bindings)
-    if vocabulary is not None:
-      used = t5_tasks.vocabularies.use_vocabulary()
-      t5_tasks.vocabularies.check_used(used, mixture)
-    path = weights.chosen(model_dir, step)
-    t5_tasks.vocabularies.check_vocabulary(mixture)
-    record = vocabulary_record.record(mixture)
-    checkpoint_checks.check_same_vocabulary(model_dir, record)
-    model = gin_model.of_mixture(mixture)
+    gin_model.parse([config], bindings, skip_unknown=True)
+    used = vocabularies.use_vocabulary()
+    mixture = _find_mixture(config, vocabulary)
+    checkpoint = choose_checkpoint(model_dir, step)
+    if mixture:
+      vocabularies.check_used(vocabulary and used, mixture)
+      vocabularies.check_vocabulary(mixture)
+      known = {k: f.vocabulary for k, f in mixture.output_features.items()}
+      known.setdefault("inputs", known["targets"])
+      model = gin_model.of_mixture(mixture)
+    else:
+      assert used
+      known = {"inputs": used, "targets": used}
+      model = gin_model.build(used.vocab_size)
     if not isinstance(model, transformer.Bitransformer):
       raise errors.UserError(
         f"--model_dir={model_dir} is not a model of inputs and targets "
         f"(run.model_type = {gin_files.value('run.model_type')!r}): give a "
         '"bitransformer".'
       )
-    shapes = checkpoints.variable_shapes(model)
-    config = result.config_of(os.path.join(model_dir, trained_model.CONFIG))
-    yield Trained(
-      folder=model_dir,
-      checkpoint=path,
-      model=model,
-      mixture=mixture,
-      weights=weights.read(path, shapes),
-      vocabulary=record,
-      config_hash=result.config_hash(config),
-    )
+    opened = Trained(model_dir, config, checkpoint, model, mixture, known)
+    checkpoint_checks.check_same_vocabulary(model_dir, opened.vocabulary_record)
+    yield opened
   finally:
     gin.clear_config()
+
+
+def _find_mixture(config: str, vocabulary: str | None):
+  """The mixture of a training; None if only its vocabulary is known."""
+  mixtures.define_mixture()
+  name = gin_files.value(_MIXTURE)
+  if vocabulary and name not in mixtures.known_names():
+    return None
+  if not name:
+    raise errors.UserError(
+      f"{config} names no mixture ({_MIXTURE}): give the vocabulary of the "
+      "training with --vocabulary, or put back the file that it wrote."
+    )
+  return mixtures.get_mixture_or_task(name)
+
+
+def choose_checkpoint(model_dir: str, step: int | None) -> str:
+  """The prefix of a checkpoint that is whole as far as its files tell.
+
+  Args:
+    model_dir: of the training.
+    step: None for the latest.
+
+  Raises:
+    UserError: if there is none, or it is damaged.
+  """
+  path = checkpoints.latest_checkpoint(model_dir)
+  if path is None:
+    raise errors.UserError(
+      f"--model_dir={model_dir} holds no checkpoint: give the folder of a "
+      "model that was trained."
+    )
+  if step is not None:
+    path = checkpoint_files.path_of(model_dir, step)
+    if not checkpoint_files.exists(path):
+      there = checkpoint_files.listed(checkpoint_files.steps(model_dir))
+      raise errors.UserError(
+        f"--step={step} is not a checkpoint of --model_dir={model_dir}, which "
+        f"has those of the steps {there}."
+      )
+  origin = f"in --model_dir={model_dir}"
+  checkpoint_files.check_whole(path, origin, latest=step is None)
+  return path
+
+
+def gated_layers(model) -> list[tuple[str, layers.HyperGrid]]:
+  """("encoder/block_000/layer_001", layer) of each HyperGrid layer, in order.
+
+  Args:
+    model: a transformer.Bitransformer.
+  """
+  return [
+    (f"{stack}/{layer.name}", layer)
+    for stack in ("encoder", "decoder")
+    for layer, _ in layers.hypergrid_layers(getattr(model, stack))
+  ]
+
+
+@contextlib.contextmanager
+def gates_session(
+  source: Trained, examples: int, length: int
+) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
+  """A function that computes the gates of a model, in float32.
+
+  Args:
+    source: an open model.
+    examples: rows of inputs at once.
+    length: tokens of a row.
+
+  Yields:
+    a function of tokens [examples, length]: for each of `gated_layers` its
+    gates, [examples, …], or […] if they are the same for all
+  """
+  with tf.Graph().as_default(), tf.Session() as session:
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "gates")
+    ids = tf.placeholder(tf.int32, [examples, length])
+    dims = [mtf.Dimension("batch", examples), mtf.Dimension("length", length)]
+    master = tf.as_dtype(source.weights[weights.EMBEDDING].dtype)
+    source.model.call_simple(
+      inputs=mtf.import_fully_replicated(mesh, ids, mtf.Shape(dims)),
+      targets=mtf.ones(
+        mesh, mtf.Shape([dims[0], mtf.Dimension("length", 2)]), dtype=tf.int32
+      ),
+      compute_loss=False,
+      mode=tf.estimator.ModeKeys.EVAL,
+      variable_dtype=mtf.VariableDType(master, tf.float32, tf.float32),
+    )
+    gates = [
+      mtf.anonymize(layer.last_gate) for _, layer in gated_layers(source.model)
+    ]
+    lowering = mtf.Lowering(
+      graph,
+      {
+        mesh: mtf.placement_mesh_impl.PlacementMeshImpl(
+          mtf.Shape([]), mtf.LayoutRules([]), [""]
+        )
+      },
+    )
+    fetches = [lowering.export_to_tf_tensor(gate) for gate in gates]
+    masters = {v.op.name: v for v in tf.global_variables()}
+    for name, value in source.weights.items():
+      masters[name].load(value, session)
+    session.run(lowering.copy_masters_to_slices())
+    yield lambda rows: session.run(fetches, {ids: rows})

@@ -13,39 +13,6 @@ EMBEDDING = "shared/embedding"
 Weights = dict[str, np.ndarray]
 
 
-def chosen(model_dir: str, step: int | None, flag: str = "--step") -> str:
-  """A checkpoint of a trained model, whole as far as its files tell.
-
-  Args:
-    model_dir: its folder.
-    step: which; None for the latest.
-    flag: where the step came from.
-
-  Returns:
-    the checkpoint's prefix
-
-  Raises:
-    UserError: if there is none, or it is damaged.
-  """
-  path = checkpoints.latest_checkpoint(model_dir)
-  if path is None:
-    raise errors.UserError(
-      f"--model_dir={model_dir} holds no checkpoint: give the folder of a "
-      "model that was trained."
-    )
-  latest = step is None
-  if step is not None:
-    path = checkpoint_files.path_of(model_dir, step)
-    if not checkpoint_files.exists(path):
-      there = checkpoint_files.listed(checkpoint_files.steps(model_dir))
-      raise errors.UserError(
-        f"{flag}={step} is not a checkpoint of --model_dir={model_dir}, which "
-        f"has those of the steps {there}."
-      )
-  checkpoint_files.check_whole(path, f"in --model_dir={model_dir}", latest)
-  return path
-
-
 def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
   """Reads the weights of a model, under old names too.
 
@@ -62,17 +29,14 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
   origin = "the model's own"
   found = checkpoints.reader_shapes(checkpoint, origin)
   checkpoints.use_legacy_names(found, shapes)
-  taken = checkpoints.warm_start(found, shapes)
-  if taken.unexpected or taken.fresh:
-    name = next(
-      n
-      for kind in (taken.reshaped, taken.missing, taken.fresh, taken.unused)
-      for n in kind
-    )
+  warm = checkpoints.warm_start(found, shapes)
+  wrong = [*warm.reshaped, *warm.missing, *warm.fresh, *warm.unused]
+  if wrong:
     raise errors.UserError(
       f"the checkpoint {checkpoint} was made by another model than the "
-      f"operative_config.gin beside it describes: {name} is not the same in "
-      "both; put back the file that the training wrote."
+      f"operative_config.gin beside it describes: {wrong[0]} is not the same "
+      "in both; put back the file that the training wrote, or give its "
+      "--vocabulary."
     )
   names = {n: utils.init_checkpoint_variable_mapping(n) for n in shapes}
   try:
@@ -84,25 +48,17 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
 
 
 def read_all(checkpoint: str, names: Iterable[str]) -> Weights:
-  """Reads variables of a checkpoint by its own names.
-
-  Args:
-    checkpoint: its prefix.
-    names: of variables that it has.
-
-  Returns:
-    {name: value}
-  """
+  """Reads variables of a checkpoint by its own names."""
   reader = tf.train.load_checkpoint(checkpoint)
   return {name: reader.get_tensor(name) for name in names}
 
 
 def write(folder: str, step: int, weights: Weights) -> str:
-  """Writes a checkpoint as a training writes one, without optimizer slots.
+  """Writes a checkpoint as a training does, without optimizer slots.
 
   Args:
     folder: that exists.
-    step: the global step that it is of.
+    step: the global step.
     weights: {variable: value}.
 
   Returns:
@@ -110,26 +66,25 @@ def write(folder: str, step: int, weights: Weights) -> str:
   """
   path = checkpoint_files.path_of(folder, step)
   values = {**weights, checkpoints.GLOBAL_STEP: np.array(step, np.int64)}
-  with tf.Graph().as_default(), tf.Session() as sess:
+  with tf.Graph().as_default(), tf.Session() as session:
     # Not constants: a graph holds at most 2 GB.
-    tensors = [
-      tf.placeholder(value.dtype, value.shape) for value in values.values()
-    ]
+    tensors = [tf.placeholder(v.dtype, v.shape) for v in values.values()]
     save = tf.raw_ops.SaveV2(
       prefix=path,
       tensor_names=list(values),
       shape_and_slices=[""] * len(values),
       tensors=tensors,
     )
-    sess.run(save, dict(zip(tensors, values.values(), strict=True)))
+    session.run(save, dict(zip(tensors, values.values(), strict=True)))
   name = os.path.basename(path)
-  tf.train.update_checkpoint_state(folder, name, [name])
+  # Of a relative folder, TensorFlow would take the name relative to it.
+  whole = folder if "://" in folder else os.path.abspath(folder)
+  tf.train.update_checkpoint_state(whole, name, [name])
   return path
 
 
-def size(weights: Weights) -> tuple[int, int]:
-  """How many parameters, and how many bytes they take."""
-  return (
-    sum(value.size for value in weights.values()),
-    sum(value.nbytes for value in weights.values()),
-  )
+def describe_size(weights: Weights) -> str:
+  """How many parameters, and the space that they take."""
+  count = sum(value.size for value in weights.values())
+  size = sum(value.nbytes for value in weights.values())
+  return f"{count:,} parameters, {size / 1e6:.1f} MB"

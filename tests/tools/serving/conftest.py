@@ -1,15 +1,28 @@
 """One export of random weights, for the tests of what is served."""
 
+import gin
 import pytest
 
 from tests import program
-from tests.tools.serving import export_test
+from tests.tools.serving import model_dirs
+
+OUTPUTS = 6
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_after():
+  yield
+  gin.clear_config()
 
 
 @pytest.fixture(scope="package")
 def model_dir(tmp_path_factory):
-  """A model_dir of the embedded tasks."""
-  return export_test.write_model(tmp_path_factory.mktemp("model"))
+  """A model_dir of the embedded tasks, each with a token of its own."""
+  return model_dirs.make(
+    tmp_path_factory.mktemp("model"),
+    bindings=(model_dirs.TASK_TOKEN,),
+    mixture="embedded_v1_task_token",
+  )
 
 
 @pytest.fixture(scope="package")
@@ -19,8 +32,8 @@ def saved_model(model_dir, tmp_path_factory):
   given = [
     f"--model_dir={model_dir}",
     f"--output_dir={folder}",
-    f"--max_output_tokens={export_test.OUTPUTS}",
-    f"--max_target_tokens={export_test.OUTPUTS}",
+    f"--max_output_tokens={OUTPUTS}",
+    f"--max_target_tokens={OUTPUTS}",
   ]
   with pytest.MonkeyPatch.context() as patch:
     program.run("tools.export", given, patch)

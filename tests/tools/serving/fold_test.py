@@ -13,20 +13,9 @@ from hypergrid_mtf.run import gin_model, trained_model
 from tests import program
 from tests.tools.serving import model_dirs
 from tools import fold
-from tools.serving import folding, weights
+from tools.serving import folding, trained, weights
 
 TASKS = ("embedded_copy_v1_task_token", "embedded_sort_v1_task_token")
-
-
-@pytest.fixture(autouse=True)
-def no_configuration_after():
-  yield
-  gin.clear_config()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-  return model_dirs.make(tmp_path_factory.mktemp("fold") / "l2")
 
 
 def _fold(monkeypatch, model_dir, output_dir, *arguments):
@@ -35,50 +24,46 @@ def _fold(monkeypatch, model_dir, output_dir, *arguments):
   return str(output_dir)
 
 
-def _difference(folder, folded, task):
-  inputs, targets = model_dirs.examples(task, 16)
-  a, b = (model_dirs.logits(f, inputs, targets) for f in (folder, folded))
+def _difference(a, b, targets):
   return np.abs(a - b)[targets > 0].max()
 
 
 def test_a_folded_model_computes_the_same_for_its_task(
-  trained, tmp_path, monkeypatch, capsys
+  model_dir, tmp_path, monkeypatch, capsys
 ):
-  folded = {
-    task: _fold(monkeypatch, trained, tmp_path / task, f"--task={short}")
-    for task, short in zip(TASKS, ("copy", "sort"), strict=True)
-  }
+  monkeypatch.chdir(tmp_path)  # and relative paths, as in the documents
+  for task, short in zip(TASKS, ("copy", "sort"), strict=True):
+    _fold(monkeypatch, model_dir, task, f"--task={short}")
   said = capsys.readouterr().out
   assert "the gates of 2 layers are in its weights" in said
-  assert "8 tasks take 8 such models" in said
+  rows = {task: model_dirs.examples(task, 16) for task in TASKS}
+  with trained.open_model(model_dir) as source:
+    gated = {t: model_dirs.logits(source, *rows[t]) for t in TASKS}
   for task in TASKS:
-    assert _difference(trained, folded[task], task) < 1e-5
+    found = model_dirs.logits_of(task, *rows[task])
+    assert _difference(found, gated[task], rows[task][1]) < 1e-5
   # The tasks' gates do differ: another task's fold computes something else.
-  assert _difference(trained, folded[TASKS[0]], TASKS[1]) > 0.01
+  other = model_dirs.logits_of(TASKS[0], *rows[TASKS[1]])
+  assert _difference(other, gated[TASKS[1]], rows[TASKS[1]][1]) > 0.01
   record = json.loads((tmp_path / TASKS[0] / fold.RECORD).read_text())
   assert (record["task"], record["token"]) == (TASKS[0], 342)
   assert record["tasks_of_the_same_gates"] == []
   assert sorted(os.listdir(tmp_path)) == sorted(TASKS)  # no .part
-  _check_vanilla(folded[TASKS[0]], tmp_path)
+  _check_vanilla(tmp_path / TASKS[0], tmp_path)
 
 
 def _check_vanilla(folder, tmp_path):
   """What is written is what a training of t5's own layers leaves."""
-  with open(os.path.join(folder, trained_model.CONFIG)) as f:
-    config = f.read()
+  config = (folder / trained_model.CONFIG).read_text()
   assert "HyperGrid" not in config and "hypergrid" not in config
   assert f"MIXTURE_NAME = '{TASKS[0]}'" in config
-  path = checkpoints.latest_checkpoint(folder)
-  assert checkpoints.step_of(path) == model_dirs.STEP
-  vanilla = model_dirs.make(
-    tmp_path / "vanilla", "vanilla", (), mixture=TASKS[0]
-  )
-  assert trained_model.trained_facts(folder) == trained_model.trained_facts(
-    vanilla
-  )
-  assert checkpoints.reader_shapes(path, "") == checkpoints.reader_shapes(
-    checkpoints.latest_checkpoint(vanilla), ""
-  )
+  vanilla = model_dirs.make(tmp_path / "vanilla", "vanilla", mixture=TASKS[0])
+  paths = [checkpoints.latest_checkpoint(str(f)) for f in (folder, vanilla)]
+  assert checkpoints.step_of(paths[0]) == model_dirs.STEP
+  a, b = (checkpoints.reader_shapes(path, "") for path in paths)
+  assert a == b
+  a, b = (trained_model.trained_facts(str(f)) for f in (folder, vanilla))
+  assert a == b
 
 
 @pytest.mark.parametrize(
@@ -104,36 +89,30 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
   model_dir = model_dirs.make(
     tmp_path / "model", variant, (model_dirs.TASK_TOKEN, *bindings)
   )
-  gin_model.parse([os.path.join(model_dir, trained_model.CONFIG)])
-  model = gin_model.build(384)
-  folding.check(model, model_dir)
-  path = checkpoints.latest_checkpoint(model_dir)
-  gates = folding.gates(model, path, "", 9)
-  values = weights.read(path, checkpoints.variable_shapes(model))
-  (tmp_path / "folded").mkdir()
-  weights.write(str(tmp_path / "folded"), 1, folding.fold(model, values, gates))
-  config = folding.vanilla_config(None)
-  (tmp_path / "folded" / trained_model.CONFIG).write_text(config)
   rng = np.random.default_rng(0)
   rows = rng.integers(3, 300, [4, 10]).astype(np.int32)
   rows[:, 0] = 9
-  a, b = (
-    model_dirs.logits(str(tmp_path / name), rows, rows[:, 3:])
-    for name in ("model", "folded")
-  )
-  assert np.abs(a - b).max() < 1e-5
-  if variant != "GG":
-    ungated = {n: v for n, v in values.items() if "/hypergrid/" not in n}
-    weights.write(str(tmp_path / "folded"), 2, ungated)
-    c = model_dirs.logits(str(tmp_path / "folded"), rows, rows[:, 3:])
-    assert np.abs(a - c).max() > 0.01
+  with trained.open_model(model_dir) as source:
+    folding.check_foldable(source.model, model_dir)
+    gated = model_dirs.logits(source, rows, rows[:, 3:])
+    folded = folding.fold(source, 9)
+    ungated = {n: source.weights[n].astype("f") for n in folded}
+    config = folding.vanilla_config(None)
+  found = []
+  for name, values in (("folded", folded), ("ungated", ungated)):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / trained_model.CONFIG).write_text(config)
+    weights.write(str(tmp_path / name), 1, values)
+    found.append(model_dirs.logits_of(tmp_path / name, rows, rows[:, 3:]))
+  assert np.abs(gated - found[0]).max() < 1e-5
+  assert np.abs(gated - found[1]).max() > 0.01
 
 
 def test_tasks_of_one_token_are_named(monkeypatch):
   tokens = {"reverse": 5, "rot": 5, "copy": 6}
   monkeypatch.setattr(fold.task_tokens, "first_tokens", lambda *_: tokens)
-  task = types.SimpleNamespace(name="rot")
-  assert fold.same_gates(None, task, 5) == ["reverse"]
+  source, task = (types.SimpleNamespace(mixture=1, name="rot") for _ in "ab")
+  assert fold.tasks_of_same_gates(source, task, 5) == ["reverse"]
 
 
 @pytest.mark.parametrize(
@@ -154,22 +133,20 @@ def test_models_that_are_refused(variant, bindings, match):
   if bindings:
     gin.bind_parameter("HyperGrid.condition_on", "task_token")
   with pytest.raises(errors.UserError, match=match):
-    folding.check(gin_model.build(384), "x")
+    folding.check_foldable(gin_model.build(384), "x")
 
 
 @pytest.mark.parametrize(
   ("arguments", "match"),
   [
-    (["--task=rte"], "is not a task of embedded_v1.*choose one of copy, dedup"),
+    (["--task=rte"], "is not a task of the mixture.*choose one of copy, dedup"),
     ([], "--task is missing: give one of copy"),
-    (["--task=copy", "--step=3"], "--step=3 is not a checkpoint of .* steps 7"),
     (["--output_dir=/"], "is there already, and is not written over"),
-    (["--model_dir=/"], "holds no operative_config.gin"),
   ],
 )
-def test_what_is_refused(trained, tmp_path, monkeypatch, arguments, match):
+def test_what_is_refused(model_dir, tmp_path, monkeypatch, arguments, match):
   with pytest.raises(errors.UserError, match=match):
-    _fold(monkeypatch, trained, tmp_path / "out", *arguments)
+    _fold(monkeypatch, model_dir, tmp_path / "out", *arguments)
   assert not os.listdir(tmp_path)
 
 
@@ -177,9 +154,7 @@ def test_inputs_that_begin_differently_are_refused(monkeypatch):
   rows = {"mine": [{"inputs": [5, 1]}, {"inputs": [7, 1]}]}
   monkeypatch.setattr(folding.data_checks, "check_data", lambda *_: None)
   monkeypatch.setattr(folding.data_checks, "first_examples", lambda *_: rows)
-  monkeypatch.setattr(
-    folding.t5_tasks.vocabularies, "check_vocabulary", lambda *_: None
-  )
+  monkeypatch.setattr(folding.vocabularies, "check_vocabulary", lambda *_: None)
   task = type("Task", (), {"name": "mine", "splits": ("train",)})
   with pytest.raises(errors.UserError, match="one token, but with 5 .* and 7"):
-    folding.task_token(task, 2, None)
+    folding.read_task_token(task, 2, None)

@@ -23,31 +23,30 @@ from hypergrid_mtf.run import (
 from t5_tasks import vocabularies
 from tests import program
 from tests.tools.serving import huggingface, model_dirs
-from tools.serving import hf_config, hf_tokenizer, hf_weights, weights
+from tools.serving import (
+  hf_config,
+  hf_tokenizer,
+  hf_weights,
+  trained,
+  weights,
+)
 
 TASK = "embedded_copy_v1_task_token"
-VANILLA = dict(variant="vanilla", mixture=TASK)
 SP_MODEL = os.path.join(
   os.path.dirname(seqio.__file__),
   "test_data/sentencepiece/sentencepiece.model",
 )
 
 
-@pytest.fixture(autouse=True)
-def no_configuration_after():
-  yield
-  gin.clear_config()
-
-
 def _to(monkeypatch, model_dir, output_dir, *arguments) -> str:
   given = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
-  program.run("tools.to_huggingface", [*given, *arguments], monkeypatch)
+  program.run("tools.huggingface", ["to", *given, *arguments], monkeypatch)
   return str(output_dir)
 
 
 def _from(monkeypatch, input_dir, output_dir, *arguments) -> str:
   given = [f"--input_dir={input_dir}", f"--output_dir={output_dir}"]
-  program.run("tools.from_huggingface", [*given, *arguments], monkeypatch)
+  program.run("tools.huggingface", ["from", *given, *arguments], monkeypatch)
   return str(output_dir)
 
 
@@ -62,7 +61,7 @@ def t5(tmp_path_factory):
   """A T5 1.1 and what was made of it: (model_dir, transformers' folder)."""
   folder = tmp_path_factory.mktemp("t5")
   model_dir = model_dirs.make(
-    folder / "model", bindings=model_dirs.T5_1_1, **VANILLA
+    folder / "model", "vanilla", model_dirs.T5_1_1, mixture=TASK
   )
   with pytest.MonkeyPatch.context() as monkeypatch:
     made = _to(monkeypatch, model_dir, folder / "there")
@@ -72,22 +71,20 @@ def t5(tmp_path_factory):
 
 def _check_same(model_dir, there, count=8, most=8):
   inputs, targets = model_dirs.examples(TASK, count)
-  ours = model_dirs.compute(model_dir, inputs, targets, most)
+  with trained.open_model(str(model_dir)) as source:
+    ours = model_dirs.logits(source, inputs, targets)
+    tokens = model_dirs.decode(source, inputs, most)
   model = huggingface.load(there)
-  real = targets > 0
   theirs = huggingface.logits(model, inputs, targets)
-  assert np.abs(ours.logits - theirs)[real].max() < 1e-4
-  np.testing.assert_array_equal(
-    ours.greedy, huggingface.greedy(model, inputs, most)
-  )
+  assert np.abs(ours - theirs)[targets > 0].max() < 1e-4
+  np.testing.assert_array_equal(tokens, huggingface.greedy(model, inputs, most))
 
 
 def test_t5_1_1_is_the_same_there(t5):
   _check_same(*t5)
 
 
-def test_t5_1_0_folded_is_the_same_there(tmp_path, monkeypatch):
-  model_dir = model_dirs.make(tmp_path / "l2")
+def test_t5_1_0_folded_is_the_same_there(model_dir, tmp_path, monkeypatch):
   folded = tmp_path / "folded"
   given = [f"--model_dir={model_dir}", f"--output_dir={folded}"]
   program.run(
@@ -188,14 +185,14 @@ def test_config_of_other_sizes():
   given = dict(model_type="t5", vocab_size=384, d_model=32, d_kv=8, d_ff=48)
   given.update(num_layers=3, num_decoder_layers=1, num_heads=2)
   given.update(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-  sizes = hf_config.of_config(given, "x")
-  assert sizes.activation == ("gelu", "linear") and not sizes.tied
-  text, shapes = hf_config.gin_text(sizes, "float32")
+  config = hf_config.of_json(given, "x", "float32")
+  assert config.feed_forward_proj == "gated-gelu"
+  text, shapes = hf_config.gin_text(config, "float32")
+  assert "['gelu', 'linear']" in text
   assert "encoder/block_002/layer_001/rms_norm/scale" in shapes
   assert not any("decoder/block_001" in name for name in shapes)
   assert shapes["decoder/logits/kernel"] == (32, 384)
-  config = sizes.to_config("float32")
-  assert hf_config.of_config(config.to_dict(), "x") == sizes
+  assert hf_config.of_json(config.to_dict(), "x", "float32") == config
   assert "make_layer_stack.num_layers = 1" in text
 
 
@@ -205,14 +202,18 @@ def test_config_of_other_sizes():
     (dict(model_type="bert"), "model_type 'bert': only 't5' and 'mt5'"),
     (dict(vocab_size=100), "vocab_size = 100, and t5's .* multiple of 128"),
     (dict(feed_forward_proj="gated-tanh"), "one of mesh_tensorflow's: relu,"),
-    (dict(relative_attention_max_distance=64), "is 128 in mesh_tensorflow"),
+    (dict(relative_attention_max_distance=64), "= 64, which is 128 in t5"),
+    (dict(eos_token_id=2, pad_token_id=1), "eos_token_id = 2, which is 1 in"),
+    (dict(decoder_start_token_id=5), "decoder_start_token_id = 5, which is 0"),
+    (dict(scale_decoder_outputs=False), "scale_decoder_outputs = False, which"),
+    (dict(dense_act_fn="silu"), "dense_act_fn = 'silu', which is 'relu' in"),
     (dict(d_model="many"), "does not describe a T5"),
   ],
 )
 def test_configs_that_are_refused(changed, match):
   given = dict(model_type="t5", vocab_size=128, **{}) | changed
   with pytest.raises(errors.UserError, match=match):
-    hf_config.of_config(given, "config.json")
+    hf_config.of_json(given, "config.json", "float32")
 
 
 @pytest.mark.parametrize(
@@ -241,33 +242,32 @@ def test_models_that_are_refused(tmp_path, variant, bindings, match):
   paths = ["models/nano.gin", f"hypergrid/{variant}.gin"]
   gin_model.bind([*paths, "experiments/embedded.gin"], bindings)
   with pytest.raises(errors.UserError, match=match):
-    hf_config.of_model(gin_model.build(384), "--model_dir=x")
+    hf_config.of_model(gin_model.build(384), "--model_dir=x", "float32")
 
 
 def _damage(folder: pathlib.Path, what: str) -> None:
-  path = folder / hf_weights.FILE
-  if what == "truncated":
+  path, config = folder / hf_weights.FILE, folder / "config.json"
+  changed = {
+    "other": dict(d_ff=32),
+    "deeper": dict(num_layers=2),
+    "tied": dict(tie_word_embeddings=True),
+  }
+  if what in changed:
+    given = json.loads(config.read_text())
+    config.write_text(json.dumps({**given, **changed[what]}))
+  elif what == "truncated":
     path.write_bytes(path.read_bytes()[:-100])
   elif what == "empty":
     path.write_bytes(b"")
-  elif what == "other":
-    config = json.loads((folder / "config.json").read_text())
-    config["d_ff"] = 32
-    (folder / "config.json").write_text(json.dumps(config))
-  elif what == "deeper":
-    config = json.loads((folder / "config.json").read_text())
-    config["num_layers"] = 2
-    (folder / "config.json").write_text(json.dumps(config))
-  elif what == "tied":
-    config = json.loads((folder / "config.json").read_text())
-    config["tie_word_embeddings"] = True
-    (folder / "config.json").write_text(json.dumps(config))
   elif what == "config":
-    (folder / "config.json").write_text("{")
+    config.write_text("{")
   elif what == "absent":
-    (folder / "config.json").unlink()
+    config.unlink()
   elif what == "pytorch":
     path.rename(folder / "pytorch_model.bin")
+  elif what == "outside":
+    index = {"weight_map": {"shared.weight": f"../{path.name}"}}
+    (folder / hf_weights.INDEX).write_text(json.dumps(index))
   elif what == "tokenizer":
     (folder / "tokenizer_config.json").unlink()
 
@@ -279,9 +279,10 @@ def _damage(folder: pathlib.Path, what: str) -> None:
     ("empty", "model.safetensors is damaged or is not a file of safetensors"),
     ("other", "wi_0.weight in .* is .64, 16., which is not what config.json"),
     ("deeper", "encoder.block.1.* is missing .14|encoder.block.1.* is missing"),
+    ("outside", "is not an index of weights in files of this folder"),
     ("tied", "holds a lm_head.weight that is not shared.weight"),
     ("config", "config.json cannot be read"),
-    ("absent", "holds no config.json"),
+    ("absent", "is not a local folder with a config.json"),
     ("pytorch", "holds no model.safetensors, and pytorch_model.bin needs"),
     ("tokenizer", "holds no spiece.model, .* or give --vocabulary"),
   ],
@@ -298,7 +299,7 @@ def test_folders_that_are_refused(t5, tmp_path, monkeypatch, what, match):
 def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
   model_dir, there = t5
   out = tmp_path / "out"
-  with pytest.raises(errors.UserError, match="trained with another vocabulary"):
+  with pytest.raises(errors.UserError, match="has one of its own"):
     _to(monkeypatch, model_dir, out, f"--vocabulary={SP_MODEL}")
   with pytest.raises(errors.UserError, match="is not that of the model"):
     _from(monkeypatch, there, out, f"--vocabulary={SP_MODEL}")
@@ -306,7 +307,7 @@ def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
     _to(monkeypatch, model_dir, there)
   with pytest.raises(errors.UserError, match="holds no operative_config.gin"):
     _to(monkeypatch, tmp_path, out)
-  with pytest.raises(errors.UserError, match="is not a local folder"):
+  with pytest.raises(errors.UserError, match="is not a local folder with a"):
     _from(monkeypatch, tmp_path / "none", out)
   with pytest.raises(errors.UserError, match="rows, which is not of the voca"):
     hf_tokenizer.check_size(

@@ -1,6 +1,5 @@
 """Folders of models of random weights, and what models of folders compute."""
 
-import dataclasses
 import os
 
 import gin
@@ -8,13 +7,14 @@ import mesh_tensorflow as mtf
 import numpy as np
 import seqio
 import tensorflow.compat.v1 as tf
+import tensorflow_datasets as tfds
 
 import t5_tasks
 from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import gin_model, trained_model, vocabulary_file
 from t5_tasks import vocabulary_record
 from tests.hypergrid_mtf import mtf_testing
-from tools.serving import weights
+from tools.serving import trained, weights
 
 TASK_TOKEN = "HyperGrid.condition_on = 'task_token'"
 T5_1_1 = (
@@ -40,11 +40,7 @@ def random_weights(shapes, seed=0) -> weights.Weights:
 
 
 def make(
-  folder,
-  variant="L2",
-  bindings=(TASK_TOKEN,),
-  size="nano",
-  mixture="embedded_v1_task_token",
+  folder, variant="L2", bindings=(), size="nano", mixture="embedded_v1"
 ) -> str:
   """A model_dir as a training leaves it, with random weights.
 
@@ -78,77 +74,68 @@ def make(
   return str(folder)
 
 
-@dataclasses.dataclass(frozen=True)
-class Computed:
-  """What a model computes: logits, and tokens chosen one by one."""
-
-  logits: np.ndarray
-  greedy: np.ndarray | None
-
-
-def compute(
-  folder: str, inputs: np.ndarray, targets: np.ndarray, most: int = 0
-) -> Computed:
-  """What the model of a folder computes, as its own configuration has it.
+def run(source: trained.Trained, function, **features) -> np.ndarray:
+  """A function of mtf tensors with a model's weights, in a fixed-size graph.
 
   Args:
-    folder: a model_dir.
-    inputs: int32 [batch, length]
-    targets: int32 [batch, targets length]
-    most: how many tokens are decoded; 0 for none.
-
-  Returns:
-    logits [batch, targets length, vocabulary], greedy [batch, most]
+    source: an open model.
+    function: of mtf tensors by name, which gives one.
+    **features: int32 [batch, length] of each.
   """
-  checkpoint = checkpoints.latest_checkpoint(folder)
-  try:
-    gin_model.parse(
-      [os.path.join(folder, trained_model.CONFIG)], skip_unknown=True
-    )
-    rows = checkpoints.reader_shapes(checkpoint, folder)[weights.EMBEDDING][0]
-    model = gin_model.build(rows)
-    return _run(model, checkpoint, inputs, targets, most)
-  finally:
-    gin.clear_config()
-
-
-def _run(model, checkpoint, inputs, targets, most) -> Computed:
   with tf.Graph().as_default():
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
-    names = ["batch", "length"]
-    tokens = mtf_testing.import_array(mesh, inputs, names)
-    logits, _ = model.call_simple(
-      inputs=tokens,
-      targets=mtf_testing.import_array(mesh, targets, names),
+    output = function(
+      **{
+        name: mtf_testing.import_array(mesh, rows, ["batch", "length"])
+        for name, rows in features.items()
+      }
+    )
+    output = mtf.anonymize(output)
+    lowering = mtf_testing.lower(graph, mesh)
+    fetched = lowering.export_to_tf_tensor(output)
+    with tf.Session(config=mtf_testing.quick_options()) as session:
+      mtf_testing.set_masters(session, lowering, source.weights)
+      return session.run(fetched)
+
+
+def logits(source, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+  """[batch, targets length, vocabulary] of teacher forcing."""
+  return run(
+    source,
+    lambda inputs, targets: source.model.call_simple(
+      inputs,
+      targets,
       compute_loss=False,
       mode=tf.estimator.ModeKeys.EVAL,
       variable_dtype=mtf_testing.FLOAT32,
-    )
-    fetches = [mtf.anonymize(logits)]
-    if most:
-      decoded = model.decode(
-        tokens, variable_dtype=mtf_testing.FLOAT32, max_decode_length=most
-      )
-      fetches.append(mtf.anonymize(decoded))
-    lowering = mtf_testing.lower(graph, mesh)
-    fetches = [lowering.export_to_tf_tensor(f) for f in fetches]
-    with tf.Session(config=mtf_testing.quick_options()) as sess:
-      tf.train.Saver(tf.global_variables()).restore(sess, checkpoint)
-      sess.run(lowering.copy_masters_to_slices())
-      found = sess.run(fetches)
-  return Computed(found[0], _until_the_end(found[1]) if most else None)
+    )[0],
+    inputs=inputs,
+    targets=targets,
+  )
 
 
-def _until_the_end(tokens: np.ndarray) -> np.ndarray:
-  """Zeros after </s>: a row that has ended goes on beside the others."""
+def decode(source, inputs: np.ndarray, most: int, **how) -> np.ndarray:
+  """Tokens of `Bitransformer.decode`, [batch, most], zeros after </s>."""
+  tokens = run(
+    source,
+    lambda inputs: source.model.decode(
+      inputs,
+      variable_dtype=mtf_testing.FLOAT32,
+      max_decode_length=most,
+      **how,
+    ),
+    inputs=inputs,
+  )
+  # A row that has ended continues next to the others.
   ended = np.cumsum(tokens == 1, axis=1) - (tokens == 1)
   return np.where(ended, 0, tokens)
 
 
-def logits(folder: str, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-  """Only the logits of `compute`."""
-  return compute(folder, inputs, targets).logits
+def logits_of(folder, inputs, targets) -> np.ndarray:
+  """`logits` of the model in a folder."""
+  with trained.open_model(str(folder)) as source:
+    return logits(source, inputs, targets)
 
 
 def examples(
@@ -165,18 +152,14 @@ def examples(
   Returns:
     int32 [count, length] of each
   """
-  import tensorflow_datasets as tfds
-
   keys = ("inputs", "targets")
   with tf.Graph().as_default():
     ds = seqio.get_mixture_or_task(task).get_dataset(
       dict(zip(keys, lengths, strict=True)), split=split, shuffle=False
     )
     rows = list(tfds.as_numpy(ds.take(count)))
-  padded = []
-  for key, length in zip(keys, lengths, strict=True):
-    out = np.zeros((len(rows), length), np.int32)
-    for row, example in zip(out, rows, strict=True):
-      row[: len(example[key])] = example[key]
-    padded.append(out)
-  return padded[0], padded[1]
+  inputs, targets = (
+    mtf_testing.pad([row[key] for row in rows], length)
+    for key, length in zip(keys, lengths, strict=True)
+  )
+  return inputs, targets

@@ -19,7 +19,7 @@ from t5_tasks import embedded, mixtures, vocabularies, vocabulary_record
 from tests import command, program
 from tests.tools.serving import huggingface, model_dirs
 from tools.data import local_mixture
-from tools.serving import weights
+from tools.serving import trained, weights
 
 pytestmark = pytest.mark.slow
 
@@ -99,12 +99,6 @@ def folder(shared_data, tmp_path_factory) -> pathlib.Path:
   seqio.set_tfds_data_dir_override(None)
 
 
-@pytest.fixture(autouse=True)
-def no_configuration_after():
-  yield
-  gin.clear_config()
-
-
 def _program(monkeypatch, name, *arguments) -> None:
   program.run(f"tools.{name}", arguments, monkeypatch)
   gin.clear_config()
@@ -119,11 +113,21 @@ def _difference(a, b, targets) -> float:
   return float(np.abs(a - b)[targets > 0].max())
 
 
+def _compute(folder, inputs, targets):
+  """Logits, and greedy tokens."""
+  with trained.open_model(str(folder)) as source:
+    return (
+      model_dirs.logits(source, inputs, targets),
+      model_dirs.decode(source, inputs, 16),
+    )
+
+
 def _same_bits(monkeypatch, model_dir, there, back) -> None:
   """A conversion back has the bits that were converted."""
   _program(
     monkeypatch,
-    "from_huggingface",
+    "huggingface",
+    "from",
     f"--input_dir={there}",
     f"--output_dir={back}",
   )
@@ -181,24 +185,25 @@ def test_vanilla(folder, tmp_path, monkeypatch, model):
   there, back = tmp_path / "there", tmp_path / "back"
   _program(
     monkeypatch,
-    "to_huggingface",
+    "huggingface",
+    "to",
     f"--model_dir={model_dir}",
     f"--output_dir={there}",
   )
   inputs, targets = _examples(GLUE_TASKS, 20)
   assert len(inputs) == 100
-  ours = model_dirs.compute(model_dir, inputs, targets, 16)
+  ours, our_tokens = _compute(model_dir, inputs, targets)
   other = huggingface.load(str(there))
   theirs = huggingface.logits(other, inputs, targets)
-  difference = _difference(ours.logits, theirs, targets)
-  largest = np.abs(ours.logits[targets > 0]).max()
+  difference = _difference(ours, theirs, targets)
+  largest = np.abs(ours[targets > 0]).max()
   tokens = huggingface.greedy(other, inputs, 16)
   print(
     f"\n{model}: largest logit difference {difference:.2g} of {largest:.3g}; "
     f"{len(np.unique(tokens, axis=0))} different answers"
   )
   assert difference <= 1e-4
-  np.testing.assert_array_equal(ours.greedy, tokens)
+  np.testing.assert_array_equal(our_tokens, tokens)
   _same_bits(monkeypatch, model_dir, there, back)
 
 
@@ -224,27 +229,28 @@ def test_folds(folder, tmp_path, monkeypatch, model, tasks, lengths):
     )
     _program(
       monkeypatch,
-      "to_huggingface",
+      "huggingface",
+      "to",
       f"--model_dir={folded}",
       f"--output_dir={there}",
     )
     inputs, targets = model_dirs.examples(task, 100, lengths)
-    before = model_dirs.compute(model_dir, inputs, targets, 16)
-    after = model_dirs.compute(str(folded), inputs, targets, 16)
-    difference = _difference(before.logits, after.logits, targets)
+    before, tokens_before = _compute(model_dir, inputs, targets)
+    after, tokens_after = _compute(folded, inputs, targets)
+    difference = _difference(before, after, targets)
     other = huggingface.load(str(there))
     there_too = _difference(
-      before.logits, huggingface.logits(other, inputs, targets), targets
+      before, huggingface.logits(other, inputs, targets), targets
     )
     tokens = huggingface.greedy(other, inputs, 16)
     print(
       f"\n{model} {task}: folded {difference:.2g}, converted {there_too:.2g} "
-      f"of {np.abs(before.logits[targets > 0]).max():.3g}; "
+      f"of {np.abs(before[targets > 0]).max():.3g}; "
       f"{len(np.unique(tokens, axis=0))} different answers"
     )
     assert difference <= 1e-5
-    np.testing.assert_array_equal(before.greedy, after.greedy)
-    np.testing.assert_array_equal(before.greedy, tokens)
+    np.testing.assert_array_equal(tokens_before, tokens_after)
+    np.testing.assert_array_equal(tokens_before, tokens)
     _same_bits(monkeypatch, folded, there, tmp_path / f"{task}_back")
     path = checkpoints.latest_checkpoint(str(folded))
     name = "encoder/block_000/layer_001/DenseReluDense/wo/kernel"

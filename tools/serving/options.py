@@ -1,0 +1,116 @@
+"""What is fixed when a model is made to answer texts, and the flags for it."""
+
+import dataclasses
+
+from absl import flags
+from t5.models import mesh_transformer_main  # noqa: F401  (--beam_size, …)
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import gin_files
+from tools.serving import trained
+
+# Of t5 and of ours.
+DECODING_FLAGS = (
+  "beam_size",
+  "temperature",
+  "keep_top_k",
+  "alpha",
+  "max_input_tokens",
+  "max_target_tokens",
+  "max_output_tokens",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a model answers.
+
+  Attributes:
+    inputs: most tokens of an input, with its end; longer ones are cut.
+    targets: the same of a target to score.
+    outputs: the same of an answer.
+    beam_size: 1 is greedy or sampled.
+    temperature: 0 takes the most likely token, 1 draws from the distribution.
+    top_k: draw from so many tokens, -1 from all.
+    alpha: length bonus of a beam.
+  """
+
+  inputs: int
+  targets: int
+  outputs: int
+  beam_size: int = 1
+  temperature: float = 0.0
+  top_k: int = -1
+  alpha: float = 0.6
+
+
+def define_model_flags() -> None:
+  """Flags of every program that opens a model, next to t5's --model_dir."""
+  flags.DEFINE_integer(
+    "step", None, "The checkpoint; the latest if not given.", lower_bound=0
+  )
+  flags.DEFINE_string(
+    "vocabulary",
+    None,
+    "Where the vocabulary of the training is now, if not where it was.",
+  )
+
+
+def define_decoding_flags() -> None:
+  """Next to t5's own --beam_size, --temperature and --keep_top_k."""
+  flags.DEFINE_float("alpha", 0.6, "Bonus of a beam's length.")
+  for name, of in (
+    ("max_input_tokens", "an input; longer ones are cut"),
+    ("max_target_tokens", "a target to score"),
+    ("max_output_tokens", "an answer"),
+  ):
+    flags.DEFINE_integer(
+      name,
+      None,
+      f"Most tokens of {of}; as in the training if not given.",
+      lower_bound=1,
+    )
+
+
+def read_flags(given) -> Options:
+  """What the flags ask for, and gin where they do not; a model is open.
+
+  Args:
+    given: flags of the program.
+
+  Raises:
+    UserError: for ways to decode that exclude each other.
+  """
+  for name, least in (("beam_size", 1), ("temperature", 0)):
+    if given[name].value < least:
+      raise errors.UserError(
+        f"--{name}={given[name].value} is too small: give {least} or more."
+      )
+  draws, top_k = given.temperature > 0, given.keep_top_k
+  if top_k != -1 and top_k < 1:
+    raise errors.UserError(
+      f"--keep_top_k={top_k} is not a number of tokens: give 1 or more, or -1 "
+      "for all."
+    )
+  if given.beam_size > 1 and draws:
+    raise errors.UserError(
+      f"--beam_size={given.beam_size} takes the likeliest answers, and "
+      f"--temperature={given.temperature} draws at random: give one of both."
+    )
+  if top_k != -1 and not draws:
+    raise errors.UserError(
+      f"--keep_top_k={top_k} is for drawing at random, and --temperature=0 "
+      "takes the likeliest token: give a --temperature, such as 1."
+    )
+  lengths = trained.sequence_lengths()
+  # As an evaluation limits answers, or as the targets are.
+  limit = gin_files.value("Bitransformer.decode.max_decode_length")
+  return Options(
+    inputs=given.max_input_tokens or lengths["inputs"],
+    targets=given.max_target_tokens or lengths["targets"],
+    outputs=given.max_output_tokens or limit or lengths["targets"],
+    beam_size=given.beam_size,
+    temperature=given.temperature,
+    top_k=top_k,
+    alpha=given.alpha,
+  )

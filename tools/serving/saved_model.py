@@ -1,0 +1,163 @@
+"""The folder of an exported model, as TensorFlow Serving wants it.
+
+OUTPUT/STEP/              a SavedModel; TensorFlow Serving takes the highest
+  hypergrid_mtf.json      what a client must know
+OUTPUT/models.config      for --model_config_file
+OUTPUT/request.json       an example for its REST API
+"""
+
+import dataclasses
+import json
+import math
+import os
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (the operations of its tokenizer)
+
+from hypergrid_mtf import __version__, errors
+from hypergrid_mtf.run import files
+from t5_tasks import mixtures, task_tokens
+from tools.experiments import evaluation, result
+from tools.serving import options, text_model, trained
+
+RECORD, CONFIG, REQUEST = "hypergrid_mtf.json", "models.config", "request.json"
+_SCHEMA = 2
+_CONFIG_TEXT = """\
+# tensorflow_model_server --model_config_file=THIS --rest_api_port=8501
+# curl -d @request.json http://localhost:8501/v1/models/{name}:predict
+# Not run here: there was no TensorFlow Serving. It must have the ops of
+# tensorflow_text.
+model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "{path}"
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+
+
+def write(folder: str, source: trained.Trained, how: options.Options) -> None:
+  """Writes a SavedModel of an open model and what belongs to it.
+
+  Args:
+    folder: named by the step; appears whole or not at all.
+    source: the model.
+    how: it answers.
+
+  Raises:
+    UserError: if the file system refuses.
+  """
+  made = text_model.TextModel(source, how)
+  record = _make_record(source, how)
+  with files.new_folder(folder) as part:
+    made.save(part)
+    _write_json(os.path.join(part, RECORD), record)
+  output_dir = os.path.dirname(folder)
+  path = output_dir if "://" in folder else os.path.abspath(output_dir)
+  name = os.path.basename(path.rstrip("/")) or "model"
+  files.write(
+    os.path.join(output_dir, CONFIG), _CONFIG_TEXT.format(name=name, path=path)
+  )
+  example = next(iter(record["tasks"].values()), "") + "a text"
+  request = {
+    "signature_name": text_model.ANSWER,
+    "inputs": {"inputs": [example]},
+  }
+  _write_json(os.path.join(output_dir, REQUEST), request)
+
+
+def _write_json(path: str, content: dict) -> None:
+  files.write(path, json.dumps(content, indent=1) + "\n")
+
+
+def _make_record(source: trained.Trained, how: options.Options) -> dict:
+  given = dataclasses.asdict(how)
+  return {
+    "schema": _SCHEMA,
+    "made_by": f"hypergrid_mtf {__version__}",
+    "step": source.step,
+    "config_hash": result.config_hash(result.config_of(source.config)),
+    "mixture": source.mixture and source.mixture.name,
+    # With the reserved token that inputs begin with.
+    "tasks": {task.name: _token_of(task.name) for task in source.tasks},
+    "vocabulary": source.vocabulary_record,
+    "parameters": sum(value.size for value in source.weights.values()),
+    "limits": {k: given.pop(k) for k in ("inputs", "targets", "outputs")},
+    "decoding": given,
+    "signatures": text_model.SIGNATURES,
+    "metrics": _read_metrics(source),
+  }
+
+
+def _token_of(task: str) -> str:
+  if not task.endswith(mixtures.TASK_TOKEN_SUFFIX):
+    return ""
+  return f"<extra_id_{task_tokens.token_index(task)}>"
+
+
+def _read_metrics(source: trained.Trained) -> dict:
+  """{task: {metric: value}} of the step, if it was evaluated."""
+  try:
+    found = evaluation.read(evaluation.folder_of(source.folder, "validation"))
+  except errors.UserError:
+    return {}
+  chosen: dict[str, dict] = {}
+  for (task, metric), value in found.at(source.step).items():
+    if math.isfinite(value):  # JSON has no other numbers
+      chosen.setdefault(task, {})[metric] = value
+  return chosen
+
+
+def load(folder: str) -> tuple:
+  """Loads what `write` wrote.
+
+  Args:
+    folder: of a SavedModel, or one that holds one for each step: then the last.
+
+  Returns:
+    the function of its signature "serving_default", {"inputs": most tokens, …},
+    and an object that must live as long as the function
+
+  Raises:
+    UserError: if there is none, it is damaged, or it takes something else.
+  """
+  given = f"--saved_model={folder}"
+  paths = [folder, *_versions(folder)]
+  path = next(filter(tf.saved_model.contains_saved_model, paths), None)
+  if path is None:
+    raise errors.UserError(
+      f"{given} is not the folder of a SavedModel: give one that tools.export "
+      "wrote."
+    )
+  try:
+    loaded = tf.saved_model.load(path)
+    record = os.path.join(path, RECORD)
+    limits = {}
+    if tf.io.gfile.exists(record):
+      with tf.io.gfile.GFile(record) as f:
+        limits = json.load(f)["limits"]
+  # TensorFlow raises all kinds for a damaged one.
+  except Exception as e:
+    why = (str(e).splitlines() or [type(e).__name__])[0][:200]
+    raise errors.UserError(
+      f"{given}: the SavedModel {path} is damaged ({why}): export the model "
+      "again."
+    ) from None
+  function = loaded.signatures.get(text_model.ANSWER)
+  wanted = text_model.SIGNATURES[text_model.ANSWER]["outputs"]
+  if function is None or not set(wanted) <= set(function.structured_outputs):
+    raise errors.UserError(
+      f"{given}: the SavedModel {path} does not answer texts with "
+      f"{', '.join(wanted)}: give what tools.export wrote."
+    )
+  return function, limits, loaded
+
+
+def _versions(folder: str) -> list[str]:
+  """Folders named by a number, the highest first."""
+  if not folder or not tf.io.gfile.isdir(folder):
+    return []
+  names = (n.rstrip("/") for n in tf.io.gfile.listdir(folder))
+  steps = sorted((int(n) for n in names if n.isdigit()), reverse=True)
+  return [os.path.join(folder, str(step)) for step in steps]
