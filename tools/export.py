@@ -6,7 +6,7 @@ writes `exports/l2/STEP/`, which loads with nothing but `tensorflow` and
 `tensorflow_text` imported, and what TensorFlow Serving wants around it. Any
 number of texts is answered at once; decoding stops when all have ended. How
 answers are chosen is fixed here: greedily, by --temperature (and --keep_top_k),
-or by --beam_size. `hypergrid_mtf.json` beside the model says what it was
+or by --beam_size. `hypergrid_mtf.json` next to the model says what it was
 trained on and what it takes.
 """
 

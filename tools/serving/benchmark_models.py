@@ -13,7 +13,7 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import gin_model
 from tools import environment
 from tools.cost import models
-from tools.serving import hf_weights, weights
+from tools.serving import hf_weights, trained, weights
 
 _MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
 _SPECIAL = 3  # padding, end and unknown of the byte vocabulary
@@ -129,7 +129,7 @@ def to_hugging_face(model_dir: str, sizes: dict, folder: str) -> None:
     sizes: from `write`.
     folder: that exists.
   """
-  path = weights.chosen(model_dir, None)
+  path = trained.choose_checkpoint(model_dir, None)
   shapes = checkpoints.reader_shapes(path, model_dir)
   shapes = {n: s for n, s in shapes.items() if n != checkpoints.GLOBAL_STEP}
   hf_weights.write(folder, weights.read(path, shapes))

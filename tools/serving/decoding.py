@@ -49,15 +49,7 @@ class _Watch:
     """`mtf.sample_with_temperature`; its choice is scored."""
     ids = self._sample(logits, dim, temperature, name)
     score, ended = self._context.states[-2:]
-    (scored,) = mtf.slicewise(
-      _log_likelihood,
-      [mtf.cast(self._logits, tf.float32), ids],
-      [ids.shape],
-      [tf.float32],
-      splittable_dims=ids.shape.dims,
-      name="log_likelihood",
-    )
-    score += scored * (1.0 - ended)
+    score += _slicewise(_log_likelihood, self._logits, ids) * (1.0 - ended)
     ended = mtf.maximum(ended, mtf.to_float(mtf.equal(ids, _EOS)))
     self._context.new_states.extend([score, ended])
     return ids
@@ -73,6 +65,19 @@ def _log_likelihood(logits, ids):
   """log softmax(logits)[ids], [batch, vocab] and [batch] to [batch]."""
   chosen = tf.gather(logits, ids, batch_dims=1)
   return chosen - tf.reduce_logsumexp(logits, axis=-1)
+
+
+def _slicewise(function, logits, ids):
+  """function(logits [<ids>, vocab], ids) of TensorFlow, float32 [<ids>]."""
+  (found,) = mtf.slicewise(
+    function,
+    [mtf.cast(logits, tf.float32), ids],
+    [ids.shape],
+    [tf.float32],
+    splittable_dims=ids.shape.dims,
+    name="log_likelihood",
+  )
+  return found
 
 
 @contextlib.contextmanager
@@ -164,14 +169,10 @@ def scores(model, inputs, targets):
     mode="score",
     variable_dtype=_dtypes(),
   )
-  logits = mtf.cast(logits, tf.float32)  # [batch, length, vocab]
-  (each,) = mtf.slicewise(
+  each = _slicewise(
     lambda x, y: -tf.nn.sparse_softmax_cross_entropy_with_logits(y, x),
-    [logits, targets],
-    [targets.shape],
-    [tf.float32],
-    splittable_dims=targets.shape.dims,
-    name="log_likelihood",
+    logits,
+    targets,
   )
   each *= mtf.to_float(mtf.greater(targets, 0))
   return [mtf.reduce_sum(each, reduced_dim=targets.shape.dims[-1])]

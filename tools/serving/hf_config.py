@@ -8,6 +8,7 @@ and has to be that one.
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import gin
 import transformers
@@ -139,7 +140,7 @@ def _sizes_of(model, facts: trained_model.Facts, where: str) -> dict:
   encoder, decoder = model.encoder, model.decoder
   try:
     attention, *_, dense = encoder.layer_stack.layers
-    given = facts[f"encoder/{dense.name}"]["DenseReluDense.activation"]
+    given: Any = facts[f"encoder/{dense.name}"]["DenseReluDense.activation"]
     sizes = dict(
       vocab_size=encoder.input_vocab_dim.size,
       d_model=encoder.model_dim.size,

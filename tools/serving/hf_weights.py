@@ -79,15 +79,15 @@ def load(folder: str) -> weights.Weights:
   index = os.path.join(folder, INDEX)
   names = [FILE]
   if os.path.exists(index):
-    names = hf_config.read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not all(
-      os.path.basename(str(name)) == name for name in names.values()
+    named = hf_config.read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(
+      os.path.basename(str(name)) == name for name in named.values()
     ):
       raise errors.UserError(
         f"{index} is not an index of weights in files of this folder: copy it "
         "again."
       )
-    names = sorted(set(names.values()))
+    names = sorted(set(named.values()))
   elif not os.path.exists(os.path.join(folder, FILE)):
     pytorch = os.path.exists(os.path.join(folder, "pytorch_model.bin"))
     raise errors.UserError(

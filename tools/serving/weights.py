@@ -34,7 +34,7 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
   if wrong:
     raise errors.UserError(
       f"the checkpoint {checkpoint} was made by another model than the "
-      f"operative_config.gin beside it describes: {wrong[0]} is not the same "
+      f"operative_config.gin next to it describes: {wrong[0]} is not the same "
       "in both; put back the file that the training wrote, or give its "
       "--vocabulary."
     )

@@ -1,10 +1,15 @@
 """One export of random weights, for the tests of what is served."""
 
+import os
+import pathlib
+
 import gin
 import pytest
+import seqio
 
+from t5_tasks import vocabularies
 from tests import program
-from tests.tools.serving import model_dirs
+from tests.tools.serving import glue_models, model_dirs
 
 OUTPUTS = 6
 
@@ -38,3 +43,15 @@ def saved_model(model_dir, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     program.run("tools.export", given, patch)
   return folder
+
+
+@pytest.fixture(scope="package")
+def trained_models(shared_data, tmp_path_factory):
+  """`glue_models.Models`."""
+  kept = os.environ.get("HYPERGRID_PARITY_DIR")
+  root = pathlib.Path(kept) if kept else tmp_path_factory.mktemp("parity")
+  models = glue_models.Models(root, shared_data / "glue")
+  models.register()
+  yield models
+  vocabularies.use_vocabulary("t5")
+  seqio.set_tfds_data_dir_override(None)

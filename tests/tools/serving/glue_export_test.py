@@ -1,7 +1,6 @@
-"""A SavedModel of a model of real GLUE, beside t5's own MtfModel.
+"""A SavedModel of a model of real GLUE, next to t5's own MtfModel.
 
-Minutes, so a target of its own: `make serving-test`. Set HYPERGRID_TEST_MODEL
-to the model_dir of a trained model to take that one in place of a new one.
+Minutes, so a target of its own: `make serving-test`.
 """
 
 import json
@@ -11,8 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+import seqio
 
 from tests import command
+from tests.tools.serving import glue_models
 
 pytestmark = pytest.mark.slow
 
@@ -105,73 +106,27 @@ def _run(script, argument, **environment):
   return done.stderr
 
 
-_INPUTS = """
-import json, sys
-import hypergrid_mtf, seqio, t5_tasks
-asked = json.loads(sys.argv[1])
-seqio.set_tfds_data_dir_override(asked["data"])
-lines = []
-for name in ("cola", "sst2", "mrpc", "stsb", "rte"):
-  task = seqio.TaskRegistry.get(f"glue_{name}_v002")
-  source = task.source.get_dataset("validation", shuffle=False)
-  dataset = task.preprocessors[0](source.take(asked["each"]))
-  lines += [e["inputs"].decode() for e in dataset.as_numpy_iterator()]
-with open(asked["path"], "w", encoding="utf-8") as f:
-  f.writelines(" ".join(line.split()) + "\\n" for line in lines)
-"""
-
-
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory, shared_data):
-  """Folder, model_dir, vocabulary and TFDS data of a small model."""
-  root = tmp_path_factory.mktemp("glue")
-  model_dir = os.environ.get("HYPERGRID_TEST_MODEL")
-  data = root / "data"
-  made = command.tool(
-    "prepare_data", f"--glue_dir={shared_data / 'glue'}", f"--tfds_dir={data}"
-  )
-  assert made.returncode == 0, made.stderr
-  if model_dir:
-    with open(f"{model_dir}/vocabulary.json") as f:
-      facts = json.load(f)["inputs"]
-    vocabulary = facts["given_by"].removeprefix("--vocabulary=").split(",")[0]
-    return root, model_dir, vocabulary, data
-  vocabulary = root / "vocabulary"
-  mixture = f"--gin_file={data}/local_mixture.gin"
-  made = command.tool(
-    "train_vocabulary",
-    "--mixture=local_v1",
-    "--size=2000",
-    mixture,
-    f"--t5_tfds_data_dir={data}",
-    f"--output={vocabulary}",
-  )
-  assert made.returncode == 0, made.stderr
-  model_dir = root / "model"
-  command.run(
-    [
-      f"--model_dir={model_dir}",
-      "--seed=1",
-      "--gin_file=models/nano.gin",
-      "--gin_file=hypergrid/L2.gin",
-      "--gin_file=experiments/local_glue.gin",
-      mixture,
-      f"--t5_tfds_data_dir={data}",
-      f"--vocabulary={vocabulary}/sentencepiece.model",
-      "--gin_param=run.train_steps = 300",
-      "--gin_param=run.save_checkpoints_steps = 300",
+def _real_inputs(each: int) -> list[str]:
+  """Inputs of each GLUE task, one a line."""
+  found = []
+  for name in glue_models.GLUE:
+    task = seqio.TaskRegistry.get(f"glue_{name}_v002")
+    rows = task.source.get_dataset("validation", shuffle=False).take(each)
+    found += [
+      " ".join(example["inputs"].decode().split())
+      for example in task.preprocessors[0](rows).as_numpy_iterator()
     ]
-  )
-  return root, str(model_dir), f"{vocabulary}/sentencepiece.model", data
+  return found
 
 
-def test_a_fresh_process_answers_and_scores_as_t5(setting, capsys):
-  root, model_dir, vocabulary, data = setting
-  path = str(root / "inputs")
-  _run(_INPUTS, {"data": str(data), "each": 120, "path": path})
-  with open(path, encoding="utf-8") as f:
-    count = len(f.read().split("\n")) - 1
+def test_a_fresh_process_answers_and_scores_as_t5(
+  trained_models, tmp_path, capsys
+):
+  root, model_dir = tmp_path, trained_models.folder("glue_l2")
+  inputs = _real_inputs(120)
+  count = len(inputs)
   assert count >= MINIMUM
+  (root / "inputs").write_text("".join(f"{text}\n" for text in inputs))
   labels = ["acceptable", "positive", "equivalent", "3.4", "entailment"]
   (root / "targets").write_text(
     "".join(f"{labels[i % 5]}\n" for i in range(count))
@@ -202,7 +157,7 @@ def test_a_fresh_process_answers_and_scores_as_t5(setting, capsys):
     {
       "folder": str(root),
       "limits": LIMITS,
-      "vocabulary": vocabulary,
+      "vocabulary": trained_models.vocabulary,
       "model_dir": model_dir,
       "batch": 64,
       "ways": ways,

@@ -1,102 +1,27 @@
 """Whole models on real text against Hugging Face's TensorFlow T5; folds.
 
 `make parity-test` trains small models for some steps and prints what it found;
-docs/huggingface.md has the result of the last run. With HYPERGRID_PARITY_DIR
-the models are kept in a folder, and taken from there the next time.
+docs/huggingface.md has the result of the last run.
 """
 
-import os
-import pathlib
 
 import gin
 import numpy as np
 import pytest
-import seqio
 
 from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import gin_model, vocabulary_file
-from t5_tasks import embedded, mixtures, vocabularies, vocabulary_record
-from tests import command, program
-from tests.tools.serving import huggingface, model_dirs
-from tools.data import local_mixture
+from t5_tasks import embedded, mixtures, vocabulary_record
+from tests import program
+from tests.tools.serving import glue_models, huggingface, model_dirs
 from tools.serving import trained, weights
 
 pytestmark = pytest.mark.slow
 
-STEPS = 60
-GLUE = ("cola", "mrpc", "rte", "sst2", "stsb")
-GLUE_TASKS = [f"glue_{task}_v002_task_token" for task in GLUE]
 EMBEDDED_TASKS = [
   f"{embedded.task_name(f)}_task_token" for f in embedded.FUNCTIONS
 ]
 _LENGTHS = (128, 16)
-_TINY = "--gin_file=models/tiny.gin"
-_EMBEDDED = (
-  "--gin_file=models/nano.gin",
-  "--gin_file=hypergrid/L2.gin",
-  "--gin_file=experiments/embedded.gin",
-  f"--gin_param={model_dirs.TASK_TOKEN}",
-  "--gin_param=MIXTURE_NAME = 'embedded_v1_task_token'",
-  "--gin_param=run.train_steps = 600",
-)
-
-
-def _define_mixture() -> None:
-  if "parity" not in mixtures.known_names():
-    mixtures.define_mixture("parity", GLUE_TASKS)
-
-
-@pytest.fixture(scope="module")
-def folder(shared_data, tmp_path_factory) -> pathlib.Path:
-  """Real GLUE as TFDS has it, a vocabulary of it, and trained models."""
-  kept = os.environ.get("HYPERGRID_PARITY_DIR")
-  root = pathlib.Path(kept) if kept else tmp_path_factory.mktemp("parity")
-  data, vocabulary = root / "data", root / "vocabulary"
-  if not data.exists():
-    done = command.tool(
-      "prepare_data", f"--glue_dir={shared_data / 'glue'}", f"--tfds_dir={data}"
-    )
-    assert done.returncode == 0, done.stderr
-  if not vocabulary.exists():
-    done = command.tool(
-      "train_vocabulary",
-      "--mixture=local_v1",
-      f"--gin_file={data / local_mixture.FILE_NAME}",
-      f"--t5_tfds_data_dir={data}",
-      f"--output={vocabulary}",
-    )
-    assert done.returncode == 0, done.stderr
-  glue = (
-    _TINY,
-    "--gin_file=experiments/local_glue.gin",
-    f"--t5_tfds_data_dir={data}",
-    f"--vocabulary={vocabulary}/{vocabularies.MODEL_FILE}",
-    "--gin_param=MIXTURE_NAME = 'parity'",
-    "--gin_param=t5_tasks.mixtures.define_mixture.name = 'parity'",
-    f"--gin_param=t5_tasks.mixtures.define_mixture.tasks = {GLUE_TASKS}",
-    "--gin_param=run.batch_size = ('sequences_per_batch', 8)",
-    f"--gin_param=run.train_steps = {STEPS}",
-  )
-  vanilla = "--gin_file=hypergrid/vanilla.gin"
-  l2 = ("--gin_file=hypergrid/L2.gin", f"--gin_param={model_dirs.TASK_TOKEN}")
-  t5_1_1 = [f"--gin_param={b}" for b in model_dirs.T5_1_1]
-  runs = {
-    "embedded_l2": _EMBEDDED,
-    "glue_l2": (*glue, *l2),
-    "glue_t5_1_0": (*glue, vanilla),
-    "glue_t5_1_1": (*glue, vanilla, *t5_1_1),
-  }
-  missing = {n: a for n, a in runs.items() if not (root / n).exists()}
-  if missing:
-    command.run(
-      *([f"--model_dir={root / n}", "--seed=0", *a] for n, a in missing.items())
-    )
-  seqio.set_tfds_data_dir_override(str(data))
-  vocabularies.use_vocabulary(str(vocabulary))
-  _define_mixture()
-  yield root
-  vocabularies.use_vocabulary("t5")
-  seqio.set_tfds_data_dir_override(None)
 
 
 def _program(monkeypatch, name, *arguments) -> None:
@@ -140,26 +65,24 @@ def _same_bits(monkeypatch, model_dir, there, back) -> None:
     assert values[0][name].tobytes() == values[1][name].tobytes(), name
 
 
-def _random(folder, root, size) -> str:
+def _random(folder, vocabulary, size) -> str:
   """A model of published size, random weights, and the GLUE vocabulary.
 
   Queries have the scale that T5 starts with. Without it the attention of eight
   layers is so sharp that a change of all weights by 2^-24, their rounding,
   changes logits by 6e-3, and no comparison could ask for 1e-4.
   """
-  paths = [f"models/{size}.gin", "experiments/local_glue.gin"]
   gin_model.bind(
-    paths,
+    [f"models/{size}.gin", "experiments/local_glue.gin"],
     [
-      "MIXTURE_NAME = 'parity'",
+      f"MIXTURE_NAME = {glue_models.MIXTURE!r}",
       "utils.get_variable_dtype.master_dtype = 'float32'",
       "utils.get_variable_dtype.activation_dtype = 'float32'",
-      "t5_tasks.vocabularies.use_vocabulary.name = "
-      f"'{root}/vocabulary/{vocabularies.MODEL_FILE}'",
+      f"t5_tasks.vocabularies.use_vocabulary.name = {vocabulary!r}",
     ],
   )
   config = gin.config_str()
-  found = mixtures.get_mixture_or_task("parity")
+  found = mixtures.get_mixture_or_task(glue_models.MIXTURE)
   shapes = checkpoints.variable_shapes(gin_model.of_mixture(found))
   key_size = gin.query_parameter("%d_kv")
   gin.clear_config()
@@ -177,11 +100,12 @@ def _random(folder, root, size) -> str:
 @pytest.mark.parametrize(
   "model", ["glue_t5_1_0", "glue_t5_1_1", "small", "t5_1_1_small"]
 )
-def test_vanilla(folder, tmp_path, monkeypatch, model):
+def test_vanilla(trained_models, tmp_path, monkeypatch, model):
   """100 real inputs: logits within 1e-4, the same greedy tokens."""
-  model_dir = str(folder / model)
-  if not model.startswith("glue"):
-    model_dir = _random(tmp_path / model, folder, model)
+  if model.startswith("glue"):
+    model_dir = trained_models.folder(model)
+  else:
+    model_dir = _random(tmp_path / model, trained_models.vocabulary, model)
   there, back = tmp_path / "there", tmp_path / "back"
   _program(
     monkeypatch,
@@ -190,7 +114,7 @@ def test_vanilla(folder, tmp_path, monkeypatch, model):
     f"--model_dir={model_dir}",
     f"--output_dir={there}",
   )
-  inputs, targets = _examples(GLUE_TASKS, 20)
+  inputs, targets = _examples(glue_models.TASKS, 20)
   assert len(inputs) == 100
   ours, our_tokens = _compute(model_dir, inputs, targets)
   other = huggingface.load(str(there))
@@ -211,12 +135,12 @@ def test_vanilla(folder, tmp_path, monkeypatch, model):
   ("model", "tasks", "lengths"),
   [
     ("embedded_l2", EMBEDDED_TASKS, (24, 16)),
-    ("glue_l2", GLUE_TASKS, _LENGTHS),
+    ("glue_l2", glue_models.TASKS, _LENGTHS),
   ],
 )
-def test_folds(folder, tmp_path, monkeypatch, model, tasks, lengths):
+def test_folds(trained_models, tmp_path, monkeypatch, model, tasks, lengths):
   """Each task: logits within 1e-5; folded and converted, the same tokens."""
-  model_dir = str(folder / model)
+  model_dir = trained_models.folder(model)
   folded_wo = {}
   for task in tasks:
     folded, there = tmp_path / task, tmp_path / f"{task}_there"
