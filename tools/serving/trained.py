@@ -151,8 +151,8 @@ def _find_mixture(config: str, vocabulary: str | None):
     return None
   if not name:
     raise errors.UserError(
-      f"{config} names no mixture ({_MIXTURE}): give the vocabulary of the "
-      "training with --vocabulary, or put back the file that it wrote."
+      f"{config} names no mixture ({_MIXTURE}): put back the file that the "
+      "training wrote, or give its --vocabulary."
     )
   return mixtures.get_mixture_or_task(name)
 

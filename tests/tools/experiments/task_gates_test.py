@@ -152,13 +152,16 @@ def test_data_that_is_not_there_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="no task .* has a split 'dev'"):
     task_gates.task_gates(folder, split="dev")
   config = tmp_path / "operative_config.gin"
-  config.write_text(config.read_text().replace("embedded_v1", "glue_rte_v002"))
+  text = config.read_text().replace("embedded_v1", "glue_rte_v002")
+  name = "t5_tasks.vocabularies.use_vocabulary.name"
+  config.write_text(f"{text}\n{name} = 'bytes'\n")
   with pytest.raises(errors.UserError, match="does not hold: glue/rte"):
     task_gates.task_gates(folder, data_dir=str(tmp_path))
   name = "mesh_train_dataset_fn.mixture_or_task_name ="
   config.write_text(config.read_text().replace(name, f"{name} None  #"))
   with pytest.raises(errors.UserError, match="names no mixture .*: put back"):
     task_gates.task_gates(folder, data_dir=str(tmp_path))
+  t5_tasks.vocabularies.use_vocabulary("t5")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

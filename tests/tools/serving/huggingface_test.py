@@ -16,13 +16,15 @@ import transformers
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import (
   checkpoint_checks,
+  console,
   gin_model,
   trained_model,
   vocabulary_file,
 )
 from t5_tasks import vocabularies
 from tests import program
-from tests.tools.serving import huggingface, model_dirs
+from tests.tools.serving import model_dirs, transformers_t5
+from tools import huggingface
 from tools.serving import (
   hf_config,
   hf_tokenizer,
@@ -74,10 +76,12 @@ def _check_same(model_dir, there, count=8, most=8):
   with trained.open_model(str(model_dir)) as source:
     ours = model_dirs.logits(source, inputs, targets)
     tokens = model_dirs.decode(source, inputs, most)
-  model = huggingface.load(there)
-  theirs = huggingface.logits(model, inputs, targets)
+  model = transformers_t5.load(there)
+  theirs = transformers_t5.logits(model, inputs, targets)
   assert np.abs(ours - theirs)[targets > 0].max() < 1e-4
-  np.testing.assert_array_equal(tokens, huggingface.greedy(model, inputs, most))
+  np.testing.assert_array_equal(
+    tokens, transformers_t5.greedy(model, inputs, most)
+  )
 
 
 def test_t5_1_1_is_the_same_there(t5):
@@ -294,6 +298,16 @@ def test_folders_that_are_refused(t5, tmp_path, monkeypatch, what, match):
   with pytest.raises(errors.UserError, match=match):
     _from(monkeypatch, folder, tmp_path / "back")
   assert sorted(os.listdir(tmp_path)) == ["there"]
+
+
+def test_a_direction_is_needed(capsys):
+  for words in (["to", "from"], ["there"], []):
+    with pytest.raises(SystemExit) as e:
+      console.run(huggingface.main, ["x", *words], huggingface.VERBS)
+    assert e.value.code == 2
+  said = capsys.readouterr().err
+  assert "unexpected argument 'from'" in said
+  assert said.count("the first argument must be to or from") == 2
 
 
 def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@
 docs/huggingface.md has the result of the last run.
 """
 
-
 import gin
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import gin_model, vocabulary_file
 from t5_tasks import embedded, mixtures, vocabulary_record
 from tests import program
-from tests.tools.serving import glue_models, huggingface, model_dirs
+from tests.tools.serving import glue_models, model_dirs, transformers_t5
 from tools.serving import trained, weights
 
 pytestmark = pytest.mark.slow
@@ -117,11 +116,11 @@ def test_vanilla(trained_models, tmp_path, monkeypatch, model):
   inputs, targets = _examples(glue_models.TASKS, 20)
   assert len(inputs) == 100
   ours, our_tokens = _compute(model_dir, inputs, targets)
-  other = huggingface.load(str(there))
-  theirs = huggingface.logits(other, inputs, targets)
+  other = transformers_t5.load(str(there))
+  theirs = transformers_t5.logits(other, inputs, targets)
   difference = _difference(ours, theirs, targets)
   largest = np.abs(ours[targets > 0]).max()
-  tokens = huggingface.greedy(other, inputs, 16)
+  tokens = transformers_t5.greedy(other, inputs, 16)
   print(
     f"\n{model}: largest logit difference {difference:.2g} of {largest:.3g}; "
     f"{len(np.unique(tokens, axis=0))} different answers"
@@ -162,11 +161,11 @@ def test_folds(trained_models, tmp_path, monkeypatch, model, tasks, lengths):
     before, tokens_before = _compute(model_dir, inputs, targets)
     after, tokens_after = _compute(folded, inputs, targets)
     difference = _difference(before, after, targets)
-    other = huggingface.load(str(there))
+    other = transformers_t5.load(str(there))
     there_too = _difference(
-      before, huggingface.logits(other, inputs, targets), targets
+      before, transformers_t5.logits(other, inputs, targets), targets
     )
-    tokens = huggingface.greedy(other, inputs, 16)
+    tokens = transformers_t5.greedy(other, inputs, 16)
     print(
       f"\n{model} {task}: folded {difference:.2g}, converted {there_too:.2g} "
       f"of {np.abs(before[targets > 0]).max():.3g}; "
