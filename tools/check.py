@@ -4,8 +4,8 @@ r"""Checks a run without starting it: flags are those of `hypergrid_mtf.main`.
 
 Everything that can be known before a graph is built: gin files and bindings,
 mixture, data, vocabulary, lengths, grid, mesh, disk, checkpoints, write access.
-What is wrong is one sentence, with exit status 2; what is only unusual is said.
-Nothing is written in the folder of the run but its lock. `hypergrid_mtf.main
+What is wrong is one sentence, with exit status 2; what is only unusual is said,
+and so is what a warm start takes from its checkpoint. Nothing is written in the folder of the run but its lock. `hypergrid_mtf.main
 --dry_run` checks the same and then trains one step.
 """
 
@@ -14,14 +14,7 @@ from hypergrid_mtf.run import console
 
 
 def main(argv) -> int | None:
-  """Checks.
-
-  Args:
-    argv: unused.
-
-  Returns:
-    the exit status
-  """
+  """Checks; returns the exit status."""
   return program.main(argv, only_check=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import data_checks, disk_space, locks
 from tests.hypergrid_mtf import command_line
+from tests.tools.serving import model_dirs
 from tools import check
 
 
@@ -28,8 +29,18 @@ def _check(folder, *more):
 
 def test_a_run_that_can_start(tmp_path, capsys):
   short = "run.sequence_length = {'inputs': 8, 'targets': 32}"
-  _check(tmp_path / "run", f"--gin_param={short}")
+  t5 = model_dirs.make(tmp_path / "t5", "vanilla", size="tiny")
+  _check(
+    tmp_path / "run",
+    f"--gin_param={short}",
+    f"--gin_param=run.init_checkpoint = '{t5}'",
+    "--gin_param=run.train_steps = 9",
+  )
   said = capsys.readouterr().out.splitlines()
+  at = said.index(f"warm start from {t5}/model.ckpt-7, at step 7")
+  kinds = [line.split()[:2] for line in said[at + 1 : at + 6]]
+  assert kinds[1] == ["fresh", "12"]  # HyperGrid's own
+  assert kinds[2:] == [["missing", "0"], ["reshaped", "0"], ["unused", "0"]]
   assert said[-1] == "train: nothing is wrong that can be known before it"
   cut = [line for line in said if line.startswith("run.sequence_length: ")]
   assert cut and all("sampled inputs of embedded_" in line for line in cut)
