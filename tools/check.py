@@ -5,8 +5,9 @@ r"""Checks a run without starting it: flags are those of `hypergrid_mtf.main`.
 Everything that can be known before a graph is built: gin files and bindings,
 mixture, data, vocabulary, lengths, grid, mesh, disk, checkpoints, write access.
 What is wrong is one sentence, with exit status 2; what is only unusual is said,
-and so is what a warm start takes from its checkpoint. Nothing is written in the folder of the run but its lock. `hypergrid_mtf.main
---dry_run` checks the same and then trains one step.
+and so is what a warm start takes from its checkpoint. Nothing is written in the
+folder of the run but its lock. `hypergrid_mtf.main --dry_run` checks the same
+and then trains one step.
 """
 
 from hypergrid_mtf import main as program
