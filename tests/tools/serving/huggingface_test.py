@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import types
 
@@ -249,52 +248,60 @@ def test_models_that_are_refused(tmp_path, variant, bindings, match):
     hf_config.of_model(gin_model.build(384), "--model_dir=x", "float32")
 
 
-def _damage(folder: pathlib.Path, what: str) -> None:
-  path, config = folder / hf_weights.FILE, folder / "config.json"
-  changed = {
-    "other": dict(d_ff=32),
-    "deeper": dict(num_layers=2),
-    "tied": dict(tie_word_embeddings=True),
-  }
-  if what in changed:
-    given = json.loads(config.read_text())
-    config.write_text(json.dumps({**given, **changed[what]}))
-  elif what == "truncated":
-    path.write_bytes(path.read_bytes()[:-100])
-  elif what == "empty":
-    path.write_bytes(b"")
-  elif what == "config":
-    config.write_text("{")
-  elif what == "absent":
-    config.unlink()
-  elif what == "pytorch":
-    path.rename(folder / "pytorch_model.bin")
-  elif what == "outside":
-    index = {"weight_map": {"shared.weight": f"../{path.name}"}}
-    (folder / hf_weights.INDEX).write_text(json.dumps(index))
-  elif what == "tokenizer":
-    (folder / "tokenizer_config.json").unlink()
+def _change(**given):
+  """A function that changes the config.json of a folder."""
+
+  def change(folder):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **given}))
+
+  return change
+
+
+def _cut(left):
+  def cut(folder):
+    path = folder / hf_weights.FILE
+    path.write_bytes(path.read_bytes()[:left])
+
+  return cut
+
+
+def _name_a_file_outside(folder):
+  index = {"weight_map": {"shared.weight": "../model.safetensors"}}
+  (folder / hf_weights.INDEX).write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(
-  ("what", "match"),
+  ("damage", "match"),
   [
-    ("truncated", "model.safetensors is damaged or is not a file of safetens"),
-    ("empty", "model.safetensors is damaged or is not a file of safetensors"),
-    ("other", "wi_0.weight in .* is .64, 16., which is not what config.json"),
-    ("deeper", "encoder.block.1.* is missing .14|encoder.block.1.* is missing"),
-    ("outside", "is not an index of weights in files of this folder"),
-    ("tied", "holds a lm_head.weight that is not shared.weight"),
-    ("config", "config.json cannot be read"),
-    ("absent", "is not a local folder with a config.json"),
-    ("pytorch", "holds no model.safetensors, and pytorch_model.bin needs"),
-    ("tokenizer", "holds no spiece.model, .* or give --vocabulary"),
+    (_cut(-100), "model.safetensors is damaged or is not a file of safetens"),
+    (_cut(0), "model.safetensors is damaged or is not a file of safetensors"),
+    (_name_a_file_outside, "is not an index of weights in files of this fold"),
+    (
+      lambda f: (f / hf_weights.FILE).rename(f / "pytorch_model.bin"),
+      "holds no model.safetensors, and pytorch_model.bin needs",
+    ),
+    (_change(d_ff=32), "wi_0.weight in .* is .64, 16., which is not what con"),
+    (_change(num_layers=2), "encoder.block.1.* is missing"),
+    (
+      _change(tie_word_embeddings=True),
+      "holds a lm_head.weight that is not shared.weight",
+    ),
+    (lambda f: (f / "config.json").write_text("{"), "config.json cannot be"),
+    (
+      lambda f: (f / "config.json").unlink(),
+      "is not a local folder with a config.json",
+    ),
+    (
+      lambda f: (f / "tokenizer_config.json").unlink(),
+      "holds no spiece.model, .* or give --vocabulary",
+    ),
   ],
 )
-def test_folders_that_are_refused(t5, tmp_path, monkeypatch, what, match):
+def test_folders_that_are_refused(t5, tmp_path, monkeypatch, damage, match):
   folder = tmp_path / "there"
   shutil.copytree(t5[1], folder)
-  _damage(folder, what)
+  damage(folder)
   with pytest.raises(errors.UserError, match=match):
     _from(monkeypatch, folder, tmp_path / "back")
   assert sorted(os.listdir(tmp_path)) == ["there"]

@@ -24,23 +24,34 @@ T5_1_1 = (
 STEP = 7
 
 
-def random_weights(shapes, seed=0) -> weights.Weights:
-  """Values of a scale as after a training, so that gates differ."""
-  rng = np.random.default_rng(seed)
+def _random_weights(shapes, key_size: int) -> weights.Weights:
+  """Values of a scale as after a training, so that gates differ.
 
-  def value(name, shape):
-    noise = rng.normal(size=shape).astype(np.float32)
+  Queries have the scale that T5 starts with. Without it the attention of eight
+  layers is so sharp that a change of all weights by 2^-24, their rounding,
+  changes logits by 6e-3, and no comparison could ask for 1e-4.
+  """
+  rng = np.random.default_rng(0)
+  values = {}
+  for name, shape in shapes.items():
+    value = rng.normal(size=shape).astype(np.float32)
     if name.endswith("scale"):
-      return 1 + 0.1 * noise
-    if len(shape) == 2 and not name.endswith(("embedding", "bias")):
-      return noise * np.float32(shape[0] ** -0.5)
-    return noise
-
-  return {name: value(name, shape) for name, shape in shapes.items()}
+      value = 1 + 0.1 * value
+    elif len(shape) == 2 and not name.endswith(("embedding", "bias")):
+      value *= np.float32(shape[0] ** -0.5)
+    if name.endswith("/q"):
+      value *= np.float32(key_size**-0.5)
+    values[name] = value
+  return values
 
 
 def make(
-  folder, variant="L2", bindings=(), size="nano", mixture="embedded_v1"
+  folder,
+  variant="L2",
+  bindings=(),
+  size="nano",
+  mixture="embedded_v1",
+  experiment="embedded",
 ) -> str:
   """A model_dir as a training leaves it, with random weights.
 
@@ -50,6 +61,7 @@ def make(
     bindings: as given to --gin_param.
     size: a file of operative_configs/models.
     mixture: the name of it, or of a task.
+    experiment: a file of operative_configs/experiments.
 
   Returns:
     the folder
@@ -59,15 +71,16 @@ def make(
   paths += [f"hypergrid/{name}.gin" for name in variant.split("+")]
   try:
     gin_model.bind(
-      [*paths, "experiments/embedded.gin"],
+      [*paths, f"experiments/{experiment}.gin"],
       [*bindings, f"MIXTURE_NAME = '{mixture}'"],
     )
     config = gin.config_str()
     found = t5_tasks.mixtures.get_mixture_or_task(mixture)
     shapes = checkpoints.variable_shapes(gin_model.of_mixture(found))
+    values = _random_weights(shapes, gin.query_parameter("%d_kv"))
   finally:
     gin.clear_config()
-  weights.write(str(folder), STEP, random_weights(shapes))
+  weights.write(str(folder), STEP, values)
   with open(os.path.join(folder, trained_model.CONFIG), "w") as f:
     f.write(config)
   vocabulary_file.write(str(folder), vocabulary_record.record(found))

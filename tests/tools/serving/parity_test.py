@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import checkpoints
-from hypergrid_mtf.run import gin_model, vocabulary_file
-from t5_tasks import embedded, mixtures, vocabulary_record
+from t5_tasks import embedded
 from tests import program
 from tests.tools.serving import glue_models, model_dirs, transformers_t5
 from tools.serving import trained, weights
@@ -65,35 +64,15 @@ def _same_bits(monkeypatch, model_dir, there, back) -> None:
 
 
 def _random(folder, vocabulary, size) -> str:
-  """A model of published size, random weights, and the GLUE vocabulary.
-
-  Queries have the scale that T5 starts with. Without it the attention of eight
-  layers is so sharp that a change of all weights by 2^-24, their rounding,
-  changes logits by 6e-3, and no comparison could ask for 1e-4.
-  """
-  gin_model.bind(
-    [f"models/{size}.gin", "experiments/local_glue.gin"],
-    [
-      f"MIXTURE_NAME = {glue_models.MIXTURE!r}",
-      "utils.get_variable_dtype.master_dtype = 'float32'",
-      "utils.get_variable_dtype.activation_dtype = 'float32'",
-      f"t5_tasks.vocabularies.use_vocabulary.name = {vocabulary!r}",
-    ],
+  """A model of published size, random weights, and the GLUE vocabulary."""
+  bindings = [
+    "utils.get_variable_dtype.master_dtype = 'float32'",
+    "utils.get_variable_dtype.activation_dtype = 'float32'",
+    f"t5_tasks.vocabularies.use_vocabulary.name = {vocabulary!r}",
+  ]
+  return model_dirs.make(
+    folder, "vanilla", bindings, size, glue_models.MIXTURE, "local_glue"
   )
-  config = gin.config_str()
-  found = mixtures.get_mixture_or_task(glue_models.MIXTURE)
-  shapes = checkpoints.variable_shapes(gin_model.of_mixture(found))
-  key_size = gin.query_parameter("%d_kv")
-  gin.clear_config()
-  folder.mkdir()
-  values = {
-    name: value * key_size**-0.5 if name.endswith("/q") else value
-    for name, value in model_dirs.random_weights(shapes).items()
-  }
-  weights.write(str(folder), 1, values)
-  (folder / "operative_config.gin").write_text(config)
-  vocabulary_file.write(str(folder), vocabulary_record.record(found))
-  return str(folder)
 
 
 @pytest.mark.parametrize(
