@@ -72,7 +72,8 @@ def read_rows(path: str) -> list[dict]:
     rows = list(reader)
   except csv.Error as e:
     raise errors.UserError(
-      f"{given}, line {reader.line_num}, is not CSV: {errors.sentence(e)}"
+      f"{given}, line {reader.reader.line_num}, is not CSV: "
+      f"{errors.sentence(e)}"
     ) from None
   if _INPUTS not in (reader.fieldnames or []):
     raise errors.UserError(

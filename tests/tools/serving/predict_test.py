@@ -50,7 +50,8 @@ def _run(monkeypatch, capsysbinary, arguments=(), stdin=b""):
   monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
   program.run("tools.predict", arguments, monkeypatch)
   said = capsysbinary.readouterr()
-  return said.out.decode().split("\n")[:-1], said.err.decode()
+  out = said.out.decode("utf-8", "replace")
+  return out.split("\n")[:-1], said.err.decode()
 
 
 def test_an_answer_for_each_line(model_dir, saved_model, tmp_path, monkeypatch):
