@@ -17,6 +17,7 @@ import seqio
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 
+import t5_tasks
 from hypergrid_mtf import checkpoint_files, checkpoints, errors, layers
 from hypergrid_mtf.run import (
   checkpoint_checks,
@@ -117,6 +118,7 @@ def open_model(
     bindings.append(f"{name} = {vocabulary!r}")
   try:
     gin_model.parse([config], bindings, skip_unknown=True)
+    t5_tasks.define_from_gin()
     used = vocabularies.use_vocabulary()
     mixture = _find_mixture(config, vocabulary)
     checkpoint = choose_checkpoint(model_dir, step)
@@ -145,7 +147,6 @@ def open_model(
 
 def _find_mixture(config: str, vocabulary: str | None):
   """The mixture of a training; None if only its vocabulary is known."""
-  mixtures.define_mixture()
   name = gin_files.value(_MIXTURE)
   if vocabulary and name not in mixtures.known_names():
     return None
