@@ -17,7 +17,6 @@ addition they say which vocabulary made them, and a run with another is refused.
 from collections.abc import Sequence
 
 import seqio
-import tqdm
 from absl import flags
 
 import t5_tasks
@@ -78,16 +77,9 @@ def cache(
       continue
     for split in task.splits:
       data_checks.check_examples([task], split)
-    record = vocabulary_record.record(task)
-    with tqdm.tqdm(
-      desc=task.name,
-      unit="example",
-      disable=None,  # None: where there is no terminal.
-      file=console.terminal(),
-      leave=False,
-    ) as bar:
-      rows = task_cache.write(task, folder, record, bar.update)
-    task_cache.say(task.name, rows)
+    rows = task_cache.write(task, folder, vocabulary_record.record(task))
+    counts = [f"{split} {count:,}" for split, count in (rows or {}).items()]
+    console.say(f"{task.name}: {', '.join(counts) or 'there already'}")
   console.say(
     "To train without the raw data, add to the command:\n"
     f"  --additional_task_cache_dirs={folder} "

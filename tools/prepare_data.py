@@ -9,9 +9,9 @@ internet,
 
     python -m tools.prepare_data --download --tfds_dir=tfds
 
-fetches those files first, over HTTPS and checked by the sizes and hashes that
-TFDS lists; interrupted, the same command goes on. The tasks of t5
-(`glue_cola_v002`, ...) then need no network:
+downloads those files first and checks the sizes and hashes that TFDS lists; the
+same command resumes what was interrupted. The tasks of t5 (`glue_cola_v002`,
+...) then need no network:
 
     --gin_file=tfds/local_mixture.gin --t5_tfds_data_dir=tfds
 
@@ -21,24 +21,22 @@ and stays as it was if this run fails before that.
 """
 
 import contextlib
-import dataclasses
-import functools
 import io
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from absl import flags, logging
+from absl import flags
 
 from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import console
-from tools.data import local_files, local_mixture, official_files
+from tools.data import downloads, local_files, local_mixture
 
 # isort: split
 # After our own package, which puts TensorFlow's banner into the log.
+import tabulate
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
@@ -53,7 +51,7 @@ _TFDS_DIR = flags.DEFINE_string(
   "tfds_dir", None, "Folder to write to, for --t5_tfds_data_dir."
 )
 _DOWNLOAD = flags.DEFINE_bool(
-  "download", False, "Fetch the official files first, and use those."
+  "download", False, "Download the official files first, and use those."
 )
 _TASKS = flags.DEFINE_list(
   "tasks",
@@ -80,20 +78,12 @@ _CHECKSUMS = flags.DEFINE_string(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-  """A data set that was written, and its rows by split."""
-
-  dataset: local_files.LocalDataset
-  rows: dict[str, int]
-
-
 def prepare(
   glue_dir: str | None,
   super_glue_dir: str | None,
   tfds_dir: str | None,
   configs: Mapping[str, Collection[str]] | None = None,
-) -> list[Prepared]:
+) -> None:
   """Writes what is in the folders to tfds_dir and prints what it did.
 
   Args:
@@ -101,9 +91,6 @@ def prepare(
     super_glue_dir: folder of the SuperGLUE download, or None.
     tfds_dir: folder to write to; made if it is not there.
     configs: those to write by benchmark; None for all that are there.
-
-  Returns:
-    The data sets that were written, with their rows.
 
   Raises:
     UserError: a folder or file is not right; nothing has been written then,
@@ -114,34 +101,41 @@ def prepare(
       "Neither --glue_dir nor --super_glue_dir is given: name the folder of at "
       "least one download, or fetch the files with --download."
     )
-  tfds_dir = _local_folder(tfds_dir)
-  datasets = _find({"glue": glue_dir, "super_glue": super_glue_dir}, configs)
-  prepared = [Prepared(dataset, _checked_rows(dataset)) for dataset in datasets]
-  _say_differences(prepared)
+  tfds_dir = _check_tfds_dir(tfds_dir)
+  prepared = []
+  for benchmark, root in (("glue", glue_dir), ("super_glue", super_glue_dir)):
+    if root:
+      for dataset in _find_datasets(benchmark, root, configs):
+        prepared.append((dataset, _count_rows(dataset)))
 
-  with _stage(tfds_dir) as stage:
-    for item in prepared:
-      with _disk_errors(tfds_dir):
-        _install(_write(item, stage), tfds_dir, stage)
-    gin_file = local_mixture.write(tfds_dir, stage)
-  _say_table(prepared)
+  try:
+    os.makedirs(tfds_dir, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+      prefix=".prepare_data-", dir=tfds_dir, ignore_cleanup_errors=True
+    ) as stage:
+      for dataset, rows in prepared:
+        _install(_write(dataset, sum(rows.values()), stage), tfds_dir, stage)
+  except (OSError, tf.errors.OpError) as e:
+    reason = getattr(e, "strerror", None) or getattr(e, "message", None) or e
+    raise UserError(
+      f"--tfds_dir is {tfds_dir!r}: it cannot be written to ({reason})."
+    ) from e
+  gin_file = local_mixture.write(tfds_dir)
+  _print_table(prepared)
   console.say(f"\nWrote {len(prepared)} data sets to {tfds_dir}")
+  data_dir = f"--t5_tfds_data_dir={tfds_dir}"
   if gin_file:
     console.say("To train on everything there, add to the command:")
-    console.say(
-      "  "
-      + shlex.join([f"--gin_file={gin_file}", f"--t5_tfds_data_dir={tfds_dir}"])
-    )
+    console.say("  " + shlex.join([f"--gin_file={gin_file}", data_dir]))
   else:
     console.say(
       "There is nothing to train on, so no gin file; to evaluate, add to the "
       "command:"
     )
-    console.say(f"  --t5_tfds_data_dir={tfds_dir}")
-  return prepared
+    console.say("  " + shlex.quote(data_dir))
 
 
-def _local_folder(tfds_dir: str | None) -> str:
+def _check_tfds_dir(tfds_dir: str | None) -> str:
   if not tfds_dir or "://" in tfds_dir:
     raise UserError(
       f"--tfds_dir is {tfds_dir!r}: name a local folder to write to."
@@ -149,31 +143,23 @@ def _local_folder(tfds_dir: str | None) -> str:
   return os.path.abspath(os.path.expanduser(tfds_dir))
 
 
-def _find(
-  roots: Mapping[str, str | None],
+def _find_datasets(
+  benchmark: str,
+  root: str,
   configs: Mapping[str, Collection[str]] | None,
 ) -> list[local_files.LocalDataset]:
-  datasets = []
-  for benchmark, root in roots.items():
-    if not root:
-      continue
-    root = os.path.expanduser(root)
-    if not os.path.isdir(root):
-      raise UserError(
-        f"--{benchmark}_dir is {root!r}: there is no such folder."
-      )
-    found = local_files.find(
-      benchmark, root, None if configs is None else configs[benchmark]
+  root = os.path.expanduser(root)
+  if not os.path.isdir(root):
+    raise UserError(f"--{benchmark}_dir is {root!r}: there is no such folder.")
+  found = local_files.find(benchmark, root, configs and configs[benchmark])
+  if not found.datasets:
+    raise UserError(
+      f"--{benchmark}_dir is {root!r}: no task of {benchmark} is in it; "
+      f"expected folders such as {_FOLDERS[benchmark]}."
     )
-    for note in found.notes:
-      console.say(note)
-    if not found.datasets:
-      raise UserError(
-        f"--{benchmark}_dir is {root!r}: no task of {benchmark} is in it; "
-        f"expected folders such as {_FOLDERS[benchmark]}."
-      )
-    datasets += found.datasets
-  return datasets
+  for note in found.notes:
+    console.say(note)
+  return found.datasets
 
 
 _FOLDERS = {
@@ -182,139 +168,70 @@ _FOLDERS = {
 }
 
 
-def _checked_rows(dataset: local_files.LocalDataset) -> dict[str, int]:
-  """Reads all of a data set once; its rows by split."""
-  return {
-    split: sum(1 for _ in dataset.examples(split, note=console.say))
-    for split in dataset.splits
-  }
+def _count_rows(dataset: local_files.LocalDataset) -> dict[str, int]:
+  """Reads and checks all of a data set; its rows by split."""
+  counts = {}
+  for split in dataset.splits:
+    counts[split], notes = dataset.check(split)
+    for note in notes:
+      console.say(note)
+  return counts
 
 
-def _official(dataset: local_files.LocalDataset, split: str) -> int:
-  return local_files.OFFICIAL_ROWS[dataset.name][split]
+def _print_table(
+  prepared: Iterable[tuple[local_files.LocalDataset, dict[str, int]]],
+) -> None:
+  lines = [
+    (dataset.name, split, count, local_files.OFFICIAL_ROWS[dataset.name][split])
+    for dataset, rows in prepared
+    for split, count in rows.items()
+  ]
+  headers = ("data set", "split", "rows", "official")
+  console.say(
+    "\n" + tabulate.tabulate(lines, headers, tablefmt="plain", intfmt=",")
+  )
 
 
-def _say_differences(prepared: Iterable[Prepared]) -> None:
-  for item in prepared:
-    for split, rows in item.rows.items():
-      official = _official(item.dataset, split)
-      also = local_files.ALSO_OFFICIAL_ROWS.get((item.dataset.name, split))
-      if rows not in (official, also):
-        console.say(
-          f"{item.dataset.name} {split}: {rows:,} rows, the official file has "
-          f"{official:,}"
-        )
-
-
-def _say_table(prepared: Iterable[Prepared]) -> None:
-  lines = [("data set", "split", "rows", "official")]
-  for item in prepared:
-    for split, rows in item.rows.items():
-      official = _official(item.dataset, split)
-      lines.append(
-        (item.dataset.tfds_name, split, f"{rows:,}", f"{official:,}")
-      )
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  console.say("")
-  for name, split, *counts in lines:
-    console.say(
-      f"{name:<{widths[0]}}  {split:<{widths[1]}}  {counts[0]:>{widths[2]}}  "
-      f"{counts[1]:>{widths[3]}}"
-    )
-
-
-@contextlib.contextmanager
-def _disk_errors(tfds_dir: str) -> Iterator[None]:
-  """Turns what the disk says into one sentence."""
-  try:
-    yield
-  except (OSError, tf.errors.OpError) as e:
-    reason = getattr(e, "strerror", None) or getattr(e, "message", None) or e
-    raise UserError(
-      f"--tfds_dir is {tfds_dir!r}: it cannot be written to ({reason})."
-    ) from e
-
-
-@contextlib.contextmanager
-def _stage(tfds_dir: str) -> Iterator[str]:
-  """A temporary folder on the same disk, gone at the end."""
-  with _disk_errors(tfds_dir):
-    os.makedirs(tfds_dir, exist_ok=True)
-    stage = tempfile.mkdtemp(prefix=".prepare_data-", dir=tfds_dir)
-  try:
-    yield stage
-  finally:
-    shutil.rmtree(stage, ignore_errors=True)
-
-
-def _write(item: Prepared, stage: str) -> str:
+def _write(dataset: local_files.LocalDataset, rows: int, stage: str) -> str:
   """Writes a data set with TFDS into the stage; its path there."""
-  dataset = item.dataset
-  version = local_files.VERSIONS[dataset.benchmark]
-  verbosity = logging.get_verbosity()
+  info = dataset.builder.info
   # Only our own bar and lines are for the user.
   tfds.disable_progress_bar()
-  logging.set_verbosity(logging.ERROR)
-  try:
-    with (
-      tfds_data.without_cloud_bucket(),  # pylint: disable=protected-access
-      contextlib.redirect_stdout(io.StringIO()),
-      tqdm.tqdm(
-        desc=dataset.name,
-        total=sum(item.rows.values()),
-        unit="row",
-        disable=None,  # None: where there is no terminal.
-        file=console.terminal(),
-        leave=False,
-      ) as bar,
-    ):
-      info = _tfds_info(dataset, stage)
-      written = tfds.dataset_builders.store_as_tfds_dataset(
-        name=dataset.benchmark,
-        config=tfds.core.BuilderConfig(
-          name=dataset.config,
-          version=version,
-          description=info.config_description,
-        ),
-        version=version,
-        data_dir=stage,
-        features=info.features,
-        description=info.description,
-        homepage=info.homepage,
-        citation=info.citation,
-        split_datasets={
-          split: _counted(dataset.examples(split), bar)
-          for split in dataset.splits
-        },
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-      )
-  finally:
-    logging.set_verbosity(verbosity)
-  found = {k: v.num_examples for k, v in written.info.splits.items()}
-  if found != item.rows:
-    raise UserError(
-      f"{dataset.folder}: its files changed while they were read "
-      f"({item.rows} rows, then {found}); run this again."
+  with (
+    tfds_data.without_cloud_bucket(),
+    contextlib.redirect_stdout(io.StringIO()),
+    tqdm.tqdm(
+      desc=dataset.name,
+      total=rows,
+      unit="row",
+      disable=None,  # None: where there is no terminal.
+      file=console.terminal(),
+      leave=False,
+    ) as bar,
+  ):
+    written = tfds.dataset_builders.store_as_tfds_dataset(
+      name=dataset.benchmark,
+      config=tfds.core.BuilderConfig(
+        name=dataset.config,
+        version=dataset.builder.version,
+        description=info.config_description,
+      ),
+      version=dataset.builder.version,
+      data_dir=stage,
+      features=info.features,
+      description=info.description,
+      homepage=info.homepage,
+      citation=info.citation,
+      split_datasets={
+        split: _update_bar(dataset.examples(split), bar)
+        for split in dataset.splits
+      },
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
     )
   return os.fspath(written.data_dir)
 
 
-def _tfds_info(
-  dataset: local_files.LocalDataset, data_dir: str
-) -> tfds.core.DatasetInfo:
-  """What TFDS knows of a data set: features, description, citation."""
-  builder = {
-    "glue": tfds.text.glue.Glue,
-    "super_glue": tfds.text.super_glue.SuperGlue,
-  }[dataset.benchmark]
-  return builder(
-    config=dataset.config,
-    version=local_files.VERSIONS[dataset.benchmark],
-    data_dir=data_dir,
-  ).info
-
-
-def _counted(examples: Iterable, bar: tqdm.tqdm) -> Iterator:
+def _update_bar(examples: Iterable, bar: tqdm.tqdm) -> Iterator:
   for example in examples:
     yield example
     bar.update()
@@ -324,16 +241,15 @@ def _install(written: str, tfds_dir: str, stage: str) -> None:
   """Renames a whole data set into place; the one before is put aside first."""
   target = os.path.join(tfds_dir, os.path.relpath(written, stage))
   os.makedirs(os.path.dirname(target), exist_ok=True)
-  put_back = None
-  if os.path.lexists(target):
-    aside = os.path.join(tempfile.mkdtemp(dir=stage), "before")
+  aside = os.path.join(tempfile.mkdtemp(dir=stage), "before")
+  replaces = os.path.lexists(target)
+  if replaces:
     os.rename(target, aside)
-    put_back = functools.partial(os.rename, aside, target)
   try:
     os.rename(written, target)
   except BaseException:
-    if put_back:
-      put_back()
+    if replaces:
+      os.rename(aside, target)
     raise
 
 
@@ -343,37 +259,32 @@ def download_and_prepare(
   download_dir: str | None = None,
   mirror: str | None = None,
   checksums: str | None = None,
-) -> list[Prepared]:
-  """Fetches the official files, then calls `prepare` with them.
+) -> None:
+  """Downloads the official files, then calls `prepare` with them.
 
   Args:
     tfds_dir: folder to write to.
     tasks: of "glue", "super_glue/cb", "rte"; None for all.
-    download_dir: where the files are kept; None for a folder beside tfds_dir.
+    download_dir: where the files are kept; None: `<tfds_dir>_download`.
     mirror: a base address in place of the official one.
     checksums: path of a list of sizes and hashes of other files.
 
-  Returns:
-    The data sets that were written, with their rows.
-
   Raises:
-    UserError: as `official_files.download` and `prepare`.
+    UserError: as `downloads.download` and `prepare`.
   """
-  tfds_dir = _local_folder(tfds_dir)
+  tfds_dir = _check_tfds_dir(tfds_dir)
   if mirror is not None and not mirror.startswith(("http://", "https://")):
     raise UserError(
       f"--mirror={mirror} is not an address: give https://HOST/PATH."
     )
-  if download_dir is None:
-    download_dir = tfds_dir.rstrip("/") + "_download"
-  configs = official_files.chosen(tasks)
-  roots = official_files.download(
+  configs = downloads.find_configs(tasks)
+  roots = downloads.download(
     configs,
-    os.path.abspath(os.path.expanduser(download_dir)),
+    os.path.abspath(os.path.expanduser(download_dir or f"{tfds_dir}_download")),
     mirror,
-    official_files.url_infos(checksums),
+    downloads.read_checksums(checksums),
   )
-  return prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)
+  prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)
 
 
 def main(argv) -> None:

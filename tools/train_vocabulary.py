@@ -36,7 +36,9 @@ EXTRA_IDS = 100  # of T5, added when the model is loaded
 def define_flags() -> None:
   """Defines the flags; only for the program, so that tests can import it."""
   flags.DEFINE_string("mixture", None, "Registered mixture or task.")
-  flags.DEFINE_integer("size", 8000, "Pieces, without the 100 sentinels.")
+  flags.DEFINE_integer(
+    "size", 8000, "Pieces, without the 100 sentinels.", lower_bound=1
+  )
   flags.DEFINE_string(
     "output",
     None,
@@ -49,12 +51,17 @@ def define_flags() -> None:
     "As T5's: unigram.",
   )
   flags.DEFINE_integer(
-    "max_examples", 50_000, "The first so many of each task; 0 for all."
+    "max_examples",
+    50_000,
+    "The first so many of each task; 0 for all.",
+    lower_bound=0,
   )
   flags.DEFINE_float(
     "character_coverage",
     0.9995,
     "Share of the text's characters that are covered.",
+    lower_bound=0.9,
+    upper_bound=1.0,
   )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 
 import gin
@@ -16,8 +17,9 @@ from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures
 from tests import command
 from tests.tools.data import benchmark_files as files
-from tests.tools.data import file_server, official_server
+from tests.tools.data import official_server
 from tools import prepare_data
+from tools.data import downloads as official
 from tools.data import local_files, local_mixture
 
 # isort: split
@@ -46,34 +48,38 @@ def _place(example):
   return sorted(idx.items()) if isinstance(idx, dict) else idx
 
 
-@pytest.mark.parametrize("name", local_files.OFFICIAL_ROWS)
-def test_tfds_reads_what_was_written(name, downloads, tfds_dir):
-  benchmark, config = name.split("/")
-  version = local_files.VERSIONS[benchmark]
-  with tfds_data.without_cloud_bucket():
-    builder = tfds.builder(f"{name}:{version}", data_dir=str(tfds_dir))
-    official = {
-      "glue": tfds.text.glue.Glue,
-      "super_glue": tfds.text.super_glue.SuperGlue,
-    }[benchmark](config=config, version=version, data_dir="/nonexistent")
-  assert builder.info.full_name == official.info.full_name
-  assert repr(builder.info.features) == repr(official.info.features)
-  if "label" in official.info.features and config != "stsb":
-    assert (
-      builder.info.features["label"].names
-      == official.info.features["label"].names
-    )
-  (dataset,) = (
-    d
-    for d in local_files.find(benchmark, str(downloads / benchmark)).datasets
-    if d.name == name
-  )
-  assert set(builder.info.splits) == set(dataset.splits)
-  for split in dataset.splits:
-    read = tfds.as_numpy(builder.as_dataset(split=split))
-    read = sorted(map(_plain, read), key=_place)
-    written = [example for _, example in dataset.examples(split)]
-    assert read == sorted(written, key=_place)
+def _named(example, features):
+  """An example of the readers with the number of its label."""
+  if isinstance(example.get("label"), str):
+    return example | {"label": features["label"].str2int(example["label"])}
+  return example
+
+
+def test_tfds_reads_what_was_written(downloads, tfds_dir):
+  for name in local_files.OFFICIAL_ROWS:
+    benchmark, config = name.split("/")
+    (dataset,) = local_files.find(
+      benchmark, str(downloads / benchmark), [config]
+    ).datasets
+    version = local_files.VERSIONS[benchmark]
+    with tfds_data.without_cloud_bucket():
+      builder = tfds.builder(f"{name}:{version}", data_dir=str(tfds_dir))
+    official = dataset.builder.info
+    assert builder.info.full_name == official.full_name
+    assert repr(builder.info.features) == repr(official.features)
+    if "label" in official.features and config != "stsb":
+      assert (
+        builder.info.features["label"].names == official.features["label"].names
+      )
+    assert set(builder.info.splits) == set(dataset.splits)
+    for split in dataset.splits:
+      read = tfds.as_numpy(builder.as_dataset(split=split))
+      read = sorted(map(_plain, read), key=_place)
+      written = [
+        _named(example, official.features)
+        for _, example in dataset.examples(split)
+      ]
+      assert read == sorted(written, key=_place), (name, split)
 
 
 def test_nothing_else_is_left(tfds_dir):
@@ -186,12 +192,6 @@ def test_rates_of_whole_and_absent_training_rows():
     assert len(remarks) == 2
 
 
-def _copy(source, target, *names):
-  for name in names:
-    shutil.copytree(source / name, target / name)
-  return target
-
-
 def _files(folder):
   return {
     str(p.relative_to(folder)): p.read_bytes()
@@ -200,63 +200,60 @@ def _files(folder):
   }
 
 
-def test_bad_row_changes_nothing(downloads, tmp_path):
-  glue = _copy(downloads / "glue", tmp_path / "glue", "CoLA", "WNLI")
-  out = tmp_path / "tfds"
-  prepare_data.prepare(str(glue), None, str(out))
+def test_a_later_run_replaces_or_changes_nothing(
+  downloads, tmp_path, monkeypatch, capsys
+):
+  glue, out = tmp_path / "glue", tmp_path / "tfds"
+  for name in ("CoLA", "WNLI", "diagnostic"):
+    shutil.copytree(downloads / "glue" / name, glue / name)
+  arguments = (str(glue), None, str(out))
+  prepare_data.prepare(*arguments)
+  printed = capsys.readouterr().out
+  assert f"{glue}: no files of sst2, mrpc, qqp, stsb, mnli, " in printed
+  assert re.search("\nglue/cola +train +5 +8,551\n", printed)
   before = _files(out)
-  with open(glue / "WNLI" / "test.tsv", "a") as f:
-    f.write("4\tone column too few\n")
+
+  # A wrong row.
+  wnli = (glue / "WNLI" / "test.tsv").read_text()
+  (glue / "WNLI" / "test.tsv").write_text(wnli + "4\tone column too few\n")
   with open(glue / "CoLA" / "train.tsv", "a") as f:
     f.write("\ngj04\t1\t\tAnother.\n")
   with pytest.raises(UserError, match=r"WNLI/test\.tsv, line 6: 2 tab-sep"):
-    prepare_data.prepare(str(glue), None, str(out))
+    prepare_data.prepare(*arguments)
   assert _files(out) == before
+  (glue / "WNLI" / "test.tsv").write_text(wnli)
 
-
-def test_failed_write_keeps_the_earlier_one(downloads, tmp_path, monkeypatch):
-  glue = _copy(downloads / "glue", tmp_path / "glue", "WNLI")
-  out = tmp_path / "tfds"
-  prepare_data.prepare(str(glue), None, str(out))
-  before = _files(out)
+  # A full disk.
   rename = os.rename
 
   def full_disk(source, target):
-    if (
-      target == str(out / "glue" / "wnli" / "1.0.0") and "before" not in source
-    ):
+    if target == str(out / "glue/cola/1.0.0") and "before" not in source:
       raise OSError(28, "No space left on device")
     rename(source, target)
 
-  monkeypatch.setattr(os, "rename", full_disk)
-  with pytest.raises(UserError, match="No space left on device"):
-    prepare_data.prepare(str(glue), None, str(out))
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "rename", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+      prepare_data.prepare(*arguments)
   assert _files(out) == before
 
-
-def test_second_run_replaces(downloads, tmp_path, capsys):
-  glue = _copy(downloads / "glue", tmp_path / "glue", "CoLA")
-  out = tmp_path / "tfds"
-  prepare_data.prepare(str(glue), None, str(out))
-  assert "glue/cola train: 5 rows, the official file has 8,551" in (
-    capsys.readouterr().out
-  )
+  # Other files.
   (glue / "CoLA" / "test.tsv").unlink()
-  with open(glue / "CoLA" / "train.tsv", "a") as f:
-    f.write("\ngj04\t1\t\tAnother.\n")
-  prepare_data.prepare(str(glue), None, str(out))
+  capsys.readouterr()
+  prepare_data.prepare(*arguments)
   printed = capsys.readouterr().out
-  assert "glue/cola: no file for test" in printed
+  assert "glue/cola: no test, because " in printed
   assert f"--gin_file={out}/local_mixture.gin" in printed
+  wnli = {"train": 4, "validation": 4, "test": 4}
   assert local_mixture.present(str(out)) == {
-    "glue/cola": {"train": 6, "validation": 3}
+    "glue/cola": {"train": 6, "validation": 3},
+    "glue/wnli": wnli,
+    "glue/ax": {"test": 3},
   }
-
-
-def test_nothing_to_train_on(downloads, tmp_path, capsys):
-  glue = _copy(downloads / "glue", tmp_path / "glue", "diagnostic")
-  out = tmp_path / "tfds"
-  prepare_data.prepare(str(glue), None, str(out))
+  for name in ("cola", "wnli"):
+    shutil.rmtree(out / "glue" / name)
+    shutil.rmtree(glue / {"cola": "CoLA", "wnli": "WNLI"}[name])
+  prepare_data.prepare(*arguments)
   assert "nothing to train on" in capsys.readouterr().out
   assert not (out / local_mixture.FILE_NAME).exists()
 
@@ -281,40 +278,33 @@ def test_user_errors(downloads, tmp_path):
   assert not pathlib.Path(out).exists()
 
 
-def test_real_files(shared_data, tmp_path, capsys):
-  (tmp_path / "glue").mkdir()
-  (tmp_path / "glue" / "MRPC").symlink_to(shared_data / "glue" / "MRPC")
-  (tmp_path / "s").mkdir()
-  (tmp_path / "s" / "CB").symlink_to(shared_data / "super_glue" / "CB")
-  out = str(tmp_path / "tfds")
-  prepare_data.prepare(str(tmp_path / "glue"), str(tmp_path / "s"), out)
-  printed = capsys.readouterr().out
-  assert "glue/mrpc train: 3,667 rows, the official file has 3,668\n" in printed
-  assert "glue/mrpc validation" not in printed
-  assert local_mixture.present(out) == {
-    "glue/mrpc": {"train": 3667, "validation": 408, "test": 1725},
-    "super_glue/cb": {"train": 32, "validation": 56},
-  }
-
-
-def test_download_and_prepare(downloads, tmp_path, capsys):
-  contents = official_server.archives(downloads)
+@pytest.fixture
+def mirror(downloads, tmp_path, monkeypatch):
+  """A server of official files, and the flags that take them from it."""
+  monkeypatch.setattr(official, "_WAIT", 0)
+  contents = official_server.make_archives(downloads)
   checksums = tmp_path / "checksums.txt"
-  checksums.write_text(official_server.list_of_checksums(contents))
-  out = tmp_path / "tfds"
-  with file_server.serve() as server:
-    server.files = official_server.paths(contents)
-    server.faults["/glue/data/WNLI.zip"] = [-200]
-    arguments = dict(
-      tasks=["mrpc", "glue/wnli", "super_glue/axb"],
-      mirror=server.address,
-      checksums=str(checksums),
-    )
-    prepare_data.download_and_prepare(str(out), **arguments)
-    assert "downloading 5 files" in capsys.readouterr().out
-    prepare_data.download_and_prepare(str(out), **arguments)
+  given = dict(
+    download="true",
+    tfds_dir=str(tmp_path / "tfds"),
+    checksums=official_server.write_checksums(checksums, contents),
+  )
+  flags.FLAGS.mark_as_parsed()
+  with official_server.serve(contents) as server:
+    yield server, given | {"mirror": f"{server.address}/"}
+
+
+def test_download_and_prepare(mirror, tmp_path, capsys):
+  server, given = mirror
+  server.faults["/glue/data/WNLI.zip"] = [-200]
+  with flagsaver.as_parsed(tasks="mrpc,glue/wnli,super_glue/axb", **given):
+    prepare_data.main([])
+    assert "WNLI.zip" in capsys.readouterr().out
+    asked = len(server.ranges)
+    prepare_data.main([])
+  assert len(server.ranges) == asked == 6
   assert "all 5 files are in" in capsys.readouterr().out
-  assert local_mixture.present(str(out)) == {
+  assert local_mixture.present(str(tmp_path / "tfds")) == {
     "glue/mrpc": {"train": 4, "validation": 2, "test": 4},
     "glue/wnli": {"train": 4, "validation": 4, "test": 4},
     "super_glue/axb": {"test": 3},
@@ -324,11 +314,52 @@ def test_download_and_prepare(downloads, tmp_path, capsys):
     "tfds",
     "tfds_download",
   ]
-  with pytest.raises(UserError, match="--mirror=ftp://x is not an address"):
-    prepare_data.download_and_prepare(str(out), mirror="ftp://x")
 
 
-def test_command_line(tmp_path):
+def test_a_download_that_is_refused(mirror, tmp_path):
+  server, given = mirror
+  del server.files["/glue/superglue/data/v2/CB.zip"]
+  with (
+    flagsaver.as_parsed(tasks="wnli,cb", **given),
+    pytest.raises(UserError) as error,
+  ):
+    prepare_data.main([])
+  assert str(error.value) == (
+    f"{server.address}/glue/superglue/data/v2/CB.zip answers 404 Not Found: "
+    "what was received stays, and the same command resumes there; "
+    "--mirror=URL takes the files from another place."
+  )
+  assert (tmp_path / "tfds_download" / "glue" / "WNLI.zip").is_file()
+  assert not (tmp_path / "tfds").exists()
+  for wrong, message in (
+    ({"tasks": "cb"}, "--tasks goes with --download"),
+    ({"download": "true", "glue_dir": "x"}, "give it, or them"),
+    (given | {"mirror": "ftp://x"}, "--mirror=ftp://x is not an address"),
+  ):
+    with (
+      flagsaver.as_parsed(**wrong),
+      pytest.raises(UserError, match=message),
+    ):
+      prepare_data.main([])
+
+
+def test_the_command(shared_data, tmp_path):
+  glue, out = tmp_path / "glue", tmp_path / "tfds"
+  glue.mkdir()
+  (glue / "MRPC").symlink_to(shared_data / "glue" / "MRPC")
+  (tmp_path / "s").mkdir()
+  (tmp_path / "s" / "CB").symlink_to(shared_data / "super_glue" / "CB")
+  arguments = (f"--glue_dir={glue}", f"--super_glue_dir={tmp_path / 's'}")
+  result = command.tool("prepare_data", *arguments, f"--tfds_dir={out}")
+  assert result.returncode == 0 and not result.stderr
+  assert re.search("\nglue/mrpc +train +3,667 +3,668\n", result.stdout)
+  assert local_mixture.present(str(out)) == {
+    "glue/mrpc": {"train": 3667, "validation": 408, "test": 1725},
+    "super_glue/cb": {"train": 32, "validation": 56},
+  }
+
+
+def test_the_command_refuses(tmp_path):
   bad = tmp_path / "glue" / "CoLA" / "train.tsv"
   files.write_table(bad, [("gj04", 1, "", "A b."), ("gj04", 7, "", "C d.")])
   result = command.tool(
@@ -342,42 +373,3 @@ def test_command_line(tmp_path):
     "acceptable, 0, 1.\n"
   )
   assert not (tmp_path / "tfds").exists()
-
-
-def test_flags_of_a_download(downloads, tmp_path, capsys):
-  contents = official_server.archives(downloads)
-  checksums = tmp_path / "checksums.txt"
-  checksums.write_text(official_server.list_of_checksums(contents))
-  folder = tmp_path / "tfds_download"
-  flags.FLAGS.mark_as_parsed()
-  with file_server.serve() as server:
-    server.files = official_server.paths(contents)
-    del server.files["/glue/superglue/data/v2/CB.zip"]
-    given = dict(
-      tasks="wnli,cb",
-      tfds_dir=str(tmp_path / "tfds"),
-      mirror=f"{server.address}/",
-      checksums=str(checksums),
-    )
-    with (
-      flagsaver.as_parsed(download="true", **given),
-      pytest.raises(UserError) as error,
-    ):
-      prepare_data.main([])
-    assert str(error.value) == (
-      f"{server.address}/glue/superglue/data/v2/CB.zip answers 404 Not Found: "
-      "what was fetched stays, and the same command goes on from there; "
-      "--mirror=URL takes the files from another place."
-    )
-  assert capsys.readouterr().out.startswith("downloading 2 files, 0.0 MB, to ")
-  assert (folder / "glue" / "WNLI.zip").is_file()
-  assert not (tmp_path / "tfds").exists()
-  for wrong, message in (
-    (given, "--tasks goes with --download"),
-    ({"download": "true", "glue_dir": "x"}, "give it, or them"),
-  ):
-    with (
-      flagsaver.as_parsed(**wrong),
-      pytest.raises(UserError, match=message),
-    ):
-      prepare_data.main([])

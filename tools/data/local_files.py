@@ -1,4 +1,4 @@
-"""Finds GLUE and SuperGLUE downloads on disk and reads them as TFDS would.
+"""Reads the files of GLUE and SuperGLUE on disk with TFDS's own builders.
 
 for dataset in find("glue", "/data/glue_data").datasets:
   for split in dataset.splits:
@@ -6,33 +6,43 @@ for dataset in find("glue", "/data/glue_data").datasets:
       ...
 """
 
+import copy
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from tools.data import local_glue, local_super_glue, local_text
+from hypergrid_mtf import tfds_data
+from hypergrid_mtf.errors import UserError
+from tools.data import example_checks, file_checks
 
-BENCHMARKS = ("glue", "super_glue")
-VERSIONS = {"glue": local_glue.VERSION, "super_glue": local_super_glue.VERSION}
+# isort: split
+# After our own package, which puts TensorFlow's banner into the log.
+import tensorflow_datasets as tfds
+from tensorflow_datasets.text import glue, super_glue
 
-_MODULES = {"glue": local_glue, "super_glue": local_super_glue}
-# A folder in which a download may lie whole.
-_WHOLE = {"glue": ("glue", "gluedata"), "super_glue": ("superglue", "combined")}
+BUILDERS = {"glue": glue.Glue, "super_glue": super_glue.SuperGlue}
+# Those that t5's tasks ask for.
+VERSIONS = {"glue": "1.0.0", "super_glue": "1.0.2"}
+
+# The columns of CoLA's training and validation files, which have no header.
+_COLA_COLUMNS = ["source", "is_acceptable", "original_mark", "sentence"]
+_MRPC_COLUMNS = {"sentence1": "#1 String", "sentence2": "#2 String"}
+_BYTE_ORDER_MARK = "\ufeff"
 
 
-def _three(train: int, validation: int, test: int) -> dict[str, int]:
+def _rows(train: int, validation: int, test: int) -> dict[str, int]:
   return {"train": train, "validation": validation, "test": test}
 
 
-# Rows of the official files, as the TFDS catalog lists them for the data sets
-# that the t5 tasks read (glue 1.0.0, super_glue 1.0.2).
+# Rows of the official files, as the TFDS catalog lists them for VERSIONS.
 OFFICIAL_ROWS: dict[str, dict[str, int]] = {
-  "glue/cola": _three(8551, 1043, 1063),
-  "glue/sst2": _three(67349, 872, 1821),
-  "glue/mrpc": _three(3668, 408, 1725),
-  "glue/qqp": _three(363849, 40430, 390965),
-  "glue/stsb": _three(5749, 1500, 1379),
+  "glue/cola": _rows(8551, 1043, 1063),
+  "glue/sst2": _rows(67349, 872, 1821),
+  "glue/mrpc": _rows(3668, 408, 1725),
+  "glue/qqp": _rows(363849, 40430, 390965),
+  "glue/stsb": _rows(5749, 1500, 1379),
   "glue/mnli": {
     "train": 392702,
     "validation_matched": 9815,
@@ -42,25 +52,22 @@ OFFICIAL_ROWS: dict[str, dict[str, int]] = {
   },
   "glue/mnli_mismatched": {"validation": 9832, "test": 9847},
   "glue/mnli_matched": {"validation": 9815, "test": 9796},
-  "glue/qnli": _three(104743, 5463, 5463),
-  "glue/rte": _three(2490, 277, 3000),
-  "glue/wnli": _three(635, 71, 146),
+  "glue/qnli": _rows(104743, 5463, 5463),
+  "glue/rte": _rows(2490, 277, 3000),
+  "glue/wnli": _rows(635, 71, 146),
   "glue/ax": {"test": 1104},
-  "super_glue/boolq": _three(9427, 3270, 3245),
-  "super_glue/cb": _three(250, 56, 250),
-  "super_glue/copa": _three(400, 100, 500),
-  "super_glue/multirc": _three(27243, 4848, 9693),
-  "super_glue/record": _three(100730, 10000, 10000),
-  "super_glue/rte": _three(2490, 277, 3000),
-  "super_glue/wic": _three(5428, 638, 1400),
-  "super_glue/wsc": _three(554, 104, 146),
-  "super_glue/wsc.fixed": _three(554, 104, 146),
+  "super_glue/boolq": _rows(9427, 3270, 3245),
+  "super_glue/cb": _rows(250, 56, 250),
+  "super_glue/copa": _rows(400, 100, 500),
+  "super_glue/multirc": _rows(27243, 4848, 9693),
+  "super_glue/record": _rows(100730, 10000, 10000),
+  "super_glue/rte": _rows(2490, 277, 3000),
+  "super_glue/wic": _rows(5428, 638, 1400),
+  "super_glue/wsc": _rows(554, 104, 146),
+  "super_glue/wsc.fixed": _rows(554, 104, 146),
   "super_glue/axb": {"test": 1104},
   "super_glue/axg": {"test": 356},
 }
-
-# A later official file that differs: QQP as GLUE has given it since 2020.
-ALSO_OFFICIAL_ROWS = {("glue/qqp", "train"): 363846}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,75 +77,168 @@ class LocalDataset:
   Attributes:
     benchmark: "glue" or "super_glue".
     config: the TFDS config, "cola".
-    folder: where its files are.
-    files: the file of each split that TFDS knows, None where it is missing.
+    builder: TFDS's own.
+    splits: the arguments with which the builder reads each split.
   """
 
   benchmark: str
   config: str
-  folder: str
-  files: Mapping[str, str | None]
+  builder: tfds.core.GeneratorBasedBuilder
+  splits: Mapping[str, dict[str, Any]]
 
   @property
   def name(self) -> str:
     """Benchmark and config, "glue/cola"."""
     return f"{self.benchmark}/{self.config}"
 
-  @property
-  def tfds_name(self) -> str:
-    """The name with the version that the t5 tasks ask for."""
-    return f"{self.name}:{VERSIONS[self.benchmark]}"
+  def file(self, split: str) -> str:
+    """The file that holds a split."""
+    return _needed_files(split, self.splits[split])[0]
 
-  @property
-  def splits(self) -> list[str]:
-    """The splits that have a file."""
-    return [split for split, path in self.files.items() if path]
-
-  def examples(
-    self, split: str, note: Callable[[str], None] | None = None
-  ) -> Iterator[tuple[int | str, dict[str, Any]]]:
-    """Yields (key, example) of a split in the form of the TFDS features.
-
-    Args:
-      split: one of `splits`.
-      note: takes a sentence about rows that are left out.
-
-    Raises:
-      UserError: names the file and line of a row that is not right.
-    """
-    path = self.files[split]
-    assert path
-    if self.benchmark == "glue":
-      rows = local_glue.read_split(self.config, split, path, self.folder, note)
-    else:
-      rows = local_super_glue.read_split(self.config, split, path, note)
-    if split.startswith("test"):
-      rows = _all_labelled_or_none(path, rows)
-    for _, key, example in rows:
+  def examples(self, split: str) -> Iterator[tuple[int | str, dict[str, Any]]]:
+    """Yields TFDS's (key, example) of a split; labels may be names."""
+    numbers = self._question_numbers(split)
+    for key, example in self._read(split):
+      if numbers:
+        idx = example["idx"]
+        idx["question"] = numbers[idx["paragraph"], idx["question"]]
       yield key, example
 
+  def _read(self, split: str) -> Iterator[tuple[int | str, dict[str, Any]]]:
+    builder, arguments = self.builder, self.splits[split]
+    # TFDS reads no MRPC but the original, and no other byte-order mark.
+    if self.benchmark == "glue" and not arguments.get("mrpc_files"):
+      table = self._table(split)
+      columns = (table.text_features, table.label_column)
+      tfds_config = builder.builder_config
+      if columns != (tfds_config.text_features, tfds_config.label_column):
+        builder = _make_builder(self.benchmark, table)
+    return builder._generate_examples(**arguments)
 
-def _all_labelled_or_none(
-  path: str, rows: Iterable[local_glue.Row]
-) -> Iterator[local_glue.Row]:
-  """Passes the rows of a test file on; t5 cannot score a part of them."""
-  first = None
-  for line, key, example in rows:
-    # ReCoRD has no label, and hides its answers.
-    is_hidden = (
-      example["label"] == -1 if "label" in example else not example["answers"]
-    )
-    if first is None:
-      first = (line, is_hidden)
-    if is_hidden != first[1]:
-      has = "has no label" if is_hidden else "has a label"
-      local_text.fail(
+  def _table(self, split: str) -> glue.GlueConfig:
+    """TFDS's config with the columns as the split's file spells them."""
+    config = copy.copy(self.builder.builder_config)
+    config.name += "_local"
+    if self.config == "mrpc":
+      config.text_features = _MRPC_COLUMNS
+    first = file_checks.read_header(self.file(split)).split("\t")[0]
+    names = {first.removeprefix(_BYTE_ORDER_MARK): first}
+    config.text_features = {
+      feature: names.get(column, column)
+      for feature, column in config.text_features.items()
+    }
+    config.label_column = names.get(config.label_column, config.label_column)
+    return config
+
+  def _question_numbers(self, split: str) -> dict[tuple[int, int], int]:
+    """Numbers of MultiRC's questions where the file's own are not unique.
+
+    t5's metric groups answers by the number of their question alone. The
+    official files number the questions of a file through. In a file that begins
+    at 0 in each paragraph, t5 would take the first questions of all for one. A
+    test file without labels is not scored; a submission needs its own numbers.
+
+    Returns:
+      a number by (paragraph, question); empty where the file's own serve
+    """
+    numbers: dict[tuple[int, int], int] = {}
+    if self.config != "multirc":
+      return numbers
+    is_labelled = False
+    for _, example in self._read(split):
+      idx = example["idx"]
+      numbers.setdefault((idx["paragraph"], idx["question"]), len(numbers))
+      is_labelled |= example["label"] != -1
+    is_unique = len({question for _, question in numbers}) == len(numbers)
+    return numbers if is_labelled and not is_unique else {}
+
+  def check(self, split: str) -> tuple[int, list[str]]:
+    """Reads a split once and checks what t5 takes for granted.
+
+    Returns:
+      how many examples it has, and sentences about what is changed in them
+
+    Raises:
+      UserError: names the file and, where it is known, the line.
+    """
+    path, is_test = self.file(split), split.startswith("test")
+    first_line, notes = 1, []
+    if self.benchmark == "super_glue":
+      file_checks.check_objects(path, self.config, is_test)
+    else:
+      has_header = self.config != "cola" or is_test
+      first_line = 2 if has_header else 1
+      notes = file_checks.check_table(
         path,
-        line,
-        f"the row {has}, unlike that of line {first[0]}; expected labels in "
-        "all rows of a test file or in none",
+        self._table(split),
+        columns=None if has_header else _COLA_COLUMNS,
+        is_test=is_test,
+        may_break=self.config == "qqp",
       )
-    yield line, key, example
+    rows = example_checks.ExampleChecks(
+      self.config, split, path, first_line, self.builder.info.features
+    ).count(self._read(split))
+    if numbers := self._question_numbers(split):
+      notes.append(
+        f"{path}: the questions are not numbered through the file, and t5 "
+        "groups answers by that number; they get the numbers 0 to "
+        f"{len(numbers) - 1}"
+      )
+    return rows, notes
+
+
+def _make_builder(benchmark: str, config) -> tfds.core.GeneratorBasedBuilder:
+  with tfds_data.without_cloud_bucket():
+    return BUILDERS[benchmark](
+      config=config, version=VERSIONS[benchmark], data_dir=os.devnull
+    )
+
+
+def _needed_files(split: str, arguments: Mapping[str, Any]) -> list[str]:
+  """The files that TFDS's builder reads for a split."""
+  mrpc = arguments.get("mrpc_files")
+  if not mrpc:
+    return [arguments["data_file"]]
+  return [mrpc["test"]] if split == "test" else [mrpc["train"], mrpc["dev_ids"]]
+
+
+class _Folder:
+  """Answers what a TFDS builder asks of its download manager from a folder."""
+
+  def __init__(self, root: str):
+    self._root = root
+
+  def download_and_extract(self, url: str) -> str:
+    del url
+    return self._root
+
+  def download(self, urls: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(urls, str):
+      return self._first("diagnostic/diagnostic.tsv", "AX/AX.tsv")
+    return {
+      "train": self._first("MRPC/msr_paraphrase_train.txt"),
+      "test": self._first("MRPC/msr_paraphrase_test.txt"),
+      "dev_ids": self._first("MRPC/dev_ids.tsv", "MRPC/mrpc_dev_ids.tsv"),
+    }
+
+  def _first(self, *names: str) -> str:
+    """The first of some files that is there, or else the first."""
+    paths = [spelled(self._root, name) for name in names]
+    return next(filter(os.path.isfile, paths), paths[0])
+
+
+def spelled(root: str, name: str) -> str:
+  """A path as it is spelled on disk: SST-2, SST2 and sst_2 are one."""
+  for part in name.split("/"):
+    if os.path.isdir(root) and not os.path.exists(os.path.join(root, part)):
+      there = {_letters(x): x for x in sorted(os.listdir(root))}
+      part = there.get(_letters(part), part)
+    root = os.path.join(root, part)
+  return root
+
+
+def _letters(name: str) -> str:
+  return "".join(c for c in name.casefold() if c.isalnum() or c == ".")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +247,7 @@ class Found:
 
   Attributes:
     datasets: the data sets that have at least one file, in TFDS's order.
-    notes: a sentence about each folder and file that is unknown or missing.
+    notes: sentences about what is missing.
   """
 
   datasets: list[LocalDataset]
@@ -159,80 +259,63 @@ def find(
 ) -> Found:
   """Finds the tasks of a benchmark in the folder of its download.
 
-  Folder names are compared without case and punctuation: SST-2, SST2, sst_2.
-
   Args:
     benchmark: "glue" or "super_glue".
     root: the folder that holds a folder for each task.
     configs: those to look for; None for all.
 
-  Returns:
-    The data sets and notes about what was passed over.
-
   Raises:
-    UserError: there is no such folder, it cannot be read, or two of its folders
-      are the same task.
+    UserError: the folder cannot be read.
   """
-  module = _MODULES[benchmark]
-  folders = _folders(root)
-  known = {n for c in module.CONFIGS.values() for n in c.folder}
-  whole = [name for name in folders if name in _WHOLE[benchmark]]
-  if not known & set(folders) and len(whole) == 1:
-    folders = _folders(folders[whole[0]][0])
-
-  datasets, notes = [], []
-  without_files: dict[str, str] = {}  # The config of each folder.
-  for name, paths in folders.items():
-    if name not in known:
-      notes += [f"{p}: not a folder of {benchmark}, skipped" for p in paths]
-  for config, spec in module.CONFIGS.items():
+  found = Found([], [])
+  absent = []
+  for config in BUILDERS[benchmark].builder_configs:
     if configs is not None and config not in configs:
       continue
-    paths = [p for name in spec.folder for p in folders.get(name, [])]
-    if len(paths) > 1 and config != "ax":
-      local_text.fail(
-        paths[0],
-        None,
-        f"{paths[1]} is {config} too; keep one of the two folders",
-      )
-    for path in paths:
-      files = module.find_files(config, path)
-      if any(files.values()):
-        datasets.append(LocalDataset(benchmark, config, path, files))
-        break
-    else:
-      without_files |= {p: config for p in paths if p not in without_files}
-  with_files = {dataset.folder for dataset in datasets}
-  for path, config in without_files.items():
-    if path not in with_files:
-      why = module.why_missing(config, path)
-      notes.append(
-        f"{path}: none of its files is known, skipped"
-        + (f" ({why})" if why else "")
-      )
-  for dataset in datasets:
-    missing = [split for split, path in dataset.files.items() if not path]
+    builder = _make_builder(benchmark, config)
+    try:
+      splits, missing = _find_splits(builder, root)
+    except OSError as e:
+      raise UserError(f"{root}: cannot be read ({e.strerror or e}).") from e
+    if not splits:
+      absent.append(config)
+      continue
+    found.datasets.append(LocalDataset(benchmark, config, builder, splits))
     if missing:
-      why = module.why_missing(dataset.config, dataset.folder)
-      notes.append(
-        f"{dataset.name}: no file for {', '.join(missing)}"
-        + (f" ({why})" if why else "")
+      found.notes.append(
+        f"{benchmark}/{config}: no {', '.join(missing)}, because "
+        f"{', '.join(dict.fromkeys(missing.values()))} is missing"
       )
-  return Found(datasets, notes)
-
-
-def _folders(root: str) -> dict[str, list[str]]:
-  """The folders in a folder, by name in lower-case letters and digits."""
-  if not os.path.isdir(root):
-    local_text.fail(root, None, "there is no such folder")
-  try:
-    names = sorted(os.listdir(root))
-  except OSError as e:
-    local_text.fail(root, None, f"cannot be read ({e.strerror or e})")
-  found: dict[str, list[str]] = {}
-  for name in names:
-    path = os.path.join(root, name)
-    if os.path.isdir(path) and not name.startswith("."):
-      key = "".join(c for c in name.casefold() if c.isalnum())
-      found.setdefault(key, []).append(path)
+  if absent:
+    found.notes.append(f"{root}: no files of {', '.join(absent)}, skipped")
   return found
+
+
+def _find_splits(
+  builder: tfds.core.GeneratorBasedBuilder, root: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+  """The splits whose files are there, and a missing file of each other."""
+  splits, missing = {}, {}
+  for generator in builder._split_generators(_Folder(root)):
+    split, arguments = str(generator.name), dict(generator.gen_kwargs)
+    if mrpc := arguments.get("mrpc_files"):
+      original = os.path.isfile(mrpc["train"]) and os.path.isfile(
+        mrpc["dev_ids"]
+      )
+      if not original and os.path.isfile(spelled(root, "MRPC/train.tsv")):
+        # As the download script of GLUE makes it.
+        arguments["mrpc_files"] = None
+        arguments["data_file"] = os.path.join(
+          root, "MRPC", arguments["data_file"]
+        )
+    if not arguments.get("mrpc_files"):
+      name = os.path.relpath(arguments["data_file"], root)
+      arguments["data_file"] = spelled(root, name)
+    absent = itertools.filterfalse(
+      os.path.isfile, _needed_files(split, arguments)
+    )
+    if path := next(absent, None):
+      missing[split] = path
+    else:
+      splits[split] = arguments
+  return splits, missing

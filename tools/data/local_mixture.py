@@ -2,7 +2,9 @@
 
 import os
 
+from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.run import files
 from t5_tasks import mixtures
 from tools.data import local_files
 
@@ -34,12 +36,10 @@ def present(tfds_dir: str) -> dict[str, dict[str, int]]:
   """
   found = {}
   for name in local_files.OFFICIAL_ROWS:
-    benchmark, config = name.split("/")
-    path = os.path.join(
-      tfds_dir, benchmark, config, local_files.VERSIONS[benchmark]
-    )
-    if not os.path.exists(os.path.join(path, "dataset_info.json")):
+    tfds_name = f"{name}:{local_files.VERSIONS[name.split('/')[0]]}"
+    if not tfds_data.is_prepared(tfds_name, tfds_dir):
       continue
+    path = tfds_data.prepared_dir(tfds_name, tfds_dir)
     try:
       splits = tfds.builder_from_directory(path).info.splits
     except Exception as e:  # Whatever a damaged file makes TFDS raise.
@@ -119,12 +119,8 @@ def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:
   return [f"super_glue_{config}_v102"]
 
 
-def write(tfds_dir: str, stage: str) -> str | None:
+def write(tfds_dir: str) -> str | None:
   """Writes the gin file of everything that is in tfds_dir now.
-
-  Args:
-    tfds_dir: the folder of the data sets, in which the file is written.
-    stage: a folder on the same disk, for the file until it is whole.
 
   Returns:
     The path of the file. None if no data set there has training rows: there is
@@ -132,19 +128,12 @@ def write(tfds_dir: str, stage: str) -> str | None:
   """
   path = os.path.join(tfds_dir, FILE_NAME)
   datasets = present(tfds_dir)
-  entries, remarks = task_rates(datasets)
-  try:
-    if not any("train" in splits for splits in datasets.values()):
-      if os.path.exists(path):
-        os.unlink(path)
-      return None
-    staged = os.path.join(stage, FILE_NAME)
-    with open(staged, "w", encoding="utf-8") as f:
-      f.write(_gin(datasets, entries, remarks))
-    os.replace(staged, path)
-  except OSError as e:
-    raise UserError(f"{path}: cannot be written ({e.strerror or e}).") from e
-  return path
+  if any("train" in splits for splits in datasets.values()):
+    files.write(path, _gin(datasets, *task_rates(datasets)))
+    return path
+  if os.path.exists(path):
+    os.unlink(path)
+  return None
 
 
 def _gin(

@@ -11,12 +11,12 @@ import collections
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
+import tqdm
 
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import console, files, vocabulary_file
@@ -25,10 +25,7 @@ _ONE_SHARD = "-00000-of-00001"
 
 
 def write(
-  task: seqio.Task,
-  folder: str,
-  record: dict[str, dict],
-  progress: Callable[[], object] = lambda: None,
+  task: seqio.Task, folder: str, record: dict[str, dict]
 ) -> dict[str, int] | None:
   """Writes a task, whole or not at all.
 
@@ -36,7 +33,6 @@ def write(
     task: whose raw data are on this machine.
     folder: of all cached tasks; local or in the cloud.
     record: {feature: facts} of its vocabularies.
-    progress: called for each example.
 
   Returns:
     examples by split; None if the task is there already
@@ -55,15 +51,26 @@ def write(
       )
     return None
   tf.io.gfile.makedirs(os.path.dirname(target))
-  with files.new_folder(target, "--output_cache_dir") as part:
-    rows = {s: _write_split(task, s, part, progress) for s in task.splits}
+  with (
+    files.new_folder(target, "--output_cache_dir") as part,
+    tqdm.tqdm(
+      desc=task.name,
+      unit="example",
+      disable=None,  # None: where there is no terminal.
+      file=console.terminal(),
+      leave=False,
+    ) as bar,
+  ):
+    rows = {
+      split: _write_split(task, split, part, bar) for split in task.splits
+    }
     vocabulary_file.write(part, record)
     files.write(os.path.join(part, "COMPLETED"), "")
   return rows
 
 
 def _write_split(
-  task: seqio.Task, split: str, folder: str, progress: Callable[[], object]
+  task: seqio.Task, split: str, folder: str, bar: tqdm.tqdm
 ) -> int:
   """Writes one split; its examples."""
   # The same numbers in every run, where a preprocessor draws any.
@@ -78,7 +85,7 @@ def _write_split(
       writer.write(seqio.dict_to_tfexample(example).SerializeToString())
       info = info or _info(example)
       _count(task, example, stats)
-      progress()
+      bar.update()
   if not stats["examples"]:
     raise UserError(
       f"the split {split!r} of the task {task.name!r} has no examples, or its "
@@ -121,17 +128,3 @@ def _count(task: seqio.Task, example, stats: collections.Counter[str]) -> None:
     stats[f"{name}_tokens"] += count
     most = f"{name}_max_tokens"
     stats[most] = max(stats[most], count)
-
-
-def say(name: str, rows: dict[str, int] | None) -> None:
-  """Prints the line of one task.
-
-  Args:
-    name: of the task.
-    rows: from `write`.
-  """
-  if rows is None:
-    console.say(f"{name}: there already")
-    return
-  splits = ", ".join(f"{split} {count:,}" for split, count in rows.items())
-  console.say(f"{name}: {splits}")

@@ -3,9 +3,10 @@
 import collections
 import dataclasses
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import sentencepiece
 import seqio
@@ -62,40 +63,25 @@ def train(
     size: pieces, without sentinels.
     output: a folder (gets `sentencepiece.model` and `.vocab`), or a path that
       ends in `.model`.
-    model_type: "unigram" as T5's, or "bpe".
+    model_type: of MODEL_TYPES; T5's is "unigram".
     max_examples: the first so many of each task; None for all.
     character_coverage: SentencePiece's; the rarest characters become unknown.
 
-  Returns:
-    Where the model is, and what it was trained on.
-
   Raises:
-    UserError: an unknown mixture or model type, a size that the text cannot
-      give, data that cannot be read, an output that cannot be written.
+    UserError: an unknown mixture, a size that the text cannot give, data that
+      cannot be read, an output that cannot be written.
   """
-  if model_type not in MODEL_TYPES:
-    raise UserError(
-      f"--model_type is {model_type!r}: it must be one of "
-      f"{', '.join(MODEL_TYPES)}."
-    )
-  if max_examples is not None and max_examples < 1:
-    raise UserError(f"--max_examples is {max_examples}: it must be 1 or more.")
-  if size < 1:
-    raise UserError(f"--size is {size}: it must be 1 or more.")
-  if not 0.9 <= character_coverage <= 1.0:
-    raise UserError(
-      f"--character_coverage is {character_coverage}: it must be between 0.9 "
-      "and 1."
-    )
   tasks = task_text.training_tasks(mixtures.get_mixture_or_task(mixture))
   data_checks.check_examples(tasks, "train")
   path = _model_path(output)
   files.check_output(path)
-  reader = _Reader(tasks, max_examples)
+  text = _read_text(tasks, max_examples)
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(reader),
+      # Required characters must occur: SentencePiece 0.2.1 ends the process
+      # when a BPE is trained with a required character of frequency 0.
+      sentence_iterator=iter([*text.lines, " ".join(_PRINTABLE_ASCII)]),
       model_writer=model,
       # With fewer it stops before it has counted what it needs.
       vocab_size=max(size, _SPECIAL_IDS),
@@ -113,70 +99,48 @@ def train(
       minloglevel=2,
     )
   except (RuntimeError, OSError) as e:
-    if reader.error is not None:
-      raise reader.error from e
     raise _explain(str(e), size, mixture) from e
-  if reader.error is not None:
-    raise reader.error
   processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
   files.write(path.removesuffix(".model") + ".vocab", _pieces(processor))
   files.write(path, model.getvalue())
+  characters = collections.Counter(itertools.chain.from_iterable(text.lines))
   unknown = tuple(
     c
-    for c, _ in reader.characters.most_common()
+    for c, _ in characters.most_common()
     if processor.unk_id() in processor.encode(c)
   )
-  return Trained(
-    path, size, len(tasks), reader.examples, reader.text_bytes, unknown
-  )
+  text_bytes = sum(len(line.encode()) for line in text.lines)
+  return Trained(path, size, len(tasks), text.examples, text_bytes, unknown)
 
 
-class _Reader:
-  """Iterates over the lines of all tasks, and counts.
+@dataclasses.dataclass
+class _Text:
+  lines: list[str]
+  examples: int = 0
 
-  SentencePiece turns what is raised in its iterator into another error, so it
-  is kept in `error`.
-  """
 
-  def __init__(self, tasks: Sequence[seqio.Task], max_examples: int | None):
-    self._tasks = tasks
-    self._max_examples = max_examples
-    self.examples = 0
-    self.text_bytes = 0
-    self.characters: collections.Counter[str] = collections.Counter()
-    self.error: UserError | None = None
-
-  def __iter__(self) -> Iterator[str]:
-    for task in self._tasks:
-      try:
-        for texts in task_text.training_text(task, self._max_examples):
-          self.examples += 1
-          for text in texts:
-            line = " ".join(text.split())
-            if line:
-              self.text_bytes += len(line.encode())
-              self.characters.update(line)
-              yield line
-      except UserError as e:
-        self.error = e
-        return
-      except Exception as e:  # whatever the data source raises
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-        self.error = UserError(
-          f"The training examples of the task {task.name!r} cannot be read "
-          f"({reason}): give --t5_tfds_data_dir where they are prepared."
-        )
-        self.error.__cause__ = e
-        return
-    if not self.text_bytes:
-      self.error = UserError(
-        f"The tasks {', '.join(t.name for t in self._tasks)} have no training "
-        "text: check --mixture and --t5_tfds_data_dir."
-      )
-      return
-    # Required characters must occur: SentencePiece 0.2.1 ends the process when
-    # a BPE is trained with a required character of frequency 0.
-    yield " ".join(_PRINTABLE_ASCII)
+def _read_text(tasks: Sequence[seqio.Task], max_examples: int | None) -> _Text:
+  """The text of all tasks, an input or target a line."""
+  text = _Text([])
+  for task in tasks:
+    try:
+      for fields in task_text.training_text(task, max_examples):
+        text.examples += 1
+        text.lines += filter(None, (" ".join(f.split()) for f in fields))
+    except UserError:
+      raise
+    except Exception as e:  # whatever the data source raises
+      reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+      raise UserError(
+        f"The training examples of the task {task.name!r} cannot be read "
+        f"({reason}): give --t5_tfds_data_dir where they are prepared."
+      ) from e
+  if not text.lines:
+    raise UserError(
+      f"The tasks {', '.join(t.name for t in tasks)} have no training text: "
+      "check --mixture and --t5_tfds_data_dir."
+    )
+  return text
 
 
 def _explain(message: str, size: int, mixture: str) -> UserError:

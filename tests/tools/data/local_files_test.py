@@ -1,231 +1,86 @@
-"""The readers of local files against TFDS's own, and what they refuse."""
+"""Local benchmark files: what is found, what is read, and what is refused."""
 
+import copy
 import json
 import re
 
 import pytest
-from t5.data import glue_utils
-from tensorflow_datasets.text import glue as tfds_glue
-from tensorflow_datasets.text import super_glue as tfds_super_glue
+import seqio
 
-from hypergrid_mtf import tfds_data
+import t5_tasks  # noqa: F401  (patches the stack, registers the tasks)
 from hypergrid_mtf.errors import UserError
 from tests.tools.data import benchmark_files as files
-from tools.data import local_files, local_glue, local_super_glue, local_text
+from tools.data import example_checks, local_files
 
-_CONFIGS = [
-  *(("glue", config) for config in local_glue.CONFIGS),
-  *(("super_glue", config) for config in local_super_glue.CONFIGS),
-]
-
-
-@pytest.fixture(scope="session")
-def roots(tmp_path_factory):
-  """Made-up downloads of both benchmarks."""
-  roots = {b: tmp_path_factory.mktemp(b) for b in local_files.BENCHMARKS}
-  files.write_glue(roots["glue"])
-  files.write_super_glue(roots["super_glue"])
-  return roots
+# isort: split
+import tensorflow as tf
+from t5.data import glue_utils, preprocessors
 
 
-def _builder(benchmark, config, data_dir):
-  cls = {
-    "glue": tfds_glue.Glue,
-    "super_glue": tfds_super_glue.SuperGlue,
-  }[benchmark]
-  with tfds_data.without_cloud_bucket():
-    return cls(
-      config=config,
-      version=local_files.VERSIONS[benchmark],
-      data_dir=str(data_dir),
-    )
-
-
-def _dataset(benchmark, config, root):
-  found = local_files.find(benchmark, str(root)).datasets
+def _dataset(config, root):
+  benchmark, _, config = config.rpartition("/")
+  found = local_files.find(benchmark or "glue", str(root)).datasets
   return next(d for d in found if d.config == config)
 
 
-def _by_tfds(builder, dataset, split):
-  """What TFDS itself reads from the same file."""
-  path = dataset.files[split]
-  if dataset.benchmark == "super_glue":
-    return builder._generate_examples(path, split)
-  mrpc_files = None
-  if dataset.config == "mrpc":
-    folder = local_text.files_of(dataset.folder)
-    mrpc_files = {
-      "dev_ids": folder["dev_ids.tsv"],
-      "train": folder["msr_paraphrase_train.txt"],
-      "test": folder["msr_paraphrase_test.txt"],
-    }
-  name = {"validation": "dev"}.get(split, split)
-  return builder._generate_examples(path, name, mrpc_files)
+def _examples(config, root, split):
+  """Checked and read, with labels as numbers."""
+  dataset = _dataset(config, root)
+  count, _ = dataset.check(split)
+  features = dataset.builder.info.features
+  rows = [features.encode_example(e) for _, e in dataset.examples(split)]
+  assert len(rows) == count
+  return rows
 
 
-def _same_rows(ours, theirs, features):
-  """Compares keys and examples; TFDS may give a label by its name."""
-  ours, theirs = list(ours), list(theirs)
-  for _, example in theirs:
-    if isinstance(example.get("label"), str):
-      example["label"] = features["label"].str2int(example["label"])
-  assert ours == theirs
-  features.encode_example(ours[0][1])
-  return len(ours)
-
-
-@pytest.mark.parametrize(("benchmark", "config"), _CONFIGS)
-def test_rows_are_those_of_tfds(benchmark, config, roots, tmp_path):
-  builder = _builder(benchmark, config, tmp_path)
-  dataset = _dataset(benchmark, config, roots[benchmark])
-  assert set(dataset.splits) == set(local_files.OFFICIAL_ROWS[dataset.name])
-  for split in dataset.splits:
-    rows = _same_rows(
-      dataset.examples(split),
-      _by_tfds(builder, dataset, split),
-      builder.info.features,
-    )
-    assert rows > 1
-
-
-@pytest.mark.parametrize(
-  ("benchmark", "config"),
-  [
-    ("glue", "cola"),
-    ("glue", "sst2"),
-    ("glue", "stsb"),
-    ("glue", "rte"),
-    ("super_glue", "boolq"),
-    ("super_glue", "cb"),
-    ("super_glue", "copa"),
-    ("super_glue", "rte"),
-    ("super_glue", "wic"),
-  ],
-)
-def test_real_rows_are_those_of_tfds(benchmark, config, shared_data, tmp_path):
-  builder = _builder(benchmark, config, tmp_path)
-  dataset = _dataset(benchmark, config, shared_data / benchmark)
-  official = local_files.OFFICIAL_ROWS[dataset.name]
-  for split in dataset.splits:
-    rows = _same_rows(
-      dataset.examples(split),
-      _by_tfds(builder, dataset, split),
-      builder.info.features,
-    )
-    few_shot = benchmark == "super_glue" and split == "train"
-    assert rows == (32 if few_shot else official[split])
-
-
-def test_real_mrpc(shared_data):
-  dataset = _dataset("glue", "mrpc", shared_data / "glue")
-  rows = {s: list(dataset.examples(s)) for s in dataset.splits}
-  assert {s: len(r) for s, r in rows.items()} == {
-    "train": 3667,
-    "validation": 408,
-    "test": 1725,
-  }
-  assert rows["train"][0][1]["sentence1"].startswith("Amrozi accused his")
-  assert {example["label"] for _, example in rows["test"]} == {-1}
-
-
-def test_tables_are_those_of_tfds():
-  for benchmark, module, cls in (
-    ("glue", local_glue, tfds_glue.Glue),
-    ("super_glue", local_super_glue, tfds_super_glue.SuperGlue),
-  ):
-    assert set(module.CONFIGS) == set(cls.builder_configs)
-    for config, theirs in cls.builder_configs.items():
-      ours = module.CONFIGS[config]
-      if config != "record":
-        assert tuple(theirs.label_classes or ()) == ours.classes
-      assert f"{benchmark}/{config}" in local_files.OFFICIAL_ROWS
+def test_every_task_is_found_and_read(downloads):
+  for benchmark, builder in local_files.BUILDERS.items():
+    found = local_files.find(benchmark, str(downloads / benchmark))
+    assert not found.notes
+    assert [d.config for d in found.datasets] == list(builder.builder_configs)
+    for dataset in found.datasets:
+      assert set(dataset.splits) == set(local_files.OFFICIAL_ROWS[dataset.name])
+      for split in dataset.splits:
+        count, notes = dataset.check(split)
+        assert count > 1
+        assert bool(notes) == (dataset.name == "glue/qqp" and split == "train")
   published = glue_utils.get_glue_weight_mapping()
   for config in ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"):
-    assert (
-      local_files.OFFICIAL_ROWS[f"glue/{config}"]["train"]
-      == published[f"glue_{config}_v002"]
-    )
+    rows = local_files.OFFICIAL_ROWS[f"glue/{config}"]["train"]
+    assert rows == published[f"glue_{config}_v002"]
 
 
-def test_folder_names(tmp_path):
-  files.write_glue(tmp_path / "glue_data")
-  root = tmp_path / "glue_data"
-  (root / "SST-2").rename(root / "sst2")
-  (root / "STS-B").rename(root / "STSB")
-  (root / "diagnostic").rename(root / "AX")
-  (root / "AX" / "diagnostic.tsv").rename(root / "AX" / "AX.tsv")
-  (root / "SNLI").mkdir()
-  (root / "CoLA" / "test.tsv").unlink()
+def test_real_files(shared_data):
+  """All rows of the official files that are at hand, and nothing to note."""
+  for benchmark in local_files.BUILDERS:
+    found = local_files.find(benchmark, str(shared_data / benchmark))
+    for dataset in found.datasets:
+      for split in dataset.splits:
+        rows, notes = dataset.check(split)
+        official = local_files.OFFICIAL_ROWS[dataset.name][split]
+        if benchmark == "super_glue" and split == "train":
+          official = 32
+        if (dataset.config, split) == ("mrpc", "train"):
+          official = 3667
+        assert (rows, notes) == (official, [])
+
+
+def test_names_of_folders_and_missing_files(tmp_path):
+  files.write_glue(tmp_path)
+  (tmp_path / "SST-2").rename(tmp_path / "sst_2")
+  (tmp_path / "diagnostic").rename(tmp_path / "AX")
+  (tmp_path / "AX" / "diagnostic.tsv").rename(tmp_path / "AX" / "AX.tsv")
+  (tmp_path / "CoLA" / "test.tsv").unlink()
+  (tmp_path / "MRPC" / "dev_ids.tsv").unlink()
+  (tmp_path / "RTE").rename(tmp_path / "SNLI")
   found = local_files.find("glue", str(tmp_path))
-  assert [d.config for d in found.datasets] == list(local_glue.CONFIGS)
+  assert len(found.datasets) == 11
   assert found.notes == [
-    f"{root}/SNLI: not a folder of glue, skipped",
-    "glue/cola: no file for test",
+    f"glue/cola: no test, because {tmp_path}/CoLA/test.tsv is missing",
+    "glue/mrpc: no train, validation, because "
+    f"{tmp_path}/MRPC/dev_ids.tsv is missing",
+    f"{tmp_path}: no files of rte, skipped",
   ]
-  files.write_super_glue(tmp_path / "s")
-  (tmp_path / "s" / "AX-b").rename(tmp_path / "s" / "AXb")
-  found = local_files.find("super_glue", str(tmp_path / "s"))
-  assert [d.config for d in found.datasets] == list(local_super_glue.CONFIGS)
-  assert not found.notes
-
-
-def test_refuses_two_folders_of_a_task(tmp_path):
-  (tmp_path / "SST-2").mkdir()
-  (tmp_path / "sst2").mkdir()
-  with pytest.raises(UserError, match="keep one of the two folders"):
-    local_files.find("glue", str(tmp_path))
-
-
-def _sentences(tmp_path, config, folder, name, content, split="train"):
-  path = tmp_path / folder / name
-  path.parent.mkdir(exist_ok=True)
-  path.write_bytes(content)
-  dataset = _dataset("glue", config, tmp_path)
-  return [
-    (e["sentence"], e["label"], e["idx"]) for _, e in dataset.examples(split)
-  ]
-
-
-@pytest.mark.parametrize(
-  "content",
-  [
-    b'\xef\xbb\xbfsentence\tlabel\na "b \t1\nc\t0',
-    b'sentence\tlabel\r\na "b \t1\r\nc\t0\r\n\r\n\n',
-    b'sentence\tlabel\t\na "b \t1\t\nc\t0\t\n',
-  ],
-)
-def test_sst2_bytes(content, tmp_path):
-  rows = _sentences(tmp_path, "sst2", "SST-2", "train.tsv", content)
-  assert rows == [('a "b ', 1, 0), ("c", 0, 1)]
-
-
-def test_a_lone_carriage_return_is_text(tmp_path):
-  # TFDS would end the row there and lose both halves.
-  content = b"sentence\tlabel\na\rb\t1\n"
-  rows = _sentences(tmp_path, "sst2", "SST-2", "train.tsv", content)
-  assert rows == [("a\rb", 1, 0)]
-
-
-@pytest.mark.parametrize(
-  ("name", "split", "content", "label"),
-  [
-    ("train.tsv", "train", b"\xef\xbb\xbfgj04\t0\t*\tA b.", 0),
-    ("train.tsv", "train", b"s\tis_acceptable\tm\tsentence\nx\t0\t\tA b.\n", 0),
-    ("test.tsv", "test", b"0\tA b.\n", -1),
-    ("test.tsv", "test", b"\xef\xbb\xbfindex\tsentence\r\n0\tA b.\r\n", -1),
-  ],
-)
-def test_cola_with_and_without_header(name, split, content, label, tmp_path):
-  rows = _sentences(tmp_path, "cola", "CoLA", name, content, split)
-  assert rows == [("A b.", label, 0)]
-
-
-def test_qqp_rows_cut_in_two(roots):
-  notes = []
-  dataset = _dataset("glue", "qqp", roots["glue"])
-  rows = list(dataset.examples("train", notes.append))
-  assert [key for key, _ in rows] == [0, 1, 4, 5, 6]
-  assert len(notes) == 1 and "2 rows" in notes[0] and "line 4" in notes[0]
 
 
 def test_mrpc_of_the_download_script(tmp_path):
@@ -236,163 +91,401 @@ def test_mrpc_of_the_download_script(tmp_path):
     files.write_table(folder / f"{name}.tsv", [header, row], bom=True)
   # Without dev_ids, the original training file cannot be divided.
   files.write_table(folder / "msr_paraphrase_train.txt", [header, row, row])
-  test_header = ("index", *header[1:])
-  files.write_table(
-    folder / "test.tsv", [test_header, (0, *row[1:])], last_end=False
-  )
-  dataset = _dataset("glue", "mrpc", tmp_path)
-  expected = {"sentence1": 'a "', "sentence2": "b", "idx": 0}
+  test = [("index", *header[1:]), (0, *row[1:])]
+  files.write_table(folder / "test.tsv", test, last_end=False)
   for split, label in (("train", 1), ("validation", 1), ("test", -1)):
-    assert list(dataset.examples(split)) == [(0, expected | {"label": label})]
-
-
-def test_diagnostic_with_labels_stays_unlabelled(tmp_path):
+    assert _examples("mrpc", tmp_path, split) == [
+      {"sentence1": 'a "', "sentence2": "b", "idx": 0, "label": label}
+    ]
+  files.write_table(folder / "dev_ids.tsv", [(8, 9)])
+  (folder / "train.tsv").unlink()
   files.write_table(
-    tmp_path / "diagnostic" / "diagnostic-full.tsv",
-    [("Logic", "Premise", "Hypothesis", "Label"), ("", "p", "h", "neutral")],
+    folder / "msr_paraphrase_train.txt", [header, row], bom=True
   )
-  (_, example), *_ = _dataset("glue", "ax", tmp_path).examples("test")
-  assert example == {"premise": "p", "hypothesis": "h", "label": -1, "idx": 0}
+  with pytest.raises(UserError, match="no rows for validation"):
+    _examples("mrpc", tmp_path, "validation")
 
 
-def test_wsc_fixed(roots):
-  fixed = _dataset("super_glue", "wsc.fixed", roots["super_glue"])
-  plain = _dataset("super_glue", "wsc", roots["super_glue"])
-  spans = [
-    [(e["span1_text"], e["span2_text"]) for _, e in d.examples("train")]
-    for d in (plain, fixed)
+@pytest.mark.parametrize(
+  "content",
+  [
+    b'\xef\xbb\xbfsentence\tlabel\na "b \t1\nc\t0',
+    b'sentence\tlabel\r\na "b \t1\r\nc\t0\r\n\r\n\n',
+    b'sentence\tlabel\t\na "b \t1\t\nc\t0\t\n',
+    b'sentence\tlabel\ra "b \t1\rc\t0\r',
+  ],
+)
+def test_bytes_of_tables(content, tmp_path):
+  (tmp_path / "SST-2").mkdir()
+  (tmp_path / "SST-2" / "train.tsv").write_bytes(content)
+  assert _examples("sst2", tmp_path, "train") == [
+    {"sentence": 'a "b ', "label": 1, "idx": 0},
+    {"sentence": "c", "label": 0, "idx": 1},
   ]
-  assert spans[0][1] == ("mark", "He") and spans[0][3] == ("Pete", "He.")
-  assert spans[1][1] == ("Mark", "He") and spans[1][3] == ("Pete", "He")
 
 
-def test_record_gives_an_example_a_query(roots):
-  dataset = _dataset("super_glue", "record", roots["super_glue"])
-  rows = list(dataset.examples("train"))
-  assert [key for key, _ in rows] == [0, 1, 2, 3]
-  for _, example in rows:
-    assert example["entities"] == ["Paris", "\u00c9mil"]
-    assert example["answers"] == ["Paris"]
-  (_, example), *_ = dataset.examples("test")
-  assert example["answers"] == []
+def test_quotes_of_the_text_and_of_a_spreadsheet(tmp_path):
+  sst2 = tmp_path / "SST-2" / "train.tsv"
+  genuine = ('"All of it"', '" yes " , he', 'a "b" c', '""', '"""', "plain")
+  for texts, line in (
+    (genuine, None),
+    (('"a"', '"b"', "c"), None),
+    ((*genuine, '"He said ""yes"""'), None),
+    (("plain", '"He said ""yes"""', "plain"), 3),
+  ):
+    files.write_table(sst2, [("sentence", "label"), *((t, 1) for t in texts)])
+    if line is None:
+      read = _examples("sst2", tmp_path, "train")
+      assert [example["sentence"] for example in read] == list(texts)
+    else:
+      with pytest.raises(UserError, match=f"train.tsv, line {line}: .*quoted"):
+        _examples("sst2", tmp_path, "train")
 
-
-_BAD_TABLES = {
-  "too few columns": ("SST-2/train.tsv", b"sentence\tlabel\na\t1\nb\n", 3),
-  "too many columns": ("SST-2/dev.tsv", b"sentence\tlabel\na\tb\t1\n", 2),
-  "no such label": ("SST-2/train.tsv", b"sentence\tlabel\na\t2\n", 2),
-  "no label": ("SST-2/train.tsv", b"sentence\tlabel\na\t\n", 2),
-  "label -1 in train": ("SST-2/train.tsv", b"sentence\tlabel\na\t-1\n", 2),
-  "no label column": ("SST-2/train.tsv", b"index\tsentence\n0\ta\n", 1),
-  "no text column": ("SST-2/train.tsv", b"text\tlabel\na\t1\n", 1),
-  "empty line inside": ("SST-2/dev.tsv", b"sentence\tlabel\n\na\t1\n", 2),
-  "not UTF-8": ("SST-2/dev.tsv", b"sentence\tlabel\n\xe9\t1\n", 2),
-  "UTF-16": ("SST-2/dev.tsv", "sentence\tlabel\n".encode("utf-16"), 1),
-  "empty file": ("SST-2/dev.tsv", b"", None),
-  "only a header": ("SST-2/dev.tsv", b"sentence\tlabel\n", None),
-  "cola by commas": ("CoLA/train.tsv", b"gj04,1,,A b.\n", 1),
-  "score too high": (
-    "STS-B/train.tsv",
-    b"sentence1\tsentence2\tscore\na\tb\t5.1\n",
-    2,
-  ),
-  "score is not a number": (
-    "STS-B/train.tsv",
-    b"sentence1\tsentence2\tscore\na\tb\t1\na\tb\tnan\n",
-    3,
-  ),
-  "qqp too many columns": (
-    "QQP/test.tsv",
-    b"id\tquestion1\tquestion2\n0\ta\tb\tc\n",
-    2,
-  ),
-}
 
 _CB = {"premise": "p", "hypothesis": "h", "label": "neutral", "idx": 0}
-_RECORD = {
-  "idx": 0,
-  "passage": {"text": "Paris", "entities": [{"start": 0, "end": 4}]},
-  "qas": [{"idx": 0, "query": "q", "answers": [{"text": "Paris"}]}],
-}
-_WSC = {
-  "text": "Mark lies.",
-  "idx": 0,
-  "label": True,
-  "target": {
-    "span1_text": "Mark",
-    "span1_index": 0,
-    "span2_text": "nobody",
-    "span2_index": 1,
-  },
-}
+_QA = {"idx": 0, "query": "q", "answers": [{"text": "Paris"}]}
+_PASSAGE = {"text": "Paris", "entities": [{"start": 0, "end": 4}]}
+_QQP = b"id\tquestion1\tquestion2\tis_duplicate\n"
+_QUESTION = {"question": "q", "answers": [{"idx": 5, "text": "a", "label": 1}]}
 
 
 def _lines(*rows):
   return "\n".join(json.dumps(row) for row in rows).encode()
 
 
-_BAD_OBJECTS = {
-  "not JSON": ("CB/train.jsonl", _lines(_CB) + b"\n{'premise'", 2),
-  "not an object": ("CB/train.jsonl", b"[1]", 1),
-  "missing key": ("CB/train.jsonl", _lines({"premise": "p", "idx": 0}), 1),
-  "missing label": (
+def _record(qas=(_QA,), passage=_PASSAGE):
+  return _lines({"idx": 0, "passage": passage, "qas": qas})
+
+
+def _wsc(text, pronoun, at, label=True, noun="Mark", idx=0):
+  target = {
+    "span1_text": noun,
+    "span1_index": 0,
+    "span2_text": pronoun,
+    "span2_index": at,
+  }
+  return {"text": text, "idx": idx, "target": target, "label": label}
+
+
+# File, content, what the error says after the path.
+_REFUSED = (
+  ("SST-2/train.tsv", b"", "the file has no rows"),
+  ("SST-2/train.tsv", b"sentence\tlabel\n", "the file has no rows"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\t1\nb\n", "line 3: 1 tab-separated"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\tb\t1\n", "line 2: 3 tab-separated"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\t1\n \n", "line 3: 1 tab-separated"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\rb\t1\n", "line 2: 1 tab-separated"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\t2\n", "line 2: the label is '2'"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\t\n", "line 2: the label is ''"),
+  ("SST-2/train.tsv", b"sentence\tlabel\na\t-1\n", "line 2: the label is '-1'"),
+  ("SST-2/test.tsv", b"sentence\tlabel\na\t\n", "line 2: the label is ''"),
+  ("SST-2/test.tsv", b"sentence\tlabel\na\t1\nb\t-1\n", "line 3: .* no label"),
+  ("SST-2/test.tsv", b"sentence\tlabel\na\t-1\nb\t0\n", "line 3: .* a label"),
+  ("SST-2/train.tsv", b"index\tsentence\n0\ta\n", "line 1: .*'label' 0 times"),
+  ("SST-2/train.tsv", b"text\tlabel\na\t1\n", "line 1: .*'sentence' 0 times"),
+  ("SST-2/dev.tsv", b"label\tlabel\tsentence\n", "line 1: .*'label' 2 times"),
+  ("SST-2/dev.tsv", b'"sentence"\t"label"\n', "line 1: .*'sentence' 0 times"),
+  ("SST-2/dev.tsv", b"sentence\tlabel\n\xe9\t1\n", "line 2: byte 1 is not UTF"),
+  ("SST-2/dev.tsv", b"sentence\tlabel\n\0\t1\n", "line 2: byte 1 is NUL"),
+  ("SST-2/dev.tsv", "sentence\t".encode("utf-16"), "line 1: UTF-16 text"),
+  ("CoLA/train.tsv", b"gj04,1,,A b.\n", "line 1: 1 tab-separated"),
+  ("CoLA/train.tsv", b"gj04\t1\t\tA.\n\n", "line 2: 1 tab-separated"),
+  ("CoLA/test.tsv", b"0\tA b.\n", "line 1: .*'sentence' 0 times"),
+  (
+    "STS-B/dev.tsv",
+    b"sentence1\tsentence2\tscore\na\tb\t5.1\n",
+    "line 2: the s",
+  ),
+  (
+    "STS-B/dev.tsv",
+    b"sentence1\tsentence2\tscore\na\tb\tnan\n",
+    "line 2: the s",
+  ),
+  (
+    "STS-B/test.tsv",
+    b"sentence1\tsentence2\tscore\na\tb\t\n",
+    "line 2: the sc",
+  ),
+  ("QQP/train.tsv", _QQP + b"1\ta\tb\tc\t1\n", "line 2: 5 tab-separated"),
+  ("QQP/train.tsv", _QQP + b"1\ta\n" * 201, "line 202: 2 tab-separated"),
+  ("CB/train.jsonl", b"", "the file has no rows"),
+  ("CB/train.jsonl", _lines(_CB) + b"\n{'premise'", "line 2: not valid JSON"),
+  ("CB/train.jsonl", _lines(_CB) + b"\n\n", "line 2: not valid JSON"),
+  ("CB/train.jsonl", b"[" * 9999, "line 1: not valid JSON that can be read"),
+  ("CB/train.jsonl", b"[1]", r"line 1: \[1\], expected a JSON object"),
+  ("CB/train.jsonl", b'{"premise": "\xe9"}', "line 1: byte 14 is not UTF-8"),
+  (
     "CB/val.jsonl",
-    _lines({"premise": "p", "hypothesis": "h", "idx": 0}),
-    1,
+    _lines({"premise": "p", "idx": 0}),
+    "line 1: .*'label' is m",
   ),
-  "bad label": ("CB/train.jsonl", _lines(_CB | {"label": "maybe"}), 1),
-  "number for three": ("CB/train.jsonl", _lines(_CB | {"label": 1}), 1),
-  "list as label": ("CB/test.jsonl", _lines(_CB | {"label": []}), 1),
-  "wrong type": ("CB/train.jsonl", _lines(_CB | {"premise": 3}), 1),
-  "idx too big": ("CB/train.jsonl", _lines(_CB | {"idx": 2**31}), 1),
-  "idx is text": ("CB/train.jsonl", _lines(_CB | {"idx": "0"}), 1),
-  "idx twice": ("CB/train.jsonl", _lines(_CB, _CB), 2),
-  "half a character": ("CB/val.jsonl", _lines(_CB | {"premise": "\ud800"}), 1),
-  "empty file": ("CB/train.jsonl", b"\n", None),
-  "not UTF-8": ("CB/train.jsonl", b'{"premise": "\xe9"}', 1),
-  "no answers": (
-    "ReCoRD/train.jsonl",
-    _lines(_RECORD | {"qas": [{"idx": 0, "query": "q"}]}),
-    1,
+  ("CB/train.jsonl", _lines(_CB | {"label": "maybe"}), "line 1: the label is"),
+  ("CB/train.jsonl", _lines(_CB | {"label": 1}), "line 1: the label is '1'"),
+  ("CB/test.jsonl", _lines(_CB | {"label": []}), "line 1: .*label format"),
+  ("CB/test.jsonl", _lines(_CB | {"label": -1}), "line 1: .*label is unknown"),
+  (
+    "CB/train.jsonl",
+    _lines(_CB, _CB | {"idx": 2**31}),
+    "line 2: 'idx' is 2147",
   ),
-  "entity outside": (
+  ("CB/train.jsonl", _lines(_CB | {"idx": "0"}), "line 1: 'idx' is '0'"),
+  ("CB/train.jsonl", _lines(_CB, _CB), "line 2: the idx 0 is there twice"),
+  (
+    "CB/val.jsonl",
+    _lines(_CB | {"premise": "\ud800"}),
+    "line 1: .*half a char",
+  ),
+  ("COPA/val.jsonl", _lines({"label": 2}), "line 1: the label is 2, expected"),
+  (
+    "COPA/val.jsonl",
+    _lines({"label": "choice1"}),
+    "line 1: the label is 'choi",
+  ),
+  (
+    "BoolQ/val.jsonl",
+    _lines({"label": 1}),
+    "line 1: the key 'question' is mis",
+  ),
+  (
     "ReCoRD/train.jsonl",
+    _record([{"idx": 7, "query": "q"}]),
+    "idx 7: the label",
+  ),
+  ("ReCoRD/train.jsonl", _record([_QA | {"answers": []}]), "idx 0: the label"),
+  ("ReCoRD/train.jsonl", _record(()), "the file has no rows"),
+  (
+    "ReCoRD/train.jsonl",
+    _record([_QA, {"idx": 1}]),
+    "after idx 0: .*'query' is",
+  ),
+  (
+    "ReCoRD/train.jsonl",
+    _record(passage=_PASSAGE | {"entities": [{"start": 5, "end": 7}]}),
+    "idx 0: an entity is outside the passage",
+  ),
+  (
+    "MultiRC/test.jsonl",
     _lines(
-      _RECORD | {"passage": {"text": "P", "entities": [{"start": 0, "end": 1}]}}
+      {
+        "idx": 3,
+        "passage": {
+          "text": "p",
+          "questions": [
+            _QUESTION | {"idx": 4},
+            {"idx": 4, "question": "r", "answers": [{"idx": 6, "text": "a"}]},
+          ],
+        },
+      }
     ),
-    1,
+    "idx 3_4_6: the row has no label, unlike",
   ),
-  "no queries": ("ReCoRD/train.jsonl", _lines(_RECORD | {"qas": []}), None),
-  "span not in text": ("WSC/train.jsonl", _lines(_WSC), 1),
-}
-
-
-@pytest.mark.parametrize(
-  ("benchmark", "case"),
-  [
-    *(("glue", case) for case in _BAD_TABLES.values()),
-    *(("super_glue", case) for case in _BAD_OBJECTS.values()),
-  ],
-  ids=[*_BAD_TABLES, *_BAD_OBJECTS],
+  (
+    "MultiRC/val.jsonl",
+    _lines(
+      {
+        "idx": 3,
+        "passage": {
+          "text": "p",
+          "questions": [
+            _QUESTION | {"idx": 4},
+            {
+              "idx": 4,
+              "question": "r",
+              "answers": [{"idx": 6, "text": "a", "label": 0}],
+            },
+          ],
+        },
+      }
+    ),
+    "idx 3_4_6: the question idx 4 of the paragraph idx 3 is there twice",
+  ),
+  (
+    "WSC/train.jsonl",
+    _lines(_wsc("Mark lies.", "nobody", 1)),
+    "line 1: .* spans are no parts of its text",
+  ),
 )
-def test_names_file_and_line_of_a_bad_row(benchmark, case, tmp_path):
-  name, content, line = case
+
+
+@pytest.mark.parametrize("case", _REFUSED, ids=lambda c: f"{c[0]}:{c[2]}")
+def test_a_wrong_file_is_refused(case, tmp_path):
+  name, content, says = case
   path = tmp_path / name
   path.parent.mkdir()
   path.write_bytes(content)
-  datasets = local_files.find(benchmark, str(tmp_path)).datasets
+  benchmark = "super_glue" if name.endswith(".jsonl") else "glue"
   with pytest.raises(UserError) as error:
-    for dataset in datasets:
+    for dataset in local_files.find(benchmark, str(tmp_path)).datasets:
       for split in dataset.splits:
-        list(dataset.examples(split))
-  where = str(path) if line is None else f"{path}, line {line}"
-  assert re.fullmatch(re.escape(where) + r": [^\n]+\.", str(error.value))
+        dataset.check(split)
+  pattern = re.escape(str(path)) + r"(, |: )" + says + r"[^\n]*[^.]\."
+  assert re.fullmatch(pattern, str(error.value)), str(error.value)
 
 
-def test_qqp_with_many_broken_rows_is_refused(tmp_path):
-  files.write_table(
-    tmp_path / "QQP" / "train.tsv",
-    [("id", "question1", "question2", "is_duplicate"), *[(1, "a")] * 300],
-  )
-  with pytest.raises(UserError, match="line 202: 2 tab-separated columns"):
-    list(_dataset("glue", "qqp", tmp_path).examples("train"))
+# Keys that no task reads.
+_UNREAD = ("version", "source", "logic")
+
+
+def _ways(value, way=()):
+  """The ways to everything in an object that is read."""
+  # The members of a list are alike: the last stands for them.
+  items = value.items() if isinstance(value, dict) else [(-1, value[-1])]
+  for key, inner in items:
+    if key in _UNREAD or (key in ("start", "end") and "answers" in way):
+      continue
+    yield (*way, key)
+    if isinstance(inner, dict | list):
+      yield from _ways(inner, (*way, key))
+
+
+@pytest.mark.parametrize(
+  "config", local_files.BUILDERS["super_glue"].builder_configs
+)
+def test_every_key_is_checked(config, downloads, tmp_path):
+  for split in local_files.OFFICIAL_ROWS[f"super_glue/{config}"]:
+    source = _dataset(f"super_glue/{config}", downloads / "super_glue")
+    path = source.file(split)
+    with open(path, encoding="utf-8") as f:
+      rows = [json.loads(line) for line in f]
+    target = tmp_path / path.split("/")[-2] / path.split("/")[-1]
+    target.parent.mkdir(exist_ok=True)
+    for way in _ways(rows[-1]):
+      for change in ("delete", {"a": 1}):
+        if change == "delete" and (
+          way[-1] == -1 or (split == "test" and way[-1] in ("label", "answers"))
+        ):
+          continue
+        changed = copy.deepcopy(rows)
+        inside = changed[-1]
+        for key in way[:-1]:
+          inside = inside[key]
+        if change == "delete":
+          del inside[way[-1]]
+        else:
+          inside[way[-1]] = change
+        target.write_bytes(_lines(*changed))
+        with pytest.raises(UserError, match=rf"^{target}, .+\.$"):
+          _dataset(f"super_glue/{config}", tmp_path).check(split)
+          pytest.fail(f"{split} {way} {change}")
+
+
+_TEXT = "Mark told Pete that he should be truthful , said he"
+
+
+@pytest.mark.parametrize(
+  ("row", "says"),
+  [
+    (_wsc(_TEXT, "he", 4), None),
+    (_wsc(_TEXT, "he", 10), None),  # The last word.
+    (_wsc(_TEXT, "he", 3), r"'he' .* 'span2_index' 3: .*\(it is 4 and 10\)"),
+    (_wsc(_TEXT, "he", 11), r"'span2_index' 11: "),
+    (_wsc(_TEXT, "he", -1), r"'span2_index' -1: "),
+    (_wsc("He left Bob .", "He", 0, noun="Bob"), r"\(none\)"),
+    (_wsc("Bob left, he said.", "he", 3, noun="Bob"), r"\(it is 2\)"),
+    (_wsc("Bob  left, he said.", "he", 2, noun="Bob"), r"\(it is 3\)"),
+    (_wsc("Bob left himself .", "him", 2, noun="Bob"), r"\(none\)"),
+    (_wsc("Bob left h\\e .", "h\\e", 2, noun="Bob"), "no backslash"),
+    (_wsc(_TEXT, " ", 4), "a span is empty"),
+    (_wsc(_TEXT, "he", 4, noun=""), "a span is empty"),
+    # One of the texts that t5 knows by heart; the index is one off.
+    (
+      _wsc(
+        "The boy continued to whip the pony , and eventually the pony threw "
+        'him over. John laughed out quite loud. "Good for him," he said. ',
+        "him",
+        20,
+        noun="John",
+      ),
+      None,
+    ),
+  ],
+)
+def test_wsc_stops_here_and_not_in_t5s_graph(row, says, tmp_path):
+  # Validation reads every row, training those that are true.
+  path = tmp_path / "WSC" / "train.jsonl"
+  for name, split in (("val", "validation"), ("train", "train")):
+    files.write_objects(tmp_path / "WSC" / f"{name}.jsonl", [row])
+    if says is None:
+      examples = _examples("super_glue/wsc.fixed", tmp_path, split)
+      data = tf.data.Dataset.from_tensors(dict(examples[0]))
+      (made,) = preprocessors.wsc_simple(data).as_numpy_iterator()
+      pronoun = row["target"]["span2_text"]
+      assert made["inputs"].decode().count(f"*{pronoun}*") == 1
+    else:
+      with pytest.raises(UserError, match=f"{name}.jsonl, line 1: .*{says}"):
+        _examples("super_glue/wsc.fixed", tmp_path, split)
+  if says and "empty" not in says:
+    example = {"text": row["text"], **row["target"], "idx": 0, "label": "True"}
+    assert "backslash" in says or not example_checks._t5_marks(example)
+  files.write_objects(path, [row | {"label": False}])
+  assert len(_examples("super_glue/wsc.fixed", tmp_path, "train")) == 1
+
+
+def test_wsc_spans_are_fixed_by_tfds(downloads):
+  spans = [
+    [
+      (e["span1_text"], e["span2_text"])
+      for e in _examples(
+        f"super_glue/{config}", downloads / "super_glue", "train"
+      )
+    ]
+    for config in ("wsc", "wsc.fixed")
+  ]
+  assert spans[0][1] == ("mark", "He") and spans[0][3] == ("Pete", "He.")
+  assert spans[1][1] == ("Mark", "He") and spans[1][3] == ("Pete", "He")
+
+
+def _multirc_scores(numbers, labels):
+  """t5's scores of a model that says True to every answer."""
+  task = seqio.TaskRegistry.get("super_glue_multirc_v102")
+  targets = [
+    task.postprocess_fn(
+      ("False", "True")[label],
+      example={"idx/question": number},
+      is_target=True,
+    )
+    for number, label in zip(numbers, labels, strict=True)
+  ]
+  answers = [task.postprocess_fn("True", is_target=False)] * len(targets)
+  scores = {}
+  for metric in task.metric_fns:
+    scores |= metric(targets, answers)
+  return scores
+
+
+def test_multirc_is_grouped_by_question_and_paragraph(tmp_path):
+  # Six questions of two answers; all but the last are answered right.
+  labels = [1] * 11 + [0]
+  for name, numbers, expected in (
+    ("val", (0, 1, 2, 3, 4, 5), [0, 1, 2, 3, 4, 5]),
+    ("val", (0, 1, 0, 1, 0, 1), [0, 1, 2, 3, 4, 5]),  # New in each paragraph.
+    ("val", (7, 3, 9, 1, 12, 40), [7, 3, 9, 1, 12, 40]),
+    ("test", (0, 1, 0, 1, 0, 1), [0, 1, 0, 1, 0, 1]),  # A server scores it.
+  ):
+    rows = []
+    for paragraph in range(3):
+      questions = []
+      for n in (2 * paragraph, 2 * paragraph + 1):
+        answers = [{"idx": a, "text": "a"} for a in (0, 1)]
+        if name == "val":
+          for a in (0, 1):
+            answers[a]["label"] = labels[2 * n + a]
+        questions.append(
+          {"idx": numbers[n], "question": f"q{n}", "answers": answers}
+        )
+      passage = {"text": "p", "questions": questions}
+      rows.append({"idx": paragraph, "passage": passage})
+    split = {"val": "validation"}.get(name, name)
+    files.write_objects(tmp_path / "MultiRC" / f"{name}.jsonl", rows)
+    dataset = _dataset("super_glue/multirc", tmp_path)
+    _, notes = dataset.check(split)
+    read = [e["idx"]["question"] for _, e in dataset.examples(split)]
+    assert read[::2] == expected
+    assert bool(notes) == (list(numbers) != expected)
+    assert not notes or "numbers 0 to 5" in notes[0]
+    if name == "val":
+      scores = _multirc_scores(read, labels)
+      assert scores["exact_match"] == pytest.approx(100 * 5 / 6)
+  # What t5 makes of the file's own numbers.
+  wrong = _multirc_scores([0, 0, 1, 1] * 3, labels)
+  assert wrong["exact_match"] == 50.0

@@ -1,0 +1,321 @@
+"""Downloads the official files of GLUE and SuperGLUE.
+
+Sizes and hashes are those that the installed TFDS lists. TFDS's own download
+manager is not used: it waits on a dead server for minutes without a word, and
+begins a file again when the connection drops.
+"""
+
+import collections
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import urllib.parse
+import zipfile
+from collections.abc import Collection, Mapping
+
+import requests
+import urllib3
+
+import hypergrid_mtf
+from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.run import console, locks
+from tools.data import local_files
+
+# isort: split
+# After our own package, which puts TensorFlow's banner into the log.
+import tqdm
+from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.text import glue
+
+_HOST = "https://dl.fbaipublicfiles.com"
+_MRPC = {
+  glue._MRPC_TRAIN: "MRPC/msr_paraphrase_train.txt",
+  glue._MRPC_TEST: "MRPC/msr_paraphrase_test.txt",
+  glue._MRPC_DEV_IDS: "MRPC/mrpc_dev_ids.tsv",
+}
+# Two small files are elsewhere in TFDS, and on the host of all others too.
+_ON_HOST = {
+  glue._MRPC_DEV_IDS: f"{_HOST}/glue/data/mrpc_dev_ids.tsv",
+  glue.Glue.builder_configs["ax"].data_url: f"{_HOST}/glue/data/AX.tsv",
+}
+# A server that sends nothing new so often is given up, after 15 seconds.
+_TRIES = 5
+_WAIT = 1.0  # seconds before the second try, doubled with each
+_TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces
+_PIECE = 1 << 16  # bytes
+
+
+class _Refused(Exception):
+  """The server does not give the file, and will not."""
+
+
+def official_files(benchmark: str, config: str) -> dict[str, str]:
+  """Where TFDS takes the files of a config from.
+
+  Returns:
+    {address: path below the folder of the benchmark}
+  """
+  url = local_files.BUILDERS[benchmark].builder_configs[config].data_url
+  if config == "mrpc":
+    return _MRPC
+  if config == "ax":
+    return {url: "diagnostic/diagnostic.tsv"}
+  return {url: urllib.parse.urlsplit(url).path.rpartition("/")[2]}
+
+
+def read_checksums(path: str | None = None) -> dict[str, checksums.UrlInfo]:
+  """Size and SHA-256 of each file, by TFDS's address of it.
+
+  Args:
+    path: of a file in the format of TFDS's checksums, whose lines come before
+      TFDS's own.
+
+  Raises:
+    UserError: there is no such file, or it is not in that format.
+  """
+  builders = local_files.BUILDERS.values()
+  found = {u: i for b in builders for u, i in b.url_infos.items()}
+  if path:
+    try:
+      found |= checksums.load_url_infos(path)
+    except OSError as e:
+      raise UserError(
+        f"--checksums={path} cannot be read ({e.strerror or e})."
+      ) from e
+    except (AssertionError, ValueError) as e:
+      raise UserError(
+        f"--checksums={path} is not a list of checksums: give lines of "
+        "address, size, SHA-256 and file name with tabs between them, as TFDS "
+        "has them."
+      ) from e
+  return found
+
+
+def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
+  """The TFDS configs that --tasks asks for, by benchmark.
+
+  Args:
+    tasks: of "glue", "super_glue/cb", "cb"; None for all.
+
+  Raises:
+    UserError: there is no such task.
+  """
+  found: dict[str, list[str]] = collections.defaultdict(list)
+  asked = {task.strip() for task in tasks or local_files.BUILDERS}
+  known = set()
+  for name in local_files.OFFICIAL_ROWS:
+    benchmark, config = name.split("/")
+    known |= {benchmark, config, name}
+    if asked & {benchmark, config, name}:
+      found[benchmark].append(config)
+  for task in sorted(asked - known):
+    raise UserError(
+      f"--tasks names {task!r}, which is not a task: give glue, super_glue, "
+      f"or some of {', '.join(local_files.OFFICIAL_ROWS)}."
+    )
+  return found
+
+
+def download(
+  configs: Mapping[str, Collection[str]],
+  folder: str,
+  mirror: str | None = None,
+  infos: Mapping[str, checksums.UrlInfo] | None = None,
+) -> dict[str, str]:
+  """Downloads and unzips the files of some tasks.
+
+  Args:
+    configs: from `find_configs`.
+    folder: where the files are kept; made if it is not there.
+    mirror: a base address that stands for dl.fbaipublicfiles.com.
+    infos: size and hash by TFDS's address; None for TFDS's own.
+
+  Returns:
+    The folder of each benchmark of which there is a task.
+
+  Raises:
+    UserError: a file cannot be had, or the disk refuses it. What was received
+      by then stays, and is not asked for again.
+  """
+  infos = infos or read_checksums()
+  wanted = {
+    url: os.path.join(folder, benchmark, name)
+    for benchmark, names in configs.items()
+    for config in names
+    for url, name in official_files(benchmark, config).items()
+  }
+  try:
+    for path in wanted.values():
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+    with locks.hold(folder, f"--download_dir={folder}", "downloads"):
+      for url, path in wanted.items():
+        info = infos[url]
+        if not is_right(path, info):
+          at = _ON_HOST.get(url, url)
+          if mirror:
+            at = mirror.rstrip("/") + urllib.parse.urlsplit(at).path
+          console.say(f"downloading {at} ({int(info.size) / 1e6:,.1f} MB)")
+          fetch(at, path, info)
+        if path.endswith(".zip"):
+          _unzip(path)
+  except OSError as e:
+    raise UserError(
+      f"--download_dir={folder} cannot be written to ({e.strerror or e}): make "
+      "room, or give another folder; what was received stays, and the same "
+      "command resumes there."
+    ) from e
+  console.say(
+    f"all {len(wanted)} files are in {folder}, and their sizes and SHA-256 are "
+    "right"
+  )
+  return {benchmark: os.path.join(folder, benchmark) for benchmark in configs}
+
+
+def is_right(path: str, info: checksums.UrlInfo) -> bool:
+  """Whether a file is on disk, with its size and SHA-256."""
+  if not os.path.isfile(path) or os.path.getsize(path) != info.size:
+    return False
+  digest = hashlib.sha256()
+  with open(path, "rb") as f:
+    while piece := f.read(1 << 20):
+      digest.update(piece)
+  return digest.hexdigest() == info.checksum
+
+
+def fetch(url: str, path: str, info: checksums.UrlInfo) -> None:
+  """Fetches a file, which gets its name when size and SHA-256 are right.
+
+  What came is kept in `<path>.part`, and is resumed, also by a later run.
+
+  Raises:
+    UserError: the server does not give the file, or gives other bytes.
+  """
+  part = f"{path}.part"
+  resumed = _size(part) > 0
+  failures = 0
+  while True:
+    before = _size(part)
+    try:
+      if before < info.size:
+        _receive(url, part, int(info.size))
+      if is_right(part, info):
+        os.replace(part, path)
+        return
+      os.unlink(part)
+      if not resumed:
+        raise _Refused(
+          f"gives other bytes than expected (SHA-256 is not {info.checksum})"
+        )
+      # The two halves may be of two versions: once more, from the beginning.
+      resumed = False
+      continue
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
+      root: BaseException = e
+      while root.__context__:
+        root = root.__context__
+      problem = f"fails ({' '.join(str(root).split())})"
+    except _Refused as e:
+      problem, failures = str(e), _TRIES
+    if _size(part) > before:
+      resumed, failures = True, 0
+    failures += 1
+    if failures >= _TRIES:
+      raise UserError(
+        f"{url} {problem}: what was received stays, and the same command "
+        "resumes there; --mirror=URL takes the files from another place."
+      )
+    wait = _WAIT * 2 ** (failures - 1)
+    console.say(
+      f"{url} {problem}; try {failures + 1} of {_TRIES} in {wait:g} s"
+    )
+    time.sleep(wait)
+
+
+def _size(path: str) -> int:
+  return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
+def _receive(url: str, part: str, size: int) -> None:
+  """Asks once for what is missing, and writes what comes."""
+  have = _size(part)
+  headers = {
+    # Of a compressed answer, a range would be of other bytes than the file's.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"hypergrid_mtf/{hypergrid_mtf.__version__}",
+  }
+  if have:
+    headers["Range"] = f"bytes={have}-"
+  with requests.get(
+    url, headers=headers, stream=True, timeout=_TIMEOUT
+  ) as answer:
+    status = answer.status_code
+    if status == 429 or status >= 500:
+      answer.raise_for_status()
+    if status == 416:  # The part is of another version.
+      os.unlink(part)
+      raise requests.ConnectionError("the server has another version")
+    if status not in (200, 206):
+      raise _Refused(f"answers {status} {answer.reason}")
+    have = have if status == 206 else 0
+    length = int(answer.headers.get("Content-Length", size - have))
+    if have + length != size:
+      raise _Refused(
+        f"has {have + length:,} bytes, expected {size:,}: it is another "
+        "version of the file, or a web page in its place"
+      )
+    with (
+      # Not buffered: whatever ends this process, what came is there.
+      open(part, "ab" if have else "wb", buffering=0) as f,
+      tqdm.tqdm(
+        desc=os.path.basename(part).removesuffix(".part"),
+        total=size,
+        initial=have,
+        unit="B",
+        unit_scale=True,
+        disable=None,  # None: where there is no terminal.
+        file=console.terminal(),
+        leave=False,
+      ) as bar,
+    ):
+      # requests' `iter_content` would lose the piece in which a connection
+      # drops.
+      while piece := answer.raw.read1(_PIECE, decode_content=False):
+        f.write(piece)
+        bar.update(len(piece))
+  if _size(part) < size:
+    raise requests.ConnectionError(f"{_size(part):,} of {size:,} bytes came")
+
+
+def _unzip(path: str) -> None:
+  """Unzips the folder of a task, which appears whole or not at all.
+
+  An archive has more: the sources of the texts, in folders of their own.
+  """
+  try:
+    with zipfile.ZipFile(path) as archive:
+      members = [
+        name
+        for name in archive.namelist()
+        if name.count("/") == 1 and name.split("/")[1] not in ("", "..")
+      ]
+      names = {name.split("/")[0] for name in members}
+      if len(names) != 1 or names & {"", ".", ".."}:
+        raise UserError(
+          f"{path} does not hold one folder of files: it is not the official "
+          "archive; delete it and fetch it again."
+        )
+      root, name = os.path.dirname(path), names.pop()
+      folder = os.path.join(root, name)
+      if os.path.isdir(folder):
+        if os.path.getmtime(folder) >= os.path.getmtime(path):
+          return
+        shutil.rmtree(folder)  # of an archive before this one
+      with tempfile.TemporaryDirectory(prefix=".unzip-", dir=root) as stage:
+        archive.extractall(stage, members)
+        os.rename(os.path.join(stage, name), folder)
+  except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
+    raise UserError(
+      f"{path} cannot be unzipped ({e}): delete it and fetch it again."
+    ) from e

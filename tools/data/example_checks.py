@@ -1,0 +1,172 @@
+"""Checks examples for what t5's preprocessors and metrics take for granted."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from hypergrid_mtf.errors import UserError
+from tools.data import file_checks
+
+# isort: split
+# After our own package, which puts TensorFlow's banner into the log.
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from t5.data import preprocessors
+
+
+class ExampleChecks:
+  """Checks the examples of one split.
+
+  Args:
+    config: of TFDS.
+    split: of the data set.
+    path: the file that the examples are from, for messages.
+    first_line: the line of the first example.
+    features: of the data set.
+  """
+
+  def __init__(
+    self, config: str, split: str, path: str, first_line: int, features
+  ):
+    self._config = config
+    self._split = split
+    self._path = path
+    self._first_line = first_line
+    self._features = features
+    self._where = "first row"
+
+  def count(self, rows: Iterable[tuple[int | str, dict[str, Any]]]) -> int:
+    """Checks all examples and says how many there are.
+
+    Raises:
+      UserError: names the file and the line, or the idx.
+    """
+    keys = set()
+    questions: dict[tuple[int, int], str] = {}
+    hidden = None
+    for key, example in self._read(rows):
+      _check_type(self._features, example, "the row", self._fail)
+      if key in keys:
+        self._fail(f"the idx {key} is there twice, expected each once")
+      keys.add(key)
+      # ReCoRD has no label, and hides its answers.
+      is_hidden = example.get("label") == -1 or not example.get("answers", [1])
+      if is_hidden and not self._split.startswith("test"):
+        self._fail("the label or the answers are missing")
+      if hidden not in (None, is_hidden):
+        self._fail(
+          f"the row has {'no' if is_hidden else 'a'} label, unlike those "
+          "before; expected labels in all rows of a test file or in none"
+        )
+      hidden = is_hidden
+      if self._config == "multirc":
+        at = (example["idx"]["paragraph"], example["idx"]["question"])
+        if questions.setdefault(at, example["question"]) != example["question"]:
+          self._fail(
+            f"the question idx {at[1]} of the paragraph idx {at[0]} is there "
+            "twice, expected each once"
+          )
+      if self._config == "record" and "" in example["entities"]:
+        self._fail("an entity is outside the passage")
+      # Of the training rows, t5 reads only those whose label is true.
+      if self._config == "wsc.fixed" and (
+        self._split != "train" or example["label"] == "True"
+      ):
+        _check_pronoun(example, self._fail)
+    if not keys:
+      raise UserError(f"{self._path}: the file has no rows for {self._split}.")
+    return len(keys)
+
+  def _read(
+    self, rows: Iterable[tuple[int | str, dict[str, Any]]]
+  ) -> Iterator[tuple[int | str, dict[str, Any]]]:
+    iterator = iter(rows)
+    is_flat = self._config not in ("multirc", "record")
+    line = self._first_line
+    while True:
+      if is_flat:
+        self._where = f"line {line}"
+      try:
+        key, example = next(iterator)
+      except StopIteration:
+        return
+      except Exception as e:  # whatever TFDS's reader stops at
+        self._fail(_reason(e))
+      if not is_flat:
+        self._where = f"idx {key}"
+      yield key, example
+      line += 1
+      self._where = f"after idx {key}"
+
+  def _fail(self, problem: str) -> NoReturn:
+    raise UserError(f"{self._path}, {self._where}: {problem}.")
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, KeyError):
+    return f"the key {error} is missing"
+  if isinstance(error, AssertionError | IndexError):
+    return (
+      "TFDS cannot read it, because its label is unknown or its spans are no "
+      "parts of its text"
+    )
+  reason = (str(error) or type(error).__name__).splitlines()[0]
+  return f"TFDS cannot read it ({reason})"
+
+
+def _check_type(feature, value, name: str, fail) -> None:
+  """Checks a value as TFDS's int32 and text features do not."""
+  if isinstance(feature, tfds.features.FeaturesDict):
+    for key, inner in feature.items():
+      _check_type(inner, value[key], repr(key), fail)
+  elif isinstance(feature, tfds.features.Sequence):
+    for item in value:
+      _check_type(feature.feature, item, name, fail)
+  elif isinstance(feature, tfds.features.Text):
+    if not isinstance(value, str):
+      fail(f"{name} is {file_checks.shown(value)}, expected a string")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+      fail(f"{name} holds half a character (a lone surrogate)")
+  elif isinstance(feature, tfds.features.ClassLabel):
+    names = [*feature.names, *range(-1, feature.num_classes)]
+    if value not in names:
+      fail(
+        f"the label is {file_checks.shown(value)}, expected one of "
+        f"{', '.join(feature.names)}"
+      )
+  elif feature.np_dtype == np.int32 and not (
+    isinstance(value, int)
+    and not isinstance(value, bool)
+    and abs(value) < 2**31
+  ):
+    fail(
+      f"{name} is {file_checks.shown(value)}, expected a whole number (int32)"
+    )
+
+
+def _check_pronoun(example: dict[str, Any], fail) -> None:
+  """Fails where t5's `wsc_simple` would stop: it marks the word at an index."""
+  words = example["text"].split(" ")
+  at, pronoun = example["span2_index"], example["span2_text"]
+  if not (pronoun.strip() and example["span1_text"].strip()):
+    fail("a span is empty, expected a part of the text")
+  # t5 leaves an X in place of a word with a backslash.
+  if "\\" not in pronoun and (
+    (0 < at < len(words) and words[at] == pronoun) or _t5_marks(example)
+  ):
+    return
+  places = [str(i) for i, word in enumerate(words) if i and word == pronoun]
+  fail(
+    f"t5 cannot mark the pronoun {file_checks.shown(pronoun)} (span2) at "
+    f"'span2_index' {at}: expected the place of exactly this word, which has "
+    "no backslash and is not the first, among the words between blanks, "
+    f"counted from 0 ({'it is ' + ' and '.join(places) if places else 'none'})"
+  )
+
+
+def _t5_marks(example: dict[str, Any]) -> bool:
+  """Whether t5 takes an example: it knows two of the texts by heart."""
+  row = {k: v for k, v in example.items() if k != "label"}
+  dataset = preprocessors.wsc_simple(tf.data.Dataset.from_tensors(row))
+  return bool(list(dataset.ignore_errors().as_numpy_iterator()))

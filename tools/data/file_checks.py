@@ -1,0 +1,197 @@
+"""Checks benchmark files for what TFDS's readers pass over without a word.
+
+They drop rows that have too few columns, cut those that have too many, and take
+any label of COPA and MultiRC for true.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from hypergrid_mtf.errors import UserError
+from hypergrid_mtf.run import text_files
+
+# The original QQP download has rows whose question holds a line break; they are
+# cut in two, and TFDS leaves both halves out. A file with more broken rows than
+# this is not that download.
+_BROKEN_ROWS = 200
+_QUOTED = re.compile(r'"([^"]|"")*"')
+
+
+def fail(path: str, line: int | None, problem: str) -> NoReturn:
+  """Raises the one sentence about a line (or the whole) of a file."""
+  where = path if line is None else f"{path}, line {line}"
+  raise UserError(f"{where}: {problem}.")
+
+
+def shown(value: Any) -> str:
+  """A value for a message: on one line and short."""
+  text = repr(value)
+  return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_lines(path: str) -> Iterator[tuple[int, str]]:
+  """Yields (line number, text) with the line ends that TFDS sees.
+
+  Raises:
+    UserError: the file cannot be read, or is not UTF-8 text.
+  """
+  try:
+    with open(path, "rb") as f:
+      for number, raw in enumerate(f, 1):
+        if problem := text_files.problem(raw, number == 1):
+          fail(path, number, problem)
+    with open(path, encoding="utf-8") as f:
+      for number, text in enumerate(f, 1):
+        yield number, text.removesuffix("\n")
+  except OSError as e:
+    fail(path, None, f"cannot be read ({e.strerror or e})")
+
+
+def read_header(path: str) -> str:
+  """The first line of a file; empty if it has none, or is not text."""
+  with open(path, encoding="utf-8", errors="replace") as f:
+    return f.readline().removesuffix("\n")
+
+
+def check_table(
+  path: str,
+  config: Any,
+  columns: list[str] | None,
+  is_test: bool,
+  may_break: bool,
+) -> list[str]:
+  """Checks a tab-separated file of GLUE.
+
+  Args:
+    path: the file.
+    config: a TFDS GlueConfig with its columns.
+    columns: of a file without a header row; None: the first line names them.
+    is_test: whether the rows may have no label.
+    may_break: whether some rows may have too few columns.
+
+  Returns:
+    A sentence about rows that TFDS leaves out, if there are any.
+
+  Raises:
+    UserError: names the file and the line.
+  """
+  has_header = columns is None
+  broken: list[int] = []
+  quoted, genuine = None, False
+  for line, text in read_lines(path):
+    cells = text.split("\t")
+    if columns is None:
+      columns = cells
+      _check_header(path, config, columns, is_test)
+      continue
+    if has_header and not text:  # TFDS passes over it.
+      continue
+    if len(cells) < len(columns) and may_break and len(broken) < _BROKEN_ROWS:
+      broken.append(line)
+      continue
+    if len(cells) < len(columns) or "".join(cells[len(columns) :]).strip():
+      fail(
+        path,
+        line,
+        f"{len(cells)} tab-separated columns, expected {len(columns)}",
+      )
+    if config.label_column in columns:
+      label = cells[columns.index(config.label_column)]
+      if not (is_test and label == "-1"):
+        _check_label(path, line, label, config.label_classes)
+    # A program that quotes a table quotes each cell with a quote in it.
+    for cell in cells:
+      if '"' in cell and not _QUOTED.fullmatch(cell):
+        genuine = True
+      elif '""' in cell[1:-1] and not quoted:
+        quoted = (line, cell)
+  if quoted and not genuine:
+    fail(
+      path,
+      quoted[0],
+      f"{shown(quoted[1])} is quoted as spreadsheets do it, expected texts "
+      "without quoting: save the file tab-separated and unquoted",
+    )
+  if not broken:
+    return []
+  return [
+    f"{path}: {len(broken)} rows that a line break cuts in two are left out, "
+    f"as TFDS does (first: line {broken[0]})"
+  ]
+
+
+def _check_header(path, config, columns: list[str], is_test: bool) -> None:
+  needed = list(config.text_features.values())
+  if config.label_column and not is_test:
+    needed.append(config.label_column)
+  for name in needed:
+    if columns.count(name) != 1:
+      fail(
+        path,
+        1,
+        f"the header row has the column {name!r} {columns.count(name)} times, "
+        f"expected once ({shown(', '.join(columns))})",
+      )
+
+
+def _check_label(path: str, line: int, label: str, classes) -> None:
+  if not classes:
+    try:
+      is_right = 0 <= float(label) <= 5
+    except ValueError:
+      is_right = False
+    if not is_right:
+      fail(
+        path,
+        line,
+        f"the score is {shown(label)}, expected a number from 0 to 5",
+      )
+    return
+  known = [*classes, *map(str, range(len(classes)))]
+  if label not in known:
+    fail(
+      path,
+      line,
+      f"the label is {shown(label)}, expected one of {', '.join(known)}",
+    )
+
+
+def check_objects(path: str, config: str, is_test: bool) -> None:
+  """Checks that each line of a file of SuperGLUE is a JSON object.
+
+  Args:
+    path: the file.
+    config: of TFDS.
+    is_test: whether the rows may have no label.
+
+  Raises:
+    UserError: names the file and the line.
+  """
+  labels: list[Any] = []
+
+  def keep_label(value):
+    if "label" in value:
+      labels.append(value["label"])
+    return value
+
+  for line, text in read_lines(path):
+    labels.clear()
+    try:
+      row = json.loads(text, object_hook=keep_label)
+    except json.JSONDecodeError as e:
+      fail(path, line, f"not valid JSON ({e.msg} at column {e.colno})")
+    except (ValueError, RecursionError):  # A huge number; absurd nesting.
+      fail(path, line, "not valid JSON that can be read")
+    for label in labels:
+      # Of any other label TFDS makes true.
+      if config in ("copa", "multirc") and not (
+        isinstance(label, int) and label in (0, 1)
+      ):
+        fail(path, line, f"the label is {shown(label)}, expected 0 or 1")
+    if not isinstance(row, dict):
+      fail(path, line, f"{shown(row)}, expected a JSON object")
+    has_label = "label" in row or config in ("multirc", "record")
+    if not (has_label or is_test):
+      fail(path, line, "the key 'label' is missing")
