@@ -70,12 +70,6 @@ _MIRROR = flags.DEFINE_string(
   "With --download: a base address in place of https://dl.fbaipublicfiles.com, "
   "with the same paths below it.",
 )
-_CHECKSUMS = flags.DEFINE_string(
-  "checksums",
-  None,
-  "With --mirror: sizes and hashes of its files where they are not the "
-  "official ones, in the format of TFDS's url_checksums.",
-)
 
 
 def prepare(
@@ -258,7 +252,6 @@ def download_and_prepare(
   tasks: Collection[str] | None = None,
   download_dir: str | None = None,
   mirror: str | None = None,
-  checksums: str | None = None,
 ) -> None:
   """Downloads the official files, then calls `prepare` with them.
 
@@ -267,7 +260,6 @@ def download_and_prepare(
     tasks: of "glue", "super_glue/cb", "rte"; None for all.
     download_dir: where the files are kept; None: `<tfds_dir>_download`.
     mirror: a base address in place of the official one.
-    checksums: path of a list of sizes and hashes of other files.
 
   Raises:
     UserError: as `downloads.download` and `prepare`.
@@ -282,7 +274,6 @@ def download_and_prepare(
     configs,
     os.path.abspath(os.path.expanduser(download_dir or f"{tfds_dir}_download")),
     mirror,
-    downloads.read_checksums(checksums),
   )
   prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)
 
@@ -301,10 +292,9 @@ def main(argv) -> None:
       _TASKS.value,
       _DOWNLOAD_DIR.value,
       _MIRROR.value,
-      _CHECKSUMS.value,
     )
     return
-  for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR, _CHECKSUMS):
+  for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR):
     if flag.present:
       raise UserError(f"--{flag.name} goes with --download: add that.")
   prepare(_GLUE_DIR.value, _SUPER_GLUE_DIR.value, _TFDS_DIR.value)

@@ -6,6 +6,7 @@ import gin
 import pytest
 import seqio
 import tensorflow as tf
+from absl import flags
 from t5.data import preprocessors
 
 from hypergrid_mtf.errors import UserError
@@ -120,10 +121,6 @@ def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
     ({"size": 9000, "model_type": "bpe"}, r"at most (\d+) pieces"),
     ({"size": 1}, r"--size is 1, .* alone need 98 pieces: give --size=98"),
     ({"size": 97}, r"--size is 97, .* need 98 pieces: give --size=98 or more"),
-    ({"size": 0}, "--size is 0"),
-    ({"model_type": "word"}, "unigram, bpe"),
-    ({"max_examples": -1}, "--max_examples is -1"),
-    ({"character_coverage": 2.0}, "between 0.9 and 1"),
     ({"output": ""}, "--output is empty"),
     ({"output": "/proc/none"}, "cannot be written"),
     ({"mixture": "super_glue_axb_v102"}, "has no train split"),
@@ -240,6 +237,14 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "not for embedded_copy_v1: with a vocabulary of their" in said
     with pytest.raises(UserError, match="No task or mixture named 'min'"):
       run("--mixture=min", f"--output={tmp_path}")
+    for wrong in (
+      "--size=0",
+      "--model_type=word",
+      "--max_examples=-1",
+      "--character_coverage=2",
+    ):
+      with pytest.raises(flags.IllegalFlagValueError):
+        run(wrong)
   finally:
     gin.clear_config()
     seqio.MixtureRegistry.remove("mine")

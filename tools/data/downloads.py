@@ -65,34 +65,6 @@ def official_files(benchmark: str, config: str) -> dict[str, str]:
   return {url: urllib.parse.urlsplit(url).path.rpartition("/")[2]}
 
 
-def read_checksums(path: str | None = None) -> dict[str, checksums.UrlInfo]:
-  """Size and SHA-256 of each file, by TFDS's address of it.
-
-  Args:
-    path: of a file in the format of TFDS's checksums, whose lines come before
-      TFDS's own.
-
-  Raises:
-    UserError: there is no such file, or it is not in that format.
-  """
-  builders = local_files.BUILDERS.values()
-  found = {u: i for b in builders for u, i in b.url_infos.items()}
-  if path:
-    try:
-      found |= checksums.load_url_infos(path)
-    except OSError as e:
-      raise UserError(
-        f"--checksums={path} cannot be read ({e.strerror or e})."
-      ) from e
-    except (AssertionError, ValueError) as e:
-      raise UserError(
-        f"--checksums={path} is not a list of checksums: give lines of "
-        "address, size, SHA-256 and file name with tabs between them, as TFDS "
-        "has them."
-      ) from e
-  return found
-
-
 def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
   """The TFDS configs that --tasks asks for, by benchmark.
 
@@ -139,7 +111,11 @@ def download(
     UserError: a file cannot be had, or the disk refuses it. What was received
       by then stays, and is not asked for again.
   """
-  infos = infos or read_checksums()
+  infos = infos or {
+    url: info
+    for builder in local_files.BUILDERS.values()
+    for url, info in builder.url_infos.items()
+  }
   wanted = {
     url: os.path.join(folder, benchmark, name)
     for benchmark, names in configs.items()

@@ -1,5 +1,6 @@
 """Checks examples for what t5's preprocessors and metrics take for granted."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ from tools.data import file_checks
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from t5.data import preprocessors
+
+# JSON can spell half of a surrogate pair, which UTF-8 cannot hold.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ExampleChecks:
@@ -95,6 +99,9 @@ class ExampleChecks:
         self._fail(_reason(e))
       if not is_flat:
         self._where = f"idx {key}"
+      elif not self._path.endswith(".jsonl"):
+        line = self._first_line + int(key)  # TFDS's number of the row
+        self._where = f"line {line}"
       yield key, example
       line += 1
       self._where = f"after idx {key}"
@@ -126,7 +133,7 @@ def _check_type(feature, value, name: str, fail) -> None:
   elif isinstance(feature, tfds.features.Text):
     if not isinstance(value, str):
       fail(f"{name} is {file_checks.shown(value)}, expected a string")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if _SURROGATE.search(value):
       fail(f"{name} holds half a character (a lone surrogate)")
   elif isinstance(feature, tfds.features.ClassLabel):
     names = [*feature.names, *range(-1, feature.num_classes)]

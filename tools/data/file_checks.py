@@ -49,12 +49,6 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     fail(path, None, f"cannot be read ({e.strerror or e})")
 
 
-def read_header(path: str) -> str:
-  """The first line of a file; empty if it has none, or is not text."""
-  with open(path, encoding="utf-8", errors="replace") as f:
-    return f.readline().removesuffix("\n")
-
-
 def check_table(
   path: str,
   config: Any,

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from hypergrid_mtf import tfds_data
-from hypergrid_mtf.errors import UserError
 from tools.data import example_checks, file_checks
 
 # isort: split
@@ -121,7 +120,8 @@ class LocalDataset:
     config.name += "_local"
     if self.config == "mrpc":
       config.text_features = _MRPC_COLUMNS
-    first = file_checks.read_header(self.file(split)).split("\t")[0]
+    _, header = next(file_checks.read_lines(self.file(split)), (1, ""))
+    first = header.split("\t")[0]
     names = {first.removeprefix(_BYTE_ORDER_MARK): first}
     config.text_features = {
       feature: names.get(column, column)
@@ -223,22 +223,8 @@ class _Folder:
 
   def _first(self, *names: str) -> str:
     """The first of some files that is there, or else the first."""
-    paths = [spelled(self._root, name) for name in names]
+    paths = [os.path.join(self._root, name) for name in names]
     return next(filter(os.path.isfile, paths), paths[0])
-
-
-def spelled(root: str, name: str) -> str:
-  """A path as it is spelled on disk: SST-2, SST2 and sst_2 are one."""
-  for part in name.split("/"):
-    if os.path.isdir(root) and not os.path.exists(os.path.join(root, part)):
-      there = {_letters(x): x for x in sorted(os.listdir(root))}
-      part = there.get(_letters(part), part)
-    root = os.path.join(root, part)
-  return root
-
-
-def _letters(name: str) -> str:
-  return "".join(c for c in name.casefold() if c.isalnum() or c == ".")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,9 +249,6 @@ def find(
     benchmark: "glue" or "super_glue".
     root: the folder that holds a folder for each task.
     configs: those to look for; None for all.
-
-  Raises:
-    UserError: the folder cannot be read.
   """
   found = Found([], [])
   absent = []
@@ -273,10 +256,7 @@ def find(
     if configs is not None and config not in configs:
       continue
     builder = _make_builder(benchmark, config)
-    try:
-      splits, missing = _find_splits(builder, root)
-    except OSError as e:
-      raise UserError(f"{root}: cannot be read ({e.strerror or e}).") from e
+    splits, missing = _find_splits(builder, root)
     if not splits:
       absent.append(config)
       continue
@@ -299,18 +279,14 @@ def _find_splits(
   for generator in builder._split_generators(_Folder(root)):
     split, arguments = str(generator.name), dict(generator.gen_kwargs)
     if mrpc := arguments.get("mrpc_files"):
-      original = os.path.isfile(mrpc["train"]) and os.path.isfile(
+      is_original = os.path.isfile(mrpc["train"]) and os.path.isfile(
         mrpc["dev_ids"]
       )
-      if not original and os.path.isfile(spelled(root, "MRPC/train.tsv")):
+      folder = os.path.join(root, "MRPC")
+      if not is_original and os.path.isfile(os.path.join(folder, "train.tsv")):
         # As the download script of GLUE makes it.
         arguments["mrpc_files"] = None
-        arguments["data_file"] = os.path.join(
-          root, "MRPC", arguments["data_file"]
-        )
-    if not arguments.get("mrpc_files"):
-      name = os.path.relpath(arguments["data_file"], root)
-      arguments["data_file"] = spelled(root, name)
+        arguments["data_file"] = os.path.join(folder, arguments["data_file"])
     absent = itertools.filterfalse(
       os.path.isfile, _needed_files(split, arguments)
     )

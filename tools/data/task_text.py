@@ -13,14 +13,10 @@ from t5_tasks import mixtures
 def training_tasks(
   mixture_or_task: seqio.Task | seqio.Mixture,
 ) -> list[seqio.Task]:
-  """The tasks whose train split is trained on, each text once.
+  """The tasks of a rate above 0, each text once.
 
-  Args:
-    mixture_or_task: registered.
-
-  Returns:
-    The tasks of rate above 0; a task and its `_task_token` variant have the
-    same text, and only one of them is returned.
+  A task and its `_task_token` variant have the same text, and only one of them
+  is returned.
   """
   if isinstance(mixture_or_task, seqio.Task):
     return [mixture_or_task]
@@ -32,14 +28,9 @@ def training_tasks(
 
 
 def untokenized(task: seqio.Task, split: str) -> tf.data.Dataset:
-  """The examples of a task as it words them; no vocabulary is read.
+  """The examples of a task just before they are tokenized.
 
-  Args:
-    task: one with a seqio.preprocessors.tokenize step.
-    split: one of its splits.
-
-  Returns:
-    the examples just before they are tokenized
+  No vocabulary is read.
 
   Raises:
     UserError: a task that has no such split or does not tokenize by SeqIO.
@@ -67,14 +58,14 @@ def untokenized(task: seqio.Task, split: str) -> tf.data.Dataset:
 def training_text(
   task: seqio.Task, max_examples: int | None = None
 ) -> Iterator[list[str]]:
-  """The text of a task's train split, from `untokenized`.
+  """Yields the text of a task's train split, from `untokenized`.
 
   Args:
     task: as there.
     max_examples: the first so many; None for all.
 
   Yields:
-    [inputs, targets] of each example, without those that the task lacks.
+    [inputs, targets] of each example, without those that the task lacks
   """
   keys = list(task.output_features)
   with tf.Graph().as_default():

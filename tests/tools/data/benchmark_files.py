@@ -29,36 +29,27 @@ def text(n: int) -> str:
   return f"{n} {_TEXTS[n % len(_TEXTS)]}"
 
 
-def write_table(
+def _write(
   path: pathlib.Path,
-  rows: Iterable[Sequence],
-  *,
+  lines: Iterable[str],
   bom: bool = False,
   end: str = "\n",
   last_end: bool = True,
 ) -> None:
-  """Writes tab-separated rows, byte for byte as asked."""
-  lines = end.join("\t".join(map(str, row)) for row in rows)
+  """Writes lines, byte for byte as asked."""
+  text = end.join(lines) + end * last_end
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(
-    b"\xef\xbb\xbf" * bom + (lines + end * last_end).encode("utf-8")
-  )
+  path.write_bytes(b"\xef\xbb\xbf" * bom + text.encode("utf-8"))
 
 
-def write_objects(
-  path: pathlib.Path,
-  rows: Iterable[dict],
-  *,
-  bom: bool = False,
-  end: str = "\n",
-  last_end: bool = True,
-) -> None:
-  """Writes JSON lines, byte for byte as asked."""
-  lines = end.join(json.dumps(row, ensure_ascii=False) for row in rows)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(
-    b"\xef\xbb\xbf" * bom + (lines + end * last_end).encode("utf-8")
-  )
+def write_table(path: pathlib.Path, rows: Iterable[Sequence], **quirks) -> None:
+  """Writes tab-separated rows; quirks are those of `_write`."""
+  _write(path, ("\t".join(map(str, row)) for row in rows), **quirks)
+
+
+def write_objects(path: pathlib.Path, rows: Iterable[dict], **quirks) -> None:
+  """Writes JSON lines; quirks are those of `_write`."""
+  _write(path, (json.dumps(row, ensure_ascii=False) for row in rows), **quirks)
 
 
 def _pairs(folder, columns, labels, label, rows=4, test_label=False, **quirks):

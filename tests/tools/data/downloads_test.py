@@ -13,7 +13,7 @@ from tools.data import local_files
 
 PATH = "/file.bin"
 CONTENT = bytes(i * i % 251 for i in range(200_000))
-INFO = official_server.info(CONTENT)
+INFO = official_server.infos({"": CONTENT})[""]
 _COLA = "/glue/data/CoLA.zip"
 
 
@@ -108,18 +108,19 @@ def contents(downloads):
 
 
 def _download(server, contents, folder, *tasks):
-  infos = {u: official_server.info(content) for u, content in contents.items()}
   configs = official.find_configs(tasks or None)
+  infos = official_server.infos(contents)
   return official.download(configs, str(folder), server.address, infos)
 
 
 def test_every_task_has_its_official_address():
   """With a size and a hash of TFDS's."""
-  infos = official.read_checksums()
-  urls = {}
+  infos, urls = {}, {}
+  for builder in local_files.BUILDERS.values():
+    infos |= builder.url_infos
   for name in local_files.OFFICIAL_ROWS:
     urls |= official.official_files(*name.split("/"))
-  assert len(set(urls.values())) == len(urls) == 9 + 3 + 9 + 1
+  assert len(urls) == 9 + 3 + 9 + 1
   for url in urls:
     assert infos[url].size > 5000 and len(infos[url].checksum) == 64
     at = official._ON_HOST.get(url, url)
@@ -215,10 +216,6 @@ def test_user_errors(tmp_path):
     "super_glue": ["cb", "rte"],
   }
   a_file = tmp_path / "file"
-  a_file.write_text("no list of checksums")
-  with pytest.raises(UserError, match="is not a list of checksums"):
-    official.read_checksums(str(a_file))
-  with pytest.raises(UserError, match="No such file"):
-    official.read_checksums(str(tmp_path / "none"))
+  a_file.write_text("")
   with pytest.raises(UserError, match="--download_dir=.* cannot be written"):
     official.download(official.find_configs(None), str(a_file))

@@ -44,24 +44,16 @@ def make_archives(root: pathlib.Path) -> dict[str, bytes]:
   return found
 
 
-def info(content: bytes) -> checksums.UrlInfo:
-  """Size and hash as TFDS has them."""
-  return checksums.UrlInfo(
-    size=len(content),
-    checksum=hashlib.sha256(content).hexdigest(),
-    filename=None,
-  )
-
-
-def write_checksums(path: pathlib.Path, contents: dict[str, bytes]) -> str:
-  """Writes a --checksums file; its path."""
-  path.write_text(
-    "".join(
-      f"{url}\t{len(content)}\t{info(content).checksum}\tx\n"
-      for url, content in contents.items()
+def infos(contents: dict[str, bytes]) -> dict[str, checksums.UrlInfo]:
+  """Sizes and hashes as TFDS has them."""
+  return {
+    url: checksums.UrlInfo(
+      size=len(content),
+      checksum=hashlib.sha256(content).hexdigest(),
+      filename=None,
     )
-  )
-  return str(path)
+    for url, content in contents.items()
+  }
 
 
 @dataclasses.dataclass
