@@ -18,8 +18,8 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, files
-from tools import environment
-from tools.experiments import comparison
+from tools import environment, tables
+from tools.experiments import render, statistics
 
 FLAGS = flags.FLAGS
 
@@ -81,10 +81,13 @@ def main(argv) -> None:
     train_and_evaluate(model, model_dir, FLAGS.steps)
   picture = os.path.join(root, "gates.png")
   _run("tools.gates", f"--model_dir={runs['L2']}", f"--output={picture}")
-  frame = comparison.table(runs)
+  found = tables.collect([f"{m}={d}" for m, d in runs.items()], "validation")
+  scores = {"last": statistics.scores(found, "last")}
+  made = render.tables(found, scores, "vanilla", "single")
   text = (
     f"Exact match (%) on the validation set of each embedded task, after "
-    f"{FLAGS.steps} steps.\n\n{comparison.to_markdown(frame)}\n\n"
+    f"{FLAGS.steps} steps.\n\n{render.to_markdown(made['scores_last'])}\n\n"
+    f"{render.to_markdown(made['cost'])}\n\n"
     "One seed is a demonstration, and no evidence: another seed can turn it "
     "around.\n"
   )

@@ -1,14 +1,19 @@
-r"""The paper's tables from the results of runs.
+r"""The paper's tables, from the results of a sweep or from runs.
 
   python -m tools.tables --results=runs/embedded/results --output_dir=tables
+  python -m tools.tables --runs=vanilla=runs/vanilla,L2=runs/l2
 
-Reads the JSON files that `tools.sweep` or `tools.results` wrote, and nothing
-else. Writes, as Markdown, LaTeX and CSV:
+--results is a folder of the JSON files that `tools.sweep` wrote. --runs names
+folders of models that were trained and evaluated by hand: a name that is there
+again is another seed, and `single/TASK` is the model of one task in the column
+`single`. Their results are kept in `<output_dir>/results`.
+
+Writes, as Markdown, LaTeX and CSV:
 
   scores       each task and average: mean, standard deviation, seeds
-  published    the averages beside the published ones, with their source
+  published    the averages next to the published ones, with their source
   differences  each model minus the baseline, and the share of the gap to the
-               single-task models that it closes, with 95 % intervals
+               single-task models that it closes, with 95 % intervals over seeds
   cost         parameters, time of training
 
 the first three for T5's choice of a checkpoint (the best of each task on the
@@ -16,14 +21,64 @@ validation set, which flatters, and no interval knows of the choice) and for the
 last one.
 """
 
+import collections
 import os
 
+import pandas as pd
 from absl import flags
 
-from hypergrid_mtf.run import console, files, gin_files
-from tools.experiments import document, load, notes, render
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import console, files
+from tools.experiments import notes, protocol, render, result, statistics
 
 FLAGS = flags.FLAGS
+
+
+def collect(runs: list[str], split: str) -> list[dict]:
+  """The results of runs.
+
+  Args:
+    runs: NAME=MODEL_DIR of each.
+    split: that they were evaluated on.
+  """
+  found = []
+  seeds: collections.Counter = collections.Counter()
+  for run in runs:
+    name, equals, model_dir = run.partition("=")
+    cell = name.split("/")[0].strip()
+    if not equals or not cell:
+      raise errors.UserError(
+        f"--runs={run} does not name a run: give NAME=MODEL_DIR, …, such as "
+        "vanilla=runs/vanilla,L2=runs/l2."
+      )
+    one = result.collect(model_dir, cell, seeds[name], split)
+    found.append({**one, "name": name, "path": model_dir})
+    seeds[name] += 1
+  result.check(found)
+  return found
+
+
+def make(
+  given: flags.FlagValues,
+) -> tuple[list[dict], dict[str, pd.DataFrame], list[str]]:
+  """Results, tables and notes of what the flags ask for; prints the notes."""
+  if bool(given.results) == bool(given.runs):
+    raise errors.UserError(
+      "give the results of a sweep as --results=DIR, or runs as "
+      "--runs=NAME=MODEL_DIR, …."
+    )
+  skipped: list[str] = []
+  if given.runs:
+    found = collect(given.runs, given.split)
+  else:
+    found, skipped = result.load(given.results)
+  found = result.in_order(found, given.baseline, given.single)
+  scores = {c: statistics.scores(found, c) for c in protocol.CHECKPOINTS}
+  made = render.tables(found, scores, given.baseline, given.single)
+  sentences = notes.notes(found, scores, given.baseline, given.single)
+  for sentence in [*skipped, *sentences]:
+    console.say(sentence)
+  return found, made, sentences
 
 
 def main(argv) -> None:
@@ -35,20 +90,19 @@ def main(argv) -> None:
   del argv
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.update:
-    document.places(document.read(FLAGS.update), FLAGS.results)
-  gin_files.import_modules(FLAGS.module_import)
-  found, skipped = load.load(FLAGS.results)
-  for sentence in skipped:
-    console.say(sentence)
-  made = render.tables(found, FLAGS.baseline, FLAGS.single, FLAGS.differences)
-  for sentence in notes.notes(found, made, FLAGS.baseline, FLAGS.single):
-    console.say(sentence)
+    render.places(render.read(FLAGS.update), FLAGS.results or "")
+  found, made, _ = make(FLAGS)
   for name, frame in made.items():
     console.say(f"\n{name}\n\n{render.to_markdown(frame)}")
     render.write(frame, os.path.join(FLAGS.output_dir, name))
+  if FLAGS.runs:
+    for one in found:
+      name = f"{one['name'].replace('/', '-')}-seed{one['seed']}.json"
+      path = os.path.join(FLAGS.output_dir, "results", name)
+      files.write(path, result.to_text(one))
   console.say(f"\nwrote {len(made)} tables to {FLAGS.output_dir}")
   if FLAGS.update:
-    text = document.update(document.read(FLAGS.update), FLAGS.results, made)
+    text = render.update(render.read(FLAGS.update), FLAGS.results, made)
     files.write(FLAGS.update, text)
     console.say(f"updated {FLAGS.update}")
 
@@ -56,14 +110,12 @@ def main(argv) -> None:
 def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("results", None, "A folder of results, or one result.")
+  flags.DEFINE_list("runs", None, "Runs instead: NAME=MODEL_DIR, ….")
+  flags.DEFINE_string("split", "validation", "The split --runs were tested on.")
   flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
   flags.DEFINE_string("single", notes.SINGLE, "The cell of one model a task.")
-  flags.DEFINE_bool(
-    "differences", True, "Whether to make them; they take a minute or two."
-  )
   flags.DEFINE_string("update", None, "A document to put the tables into.")
-  flags.mark_flag_as_required("results")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tests import command
-from tools.experiments import lines
+from tools.experiments import decoded
 
 pytestmark = pytest.mark.slow
 
@@ -307,7 +307,7 @@ def test_evaluation_writes_answers_and_a_metric(done, name):
   assert set(values) == ({2, 4} if name == "all" else {4})
   for step in values:
     path = folder / name / f"embedded_copy_v1_{step}_predictions"
-    assert len(lines.read_lines(str(path), count=6)) == 6
+    assert len(decoded.read_lines(str(path), count=6)) == 6
 
 
 def test_scores_have_metrics_of_their_own_and_a_folder_of_their_own(done):

@@ -59,9 +59,7 @@ def gates(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(gates, tmp_path_factory):
   found = made_up.results()
-  for i, result in enumerate(found):
-    result["path"] = str(i)
-  made = render.tables(found, "vanilla", "single")
+  made = render.tables(found, made_up.scores(found), "vanilla", "single")
   return report.page(
     found, made, report.gate_pictures("L2", gates), "A <title>", ["A note."]
   )
@@ -76,7 +74,7 @@ def test_what_is_on_the_page(text):
   assert "50.00 ± 14.14 (2)" in page.cells
   assert "80.00 ± 0.00 (2)" in page.cells
   found = made_up.results()
-  made = render.tables(found, "vanilla", "single")
+  made = render.tables(found, made_up.scores(found), "vanilla", "single")
   for frame in made.values():
     for row in frame.values.tolist():
       at = page.cells.index(row[0])
@@ -112,4 +110,4 @@ def test_the_command(tmp_path, gates, monkeypatch):
   output = tmp_path / "report.html"
   given = f"--results={tmp_path}", f"--gates=L2={gates}", f"--output={output}"
   program.run("tools.report", given, monkeypatch)
-  assert "<h1>HyperGrid beside vanilla T5</h1>" in output.read_text()
+  assert "<h1>HyperGrid and vanilla T5</h1>" in output.read_text()

@@ -12,7 +12,38 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from t5_tasks import mixtures
-from tools.experiments import evaluation, lines
+from tools.experiments import evaluation
+
+
+def read_lines(path: str, count: int | None = None) -> list[str]:
+  """The lines of a file of inputs, targets or predictions, as t5 wrote them.
+
+  Only a newline ends a line: `str.splitlines` would also break a text at
+  U+2028, U+0085, a form feed or a carriage return.
+
+  Args:
+    path: local or in the cloud.
+    count: how many there should be. t5.models.MtfModel writes no newline at the
+      end, so that its empty last line is not told from the end otherwise.
+
+  Raises:
+    UserError: if it cannot be read, or is not UTF-8.
+  """
+  try:
+    with tf.io.gfile.GFile(path, "rb") as f:
+      text = f.read().decode("utf-8")
+  except UnicodeDecodeError as e:
+    line = e.object.count(b"\n", 0, e.start) + 1
+    raise errors.UserError(
+      f"{path} is damaged: line {line} is not UTF-8 text; evaluate again."
+    ) from None
+  except tf.errors.OpError as e:
+    why = e.message.removeprefix(f"{path}; ")
+    raise errors.UserError(f"{path} cannot be read ({why}).") from None
+  lines = text.split("\n")
+  if not lines[-1] and len(lines) != count:
+    lines.pop()
+  return lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +66,9 @@ class Predictions:
     """The predictions.
 
     Args:
-      count: how many there should be, as for `lines.read_lines`.
+      count: how many there should be, as for `read_lines`.
     """
-    return lines.read_lines(self.path, count)
+    return read_lines(self.path, count)
 
   def inputs(self, count: int) -> list[str] | None:
     """The inputs, as t5 wrote them; None where they were not kept.
@@ -47,7 +78,7 @@ class Predictions:
     """
     if not tf.io.gfile.exists(self.inputs_path):
       return None
-    return lines.read_lines(self.inputs_path, count)
+    return read_lines(self.inputs_path, count)
 
 
 class Decoded:

@@ -6,11 +6,11 @@ not know the later value. Here the latest counts, and each score knows the
 configuration it was made with.
 """
 
-import bisect
 import dataclasses
 import os
 import re
 
+import pandas as pd
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
@@ -27,23 +27,8 @@ _PROTOCOL = (
   "mesh_eval_dataset_fn.num_eval_examples",
 )
 _MODE = "run.mode"
-_EVENTS = "events."
 _FOLDER = "_eval"
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-  """The value of one metric of one task at one step.
-
-  Attributes:
-    value: may be nan.
-    time: when it was written, in seconds since 1970.
-    config: path of the configuration it was made with; None if not kept.
-  """
-
-  value: float
-  time: float
-  config: str | None
+_COLUMNS = ["task", "metric", "step", "time", "value", "config"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,38 +37,32 @@ class Evaluation:
 
   Attributes:
     folder: where they are.
-    scores: {task: {metric: {step: Score}}}, of each step the latest.
+    scores: a row of _COLUMNS for each score, of each step the latest: `time` in
+      seconds since 1970; the path of the `config` it was made with, None if not
+      kept; a value may be nan.
     damaged: paths of event files that could not be read to their end.
   """
 
   folder: str
-  scores: dict[str, dict[str, dict[int, Score]]]
-  damaged: tuple[str, ...]
+  scores: pd.DataFrame
+  damaged: list[str]
 
   def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
     """{task: {metric: {step as text: value}}}, steps in order."""
-    return {
-      task: {
-        metric: {str(s): steps[s].value for s in sorted(steps)}
-        for metric, steps in by_metric.items()
-      }
-      for task, by_metric in self.scores.items()
-    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in self.scores.itertuples():
+      by_metric = found.setdefault(row.task, {})
+      by_metric.setdefault(row.metric, {})[str(row.step)] = row.value
+    return found
 
-  def steps(self) -> list[int]:
-    """All steps that were evaluated, in order."""
-    return sorted({step for _, _, step, _ in self._all()})
+  def last_step(self) -> int:
+    return int(self.scores["step"].max())
 
-  def at(self, step: int) -> dict[tuple[str, str], float]:
-    """{(task, metric): value} at one step."""
-    return {(t, m): s.value for t, m, at, s in self._all() if at == step}
-
-  def protocol(self, split: str, step: int | None = None) -> dict[str, str]:
+  def protocol(self, split: str) -> dict[str, str]:
     """How the scores were made.
 
     Args:
       split: that was evaluated.
-      step: of this step alone; None means of all.
 
     Returns:
       {binding: value as text}
@@ -91,56 +70,33 @@ class Evaluation:
     Raises:
       UserError: if scores were made in different ways.
     """
-    first, read = None, {}
-    for task, _, at, score in self._all():
-      if step not in (None, at):
-        continue
-      if score.config not in read:
-        read[score.config] = _protocol(score.config, split)
-      found = read[score.config]
-      if first is None:
-        first, where = found, (task, at)
-      elif key := difference(found, first):
+    first, *others = self.scores.drop_duplicates("config").itertuples()
+    bound = _protocol(first.config, split)
+    for other in others:
+      found = _protocol(other.config, split)
+      if key := protocol.difference(found, bound):
+        one, two = (p.get(key, "not bound") for p in (bound, found))
         raise errors.UserError(
           f"{self.folder} holds evaluations of different kinds: {key} is "
-          f"{_shown(first, key)} for {where[0]} at step {where[1]} and "
-          f"{_shown(found, key)} for {task} at step {at}: evaluate all steps "
-          "again in one way (--gin_param=\"eval_checkpoint_step = 'all'\"), or "
-          "remove the folder first."
+          f"{one} for {first.task} at step {first.step} and {two} for "
+          f"{other.task} at step {other.step}: evaluate all steps again in one "
+          "way (--gin_param=\"eval_checkpoint_step = 'all'\"), or remove the "
+          "folder first."
         )
-    return first or {}
+    return bound
 
   def notes(self) -> list[str]:
     """Sentences about what is not as it should be."""
-    found = [
+    last = self.last_step()
+    return [
       f"{path} is damaged: what can be read of it is used."
       for path in self.damaged
+    ] + [
+      f"{self.folder}: {task} has no scores at step {last}, its last ones are "
+      f"of step {own}: evaluate step {last} again."
+      for task, own in self.scores.groupby("task")["step"].max().items()
+      if own < last
     ]
-    last = self.steps()[-1]
-    for task, by_metric in self.scores.items():
-      if not any(last in steps for steps in by_metric.values()):
-        own = max(step for steps in by_metric.values() for step in steps)
-        found.append(
-          f"{self.folder}: {task} has no scores at step {last}, its last ones "
-          f"are of step {own}: evaluate step {last} again."
-        )
-    return found
-
-  def _all(self):
-    for task, by_metric in self.scores.items():
-      for metric, steps in by_metric.items():
-        for step, score in steps.items():
-          yield task, metric, step, score
-
-
-def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
-  """The first binding in which two protocols differ, or None."""
-  one, other = map(protocol.with_defaults, (one, other))
-  return next((k for k in {**one, **other} if one.get(k) != other.get(k)), None)
-
-
-def _shown(protocol: dict[str, str], key: str) -> str:
-  return protocol.get(key, "not bound")
 
 
 def folder_of(model_dir: str, split: str) -> str:
@@ -181,55 +137,44 @@ def read(folder: str) -> Evaluation:
   Args:
     folder: from `folder_of`.
 
-  Returns:
-    an Evaluation
-
   Raises:
     UserError: if it holds no scores.
   """
   configs = eval_config.find(folder)
-  times = [time for time, _ in configs]
-  names = sorted(
-    name for name in tf.io.gfile.listdir(folder) if name.startswith(_EVENTS)
-  )
-  found, damaged = [], []
+  there = sorted(tf.io.gfile.listdir(folder))
+  names = [name for name in there if name.startswith("events.")]
+  rows, damaged = [], []
   for name in names:
     path = os.path.join(folder, name)
-    created = None
+    config, created = None, None
     try:
       for event in tf.train.summary_iterator(path):
         if created is None:
           created = event.wall_time
+          before = [config for time, config in configs if time <= created]
+          config = before[-1] if before else None
         for value in event.summary.value:
           parts = value.tag.split("/", 2)
           if len(parts) == 3 and parts[0] == "eval":
-            before = bisect.bisect_right(times, created)
-            config = configs[before - 1][1] if before else None
-            score = Score(float(value.simple_value), event.wall_time, config)
-            found.append((*parts[1:], event.step, score))
+            score = event.step, event.wall_time, value.simple_value, config
+            rows.append((*parts[1:], *score))
     except tf.errors.OpError:
       # A file that was being written when its run was killed has a broken end.
       damaged.append(path)
-  if not found:
-    raise errors.UserError(_no_scores(folder, names, damaged))
-  scores: dict[str, dict[str, dict[int, Score]]] = {}
-  # Tasks and metrics by name; of the scores of a step, the latest is last.
-  for task, metric, step, score in sorted(
-    found, key=lambda f: (*f[:3], f[3].time)
-  ):
-    scores.setdefault(task, {}).setdefault(metric, {})[step] = score
-  return Evaluation(folder, scores, tuple(damaged))
+  if not rows:
+    raise errors.UserError(_no_scores(folder, there, names, damaged))
+  scores = pd.DataFrame(rows, columns=_COLUMNS).sort_values(_COLUMNS[:4])
+  latest = scores.drop_duplicates(_COLUMNS[:3], keep="last")
+  return Evaluation(folder, latest, damaged)
 
 
-def _no_scores(folder: str, names: list[str], damaged: list[str]) -> str:
+def _no_scores(folder, there, names, damaged) -> str:
   if damaged:
     return (
       f"{damaged[0]} is damaged, and {folder} holds no scores beside it: "
       "evaluate again."
     )
-  answers = any(
-    name.endswith("_predictions") for name in tf.io.gfile.listdir(folder)
-  )
+  answers = any(name.endswith("_predictions") for name in there)
   if names and answers:
     return (
       f"{folder} holds answers and no scores: the labels of this split are not "

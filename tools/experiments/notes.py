@@ -1,11 +1,10 @@
-"""What a reader of the tables should know: sentences beside them."""
+"""What a reader of the tables should know: sentences next to them."""
 
-import math
 import re
 
 import pandas as pd
 
-from tools.experiments import load, protocol, statistics
+from tools.experiments import protocol, result, statistics
 
 # Bindings in which the models of a comparison are meant to differ.
 _MEANT = re.compile(
@@ -19,7 +18,7 @@ _NAMED = 4  # bindings in a sentence
 
 def notes(
   found: list[dict],
-  made: dict[str, pd.DataFrame],
+  scores: dict[str, pd.DataFrame],
   baseline: str,
   single: str = SINGLE,
 ) -> list[str]:
@@ -27,180 +26,114 @@ def notes(
 
   Args:
     found: results.
-    made: from `render.tables`.
+    scores: {checkpoint: from `statistics.scores`}.
     baseline: the cell that differences are from.
     single: the cell of one model a task.
 
   Returns:
     sentences
   """
-  models = load.by_model(found)
-  sentences = other_differences(models, baseline)
-  if baseline not in models:
+  cells = {r["cell"] for r in found}
+  sentences = other_differences(found, baseline)
+  if baseline not in cells:
     sentences.append(f"--baseline={baseline} is not there: no differences.")
-  if single not in models and single != SINGLE:
+  if single not in cells and single != SINGLE:
     sentences.append(f"--single={single} is not there: no shares of a gap.")
-  sentences += nans(models)
-  for checkpoint in protocol.CHECKPOINTS:
-    sentences += without_average(models, checkpoint)
-    table = f"differences_{checkpoint}"
-    if table not in made:
-      continue
-    sentences += unpaired(models, checkpoint, baseline, single)
-    sentences += [
-      f"{table}: the intervals do not know the examples of {task}, as {why}."
-      for task, why in statistics.not_drawn(models, checkpoint).items()
-    ]
-    frame = made[table]
-    alone = ", ".join(dict.fromkeys(frame.loc[frame["seeds"] == "1", "model"]))
+  sentences += nans(pd.concat(scores.values()))
+  for checkpoint, frame in scores.items():
+    sentences += without_average(frame)
+    sentences += unpaired(frame, baseline, single)
+    records = statistics.differences(frame, baseline, single)
+    alone = dict.fromkeys(r["cell"] for r in records if r["seeds"] == 1)
     if alone:
       sentences.append(
-        f"{table}: one seed of {alone} is compared, which does not show how "
-        "much seeds differ, so there is no interval."
+        f"differences_{checkpoint}: one seed of {', '.join(alone)} is "
+        "compared, which does not show how much seeds differ, so there is no "
+        "interval."
       )
   return list(dict.fromkeys(sentences))
 
 
 def _seeds(seeds: list[int]) -> str:
-  known = [str(s) for s in seeds if s != load.NO_SEED]
+  known = [str(s) for s in seeds if s != result.NO_SEED]
   if not known:
     return "no seed given"
-  return f"seed{'s' if len(known) > 1 else ''} {', '.join(known)}"
+  return f"seed{'s' * (len(known) > 1)} {', '.join(known)}"
 
 
-def _some(names: list[str]) -> str:
+def _some(names: list[str], separator: str = ", ") -> str:
   more = len(names) - _NAMED
-  return ", ".join([*names[:_NAMED], *([f"{more} more"] if more > 0 else [])])
+  shown = [*names[:_NAMED], *([f"{more} more"] if more > 0 else [])]
+  return separator.join(shown)
 
 
-def nans(models) -> list[str]:
-  """A sentence for each task of a run with a metric that is nan in a table.
-
-  Args:
-    models: from `load.by_model`.
-
-  Returns:
-    sentences
-  """
+def nans(frame: pd.DataFrame) -> list[str]:
+  """A sentence for each task of a run with a metric that is nan in a table."""
+  own = frame[frame["value"].isna() & (frame["task"] != protocol.AVERAGE)]
   sentences = []
-  for cell, by_seed in models.items():
-    for seed, runs in by_seed.items():
-      for run in runs:
-        for task, (metrics, steps) in _nan_tasks(run).items():
-          at = (
-            "s" * (len(steps) > 1) + " " + " and ".join(map(str, sorted(steps)))
-          )
-          sentences.append(
-            f"{run.get('name', cell)} ({_seeds([seed])}) has nan for "
-            f"{' and '.join(metrics)} of {task} at step{at}, so its average "
-            "is nan: a correlation has no value where all answers are the same."
-          )
+  for (run, seed, task), rows in own.groupby(
+    ["run", "seed", "task"], sort=False
+  ):
+    steps = sorted(rows["step"].unique(), key=int)
+    sentences.append(
+      f"{run} ({_seeds([seed])}) has nan for "
+      f"{' and '.join(rows['metric'].unique())} of {task} at "
+      f"step{'s' * (len(steps) > 1)} {' and '.join(steps)}, so its average is "
+      "nan: a correlation has no value where all answers are the same."
+    )
   return sentences
 
 
-def _nan_tasks(run: dict) -> dict[str, tuple[dict, set[int]]]:
-  """{task: (its metrics that are nan, at these steps)}"""
-  found: dict[str, tuple[dict, set[int]]] = {}
-  for checkpoint in protocol.CHECKPOINTS:
-    steps = statistics.chosen_steps(run, checkpoint)
-    values = statistics.scores([run], checkpoint)
-    for (task, metric), value in values.items():
-      if math.isnan(value):
-        metrics, at = found.setdefault(task, ({}, set()))
-        metrics[metric] = True
-        at.add(steps[task])
-  return found
-
-
-def without_average(models, checkpoint: str) -> list[str]:
-  """A sentence for each model that lacks what others have.
-
-  Args:
-    models: from `load.by_model`.
-    checkpoint: one of protocol.CHECKPOINTS.
-
-  Returns:
-    sentences
-  """
-  table = statistics.all_scores(models, checkpoint)
-  wanted = statistics.wanted(table)
+def without_average(frame: pd.DataFrame) -> list[str]:
+  """A sentence for each model that lacks what others have."""
+  plain = frame[frame["task"] != protocol.AVERAGE]
+  plain = plain.assign(name=plain["task"] + "/" + plain["metric"])
+  wanted = set(plain["name"])
   sentences = []
-  for cell, by_seed in table.items():
-    lacking = {
-      seed: sorted(wanted - values.keys()) for seed, values in by_seed.items()
-    }
-    seeds = [seed for seed, keys in lacking.items() if keys]
-    if seeds:
-      names = dict.fromkeys(
-        f"{task}/{metric}" for s in seeds for task, metric in lacking[s]
-      )
+  for cell, own in plain.groupby("cell", sort=False):
+    by_seed = own.groupby("seed")["name"].agg(lambda names: wanted - set(names))
+    lacking = by_seed[by_seed.map(len) > 0]
+    if len(lacking):
+      names = sorted(set.union(*lacking))
       sentences.append(
-        f"{cell} ({_seeds(seeds)}) has no {_some(list(names))}: it has no "
-        "average there, and is in no difference."
+        f"{cell} ({_seeds(list(lacking.index))}) has no {_some(names)}: it has "
+        "no average there, and is in no difference."
       )
   return sentences
 
 
-def unpaired(models, checkpoint: str, baseline: str, single: str) -> list[str]:
-  """A sentence for each model that has no seed in common with those it needs.
-
-  Args:
-    models: from `load.by_model`.
-    checkpoint: one of protocol.CHECKPOINTS.
-    baseline: the cell that differences are from.
-    single: the cell of one model a task.
-
-  Returns:
-    sentences
-  """
-  table = statistics.with_averages(statistics.all_scores(models, checkpoint))
+def unpaired(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
+  """A sentence for each model that shares no seed with those it needs."""
   sentences = []
-  for cell in models:
-    for others, what in (([], "difference"), ([single], "share")):
-      cells = list(dict.fromkeys([cell, baseline, *others]))
-      if (
-        cell == baseline
-        or (others and cell in others)
-        or not all(statistics.seeds_with_average(table, c) for c in cells)
+  for by_cell in statistics.averages(frame).values():
+    for cell in by_cell:
+      for cells, what in (
+        ((cell, baseline), "difference"),
+        ((cell, baseline, single), "share"),
       ):
-        continue
-      if not statistics.seeds_with_average(table, *cells):
-        sentences.append(
-          f"{', '.join(cells[:-1])} and {cells[-1]} have no seed in common: no "
-          f"{what} of {cell}."
-        )
-        break
+        if len(set(cells)) < len(cells) or not by_cell.keys() >= set(cells):
+          continue
+        if not statistics.common_seeds(by_cell, *cells):
+          sentences.append(
+            f"{', '.join(cells[:-1])} and {cells[-1]} have no seed in common: "
+            f"no {what} of {cell}."
+          )
+          break
   return sentences
 
 
-def other_differences(models, baseline: str) -> list[str]:
-  """What a model has different from the baseline, beside gates and tasks.
-
-  Args:
-    models: from `load.by_model`.
-    baseline: the cell to compare with.
-
-  Returns:
-    a sentence for each such model: its difference is not that of the gates
-  """
-  configs = {
-    cell: [r["config"] for runs in by_seed.values() for r in runs]
-    for cell, by_seed in models.items()
-  }
-  base = configs.get(baseline, [{}])[0]
-  sentences = []
-  for cell, by_run in configs.items():
-    found = {}
-    for config in by_run:
-      for key in config.keys() & base.keys():
-        if config[key] != base[key] and not _MEANT.match(key):
-          found[key] = f"{key} is {config[key]}, not {base[key]}"
-    if found:
-      some = [found[key] for key in sorted(found)[:_NAMED]]
-      if len(found) > _NAMED:
-        some.append(f"and {len(found) - _NAMED} more")
-      sentences.append(
-        f"{cell} differs from {baseline} in more than gates and tasks: "
-        f"{'; '.join(some)}."
-      )
-  return sentences
+def other_differences(found: list[dict], baseline: str) -> list[str]:
+  """What differs from the baseline, apart from gates and tasks."""
+  base = next((r["config"] for r in found if r["cell"] == baseline), {})
+  by_cell: dict[str, dict[str, str]] = {}
+  for run in found:
+    different = by_cell.setdefault(run["cell"], {})
+    for key, value in run["config"].items():
+      if value != base.get(key, value) and not _MEANT.match(key):
+        different[key] = f"{key} is {value}, not {base[key]}"
+  return [
+    f"{cell} differs from {baseline} in more than gates and tasks: "
+    f"{_some([different[key] for key in sorted(different)], '; ')}."
+    for cell, different in by_cell.items()
+    if different
+  ]

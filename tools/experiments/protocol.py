@@ -6,24 +6,18 @@ count once in the average of their benchmark.
 """
 
 import warnings
+from statistics import mean
 
 from t5.evaluation import eval_utils
 
 from t5_tasks import mixtures
 
 CHECKPOINTS = ("best", "last")
-# Benchmark -> start of its tasks' names, groups that T5 averages over.
-BENCHMARKS = {"GLUE": ("glue_", 8), "SuperGLUE": ("super_glue_", 8)}
+# Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
+BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
 NO_BENCHMARK = "of the tasks"
 # Where a table has the name of a task.
 AVERAGE = "average"
-
-
-def known(task: str, metric: str) -> eval_utils.Metric | None:
-  """T5's own description of a metric, also under a task token; None if none."""
-  return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
-
-
 # What an evaluation that binds none of these does, as mesh_tensorflow has it.
 _DEFAULTS = {
   "Bitransformer.decode.beam_size": "1",
@@ -33,25 +27,27 @@ _DEFAULTS = {
 }
 
 
-def with_defaults(bindings: dict[str, str]) -> dict[str, str]:
-  """The bindings of an evaluation, those that say nothing new included.
+def known(task: str, metric: str) -> eval_utils.Metric | None:
+  """T5's own description of a metric, also under a task token; None if none."""
+  return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
 
-  So that two evaluations are of one protocol whether or not their gin files
-  say what is so without them.
 
-  Args:
-    bindings: {name: value as text}.
+def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
+  """The first binding in which two evaluations differ, or None.
+
+  A binding that says the default makes no difference.
   """
-  return {**_DEFAULTS, **bindings}
+  one, other = {**_DEFAULTS, **one}, {**_DEFAULTS, **other}
+  return next((k for k in {**one, **other} if one.get(k) != other.get(k)), None)
 
 
 def chosen_steps(
   metrics: dict[str, dict[str, dict[str, float]]], checkpoint: str
-) -> dict[str, int]:
+) -> dict[str, str]:
   """The checkpoint of each task of one run.
 
   Args:
-    metrics: {task: {metric: {step as text: value}}}.
+    metrics: {task: {metric: {step: value}}}.
     checkpoint: "last"; or "best", the earliest of equals.
 
   Returns:
@@ -59,10 +55,10 @@ def chosen_steps(
   """
   if checkpoint == "last":
     return {
-      task: max(int(step) for values in by_metric.values() for step in values)
+      task: max((s for values in by_metric.values() for s in values), key=int)
       for task, by_metric in metrics.items()
     }
-  scores, names, task_of = {}, {}, {}
+  scores, names = {}, {}
   for task, by_metric in metrics.items():
     # Where T5 knows the task, it chooses by the metrics that it knows.
     for metric in [m for m in by_metric if known(task, m)] or by_metric:
@@ -70,20 +66,19 @@ def chosen_steps(
       name = known(task, metric)
       names[tag] = eval_utils.Metric(tag, name.group if name else task)
       scores[tag] = [(int(s), v) for s, v in by_metric[metric].items()]
-      task_of[tag] = task
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # written for an older pandas
     _, steps = eval_utils.metric_group_max(
       eval_utils.scores_to_df(scores, names), names
     )
-  return {task: int(steps[tag]) for tag, task in task_of.items()}
+  return {tag.split("/")[0]: str(int(steps[tag])) for tag in scores}
 
 
 def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
   """Means over groups of the mean over a group's metrics.
 
   What eval_utils.compute_avg_glue gives for a whole benchmark (protocol_test
-  compares them) too, and for parts of one.
+  compares them), and the same for a part of one.
 
   Args:
     scores: {(task, metric): value}
@@ -92,24 +87,15 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
     {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
     average over
   """
-  groups: dict[str | None, dict] = {}
+  groups: dict[str, dict[str, list[float]]] = {}
   for (task, metric), value in scores.items():
     name = known(task, metric)
-    benchmark = next(
-      (
-        b
-        for b, (start, _) in BENCHMARKS.items()
-        if name and task.startswith(start)
-      ),
-      None,
-    )
-    tasks = groups.setdefault(benchmark, {})
-    tasks.setdefault(name.group if name else task, []).append(value)
-  found = {}
-  for benchmark, tasks in groups.items():
-    label = NO_BENCHMARK
-    if benchmark:
-      label = f"{benchmark}, {len(tasks)} of {BENCHMARKS[benchmark][1]} tasks"
-    means = [sum(values) / len(values) for values in tasks.values()]
-    found[label] = sum(means) / len(means)
-  return found
+    starts = [s for s in BENCHMARKS if name and task.startswith(s)]
+    of_task = groups.setdefault(starts[0] if starts else "", {})
+    of_task.setdefault(name.group if name else task, []).append(value)
+  return {
+    f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
+    if start
+    else NO_BENCHMARK: mean(map(mean, by_group.values()))
+    for start, by_group in groups.items()
+  }

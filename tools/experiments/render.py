@@ -1,12 +1,13 @@
 """Tables of results as a person reads them, in three formats."""
 
-import math
-from statistics import mean, stdev
+import os
+import re
 
 import pandas as pd
 
+from hypergrid_mtf import errors
 from hypergrid_mtf.run import files
-from tools.experiments import load, protocol, statistics
+from tools.experiments import protocol, statistics
 
 MISSING = "—"
 # Averages that were published, T5-base. docs/fidelity.md has the sources.
@@ -23,186 +24,163 @@ _BASE = {"d_model": "768", "num_layers": "12"}
 
 
 def tables(
-  found: list[dict], baseline: str, single: str, differences: bool = True
+  found: list[dict],
+  scores: dict[str, pd.DataFrame],
+  baseline: str,
+  single: str,
 ) -> dict[str, pd.DataFrame]:
   """All tables of some results.
 
   Args:
-    found: from `load.load`.
+    found: from `result.in_order`.
+    scores: {checkpoint: from `statistics.scores`}.
     baseline: the cell that differences are from.
     single: the cell of one model a task.
-    differences: False leaves them out, which take seconds to minutes.
 
   Returns:
     {"scores_best": table, …}
   """
-  models = load.by_model(found, baseline, single)
-  made = {"cost": cost_table(models, baseline)}
-  for checkpoint in protocol.CHECKPOINTS:
-    made[f"scores_{checkpoint}"] = scores_table(models, checkpoint)
-    if any("glue" in task for r in found for task in r["metrics"]):
-      made[f"published_{checkpoint}"] = published_table(models, checkpoint)
-    if differences:
-      records = statistics.differences(models, checkpoint, baseline, single)
-      if records:
-        made[f"differences_{checkpoint}"] = differences_table(
-          records, baseline, single
-        )
+  costs = _costs(found)
+  made = {"cost": cost_table(costs, baseline)}
+  for checkpoint, frame in scores.items():
+    made[f"scores_{checkpoint}"] = scores_table(frame, costs)
+    if frame["task"].str.contains("glue").any():
+      made[f"published_{checkpoint}"] = published_table(found, frame)
+    if records := statistics.differences(frame, baseline, single):
+      made[f"differences_{checkpoint}"] = pd.DataFrame(
+        {
+          "average": r["average"],
+          "model": r["cell"],
+          f"minus {baseline} [95 % interval]": r["difference"].to_text(),
+          f"share of the gap to {single}": (
+            r["share"].to_text(".0%") if "share" in r else MISSING
+          ),
+          "seeds": str(r["seeds"]),
+        }
+        for r in records
+      )
   return made
 
 
-def _number(values: list[float], form: str) -> str:
-  """Their mean; nan, which has no sign, where one of them is nan."""
-  if any(map(math.isnan, values)):
-    return "nan"
-  return format(mean(values), form)
+def _mean_text(values: pd.Series) -> str:
+  """Mean ± standard deviation (seeds); nan, where one of them is nan."""
+  count = f" ({len(values)})" if len(values) else ""
+  if not count or values.isna().any():
+    return f"nan{count}" if count else MISSING
+  spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+  return f"{values.mean():.2f}{spread}{count}"
 
 
-def _mean_text(values: list[float]) -> str:
-  if not values:
-    return MISSING
-  text = _number(values, ".2f")
-  if len(values) > 1 and math.isfinite(sum(values)):
-    text += f" ± {stdev(values):.2f}"
-  return f"{text} ({len(values)})"
-
-
-def scores_table(models, checkpoint: str) -> pd.DataFrame:
+def scores_table(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
   """Mean ± standard deviation (seeds) of every metric, one column a cell."""
-  table = statistics.with_averages(statistics.all_scores(models, checkpoint))
-  keys = sorted(
-    {k for s in table.values() for v in s.values() for k in v},
-    key=lambda k: (k[0] == protocol.AVERAGE, k),
+  by_cell = frame.groupby(["task", "metric", "cell"])["value"]
+  table = by_cell.agg(_mean_text).unstack("cell", fill_value=MISSING)
+  table = table[frame["cell"].unique()].rename_axis(columns=None).reset_index()
+  table = table.sort_values(
+    "task", key=lambda tasks: tasks == protocol.AVERAGE, kind="stable"
   )
-  rows = []
-  for task, metric in keys:
-    row = {"task": task, "metric": metric}
-    for cell, by_seed in table.items():
-      row[cell] = _mean_text(
-        [v[task, metric] for v in by_seed.values() if (task, metric) in v]
-      )
-    rows.append(row)
-  steps = {"task": "training steps", "metric": ""}
-  for cell, by_seed in models.items():
-    steps[cell] = _steps(list(by_seed.values()))
-  return pd.DataFrame([*rows, steps])
+  steps = _by_cell(costs, _steps).to_dict()
+  steps.update(task="training steps", metric="")
+  return pd.concat([table, pd.DataFrame([steps])], ignore_index=True)
 
 
-def _range(values: list[float], form: str) -> str:
-  low, high = (format(v, form) for v in (min(values), max(values)))
+def _costs(found: list[dict]) -> pd.DataFrame:
+  """A row for each model of a seed; of several models a seed, the sums."""
+  runs = pd.DataFrame(
+    dict(
+      cell=r["cell"],
+      seed=r["seed"],
+      least=r["steps"],
+      most=r["steps"],
+      steps=r["steps"],
+      models=1,
+      seconds=r["training_seconds"],
+      total=r["parameters"]["total"],
+      own=r["parameters"]["beside_embedding"],
+      on=f"{r['hardware']['cpu']}, {r['hardware']['cores']} cores",
+    )
+    for r in found
+  )
+  how = dict.fromkeys(runs.columns[4:-1], "sum")
+  how.update(least="min", most="max", on=set)
+  return runs.groupby(["cell", "seed"], sort=False, as_index=False).agg(how)
+
+
+def _by_cell(costs: pd.DataFrame, function) -> pd.Series:
+  return pd.Series(
+    {cell: function(own) for cell, own in costs.groupby("cell", sort=False)}
+  )
+
+
+def _range(least: float, most: float, form: str) -> str:
+  low, high = format(least, form), format(most, form)
   return low if low == high else f"{low} to {high}"
 
 
-def _steps(seeds: list[list[dict]]) -> str:
-  text = _range([r["steps"] for runs in seeds for r in runs], ",")
-  models = max(map(len, seeds))
+def _steps(seeds: pd.DataFrame) -> str:
+  text = _range(seeds["least"].min(), seeds["most"].max(), ",")
+  models = seeds["models"].max()
   return text if models == 1 else f"{models} × {text}"
 
 
-def cost_table(models, baseline: str) -> pd.DataFrame:
-  """What each model holds and took; of several models a seed, the sum.
-
-  Args:
-    models: from `load.by_model`.
-    baseline: the cell that sizes are compared with.
-
-  Returns:
-    one row a cell
-  """
-
-  def size(cell, which):
-    runs = max(models[cell].values(), key=len)
-    return sum(r["parameters"][which] for r in runs)
-
+def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+  """What each model holds and took; sizes also as parts of the baseline's."""
+  # Of a seed that has all models.
+  whole = _by_cell(costs, lambda seeds: seeds.loc[seeds["models"].idxmax()])
   rows = []
-  for cell, by_seed in models.items():
-    seconds = [
-      sum(r["training_seconds"] for r in runs) for runs in by_seed.values()
-    ]
-    steps = [sum(r["steps"] for r in runs) for runs in by_seed.values()]
-    own = size(cell, "beside_embedding")
+  for cell, seeds in costs.groupby("cell", sort=False):
+    size, models = whole[cell], seeds["models"]
+    seconds, minutes = seeds["seconds"].sum(), seeds["seconds"] / 60
+    part = MISSING
+    if baseline in whole:
+      part = f"{size['own'] / whole[baseline]['own']:.3f}"
     rows.append(
       {
         "model": cell,
-        "models a seed": _range([len(r) for r in by_seed.values()], "d"),
-        "parameters": f"{size(cell, 'total'):,}",
-        "beside the embedding": f"{own:,}",
-        f"of {baseline}'s": (
-          f"{own / size(baseline, 'beside_embedding'):.3f}"
-          if baseline in models
-          else MISSING
-        ),
-        "training steps": _steps(list(by_seed.values())),
-        "minutes of training": _range([s / 60 for s in seconds], ".1f"),
-        "steps a second": f"{sum(steps) / max(sum(seconds), 1e-9):.2f}",
-        "on": ", ".join(
-          sorted(
-            {
-              f"{r['hardware']['cpu']}, {r['hardware']['cores']} cores"
-              for runs in by_seed.values()
-              for r in runs
-            }
-          )
-        ),
+        "models a seed": _range(models.min(), models.max(), "d"),
+        "parameters": f"{size['total']:,}",
+        "beside the embedding": f"{size['own']:,}",
+        f"of {baseline}'s": part,
+        "training steps": _steps(seeds),
+        "minutes of training": _range(minutes.min(), minutes.max(), ".1f"),
+        "steps a second": f"{seeds['steps'].sum() / max(seconds, 1e-9):.2f}",
+        "on": ", ".join(sorted(set.union(*seeds["on"]))),
       }
     )
   return pd.DataFrame(rows)
 
 
-def published_table(models, checkpoint: str) -> pd.DataFrame:
+def published_table(found: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
   """Our averages beside the published ones, where they are of the same thing.
 
   Args:
-    models: from `load.by_model`.
-    checkpoint: one of protocol.CHECKPOINTS.
+    found: results.
+    frame: their scores.
 
   Returns:
     a DataFrame; what was not run, or on other tasks or another size, is missing
   """
-  table = statistics.with_averages(statistics.all_scores(models, checkpoint))
+  other_size = {
+    (r["cell"], r["seed"])
+    for r in found
+    if any(r["config"].get(key) != size for key, size in _BASE.items())
+  }
+  by_label = statistics.averages(frame)
   rows = []
   for label, what, cell, value in _PUBLISHED:
-    ours = [
-      v[protocol.AVERAGE, label]
-      for seed, v in table.get(cell, {}).items()
-      if (protocol.AVERAGE, label) in v
-      and all(
-        r["config"].get(k) == size
-        for r in models[cell][seed]
-        for k, size in _BASE.items()
-      )
-    ]
+    ours = by_label.get(label, {}).get(cell, pd.Series(dtype=float))
+    ours = ours[[s for s in ours.index if (cell, s) not in other_size]]
     rows.append(
       {
         "average": label,
         "model": f"{what} ({cell})",
         "ours": _mean_text(ours),
         "published": f"{value:.1f}",
-        "difference": (f"{mean(ours) - value:+.2f}" if ours else MISSING),
+        "difference": f"{ours.mean() - value:+.2f}" if len(ours) else MISSING,
         "source": _SOURCE,
       }
     )
   return pd.DataFrame(rows)
-
-
-def differences_table(
-  records: list[dict], baseline: str, single: str
-) -> pd.DataFrame:
-  """Records of `statistics.differences` as a person reads them."""
-  return pd.DataFrame(
-    [
-      {
-        "average": r["average"],
-        "model": r["cell"],
-        f"minus {baseline} [95 % interval]": r["difference"].to_text(),
-        f"share of the gap to {single}": (
-          r["share"].to_text(percent=True) if "share" in r else MISSING
-        ),
-        "seeds": str(r["seeds"]),
-      }
-      for r in records
-    ]
-  )
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
@@ -214,21 +192,54 @@ def to_markdown(frame: pd.DataFrame) -> str:
   )
 
 
-def write(frame: pd.DataFrame, stem: str) -> list[str]:
-  """Writes a table in the three formats.
+def write(frame: pd.DataFrame, stem: str) -> None:
+  """Writes a table of text to `<stem>.md`, `.csv` and `.tex`."""
+  files.write(f"{stem}.md", to_markdown(frame) + "\n")
+  files.write(f"{stem}.csv", frame.to_csv(index=False))
+  files.write(f"{stem}.tex", frame.to_latex(index=False, escape=True))
+
+
+def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
+  """Puts tables in their places in a document, such as docs/results.md.
 
   Args:
-    frame: of text.
-    stem: the path without its ending.
+    text: with places such as `<!-- RESULTS: scores_last -->`, RESULTS being
+      the path as it is given to --results; a place ends with `<!-- end -->`.
+    results_path: of the results that the tables are of.
+    made: from `tables`; empty to check the places alone.
 
   Returns:
-    the paths
+    the document with new tables in these places
+
+  Raises:
+    UserError: if there is no place, or one for a table that was not made.
   """
-  texts = {
-    ".md": to_markdown(frame) + "\n",
-    ".csv": frame.to_csv(index=False),
-    ".tex": frame.to_latex(index=False, escape=True),
-  }
-  for ending, text in texts.items():
-    files.write(stem + ending, text)
-  return [stem + ending for ending in texts]
+
+  def table(match):
+    name = match[2]
+    if name not in made:
+      raise errors.UserError(
+        f"there is a place for {results_path}: {name}, and the tables are "
+        f"{', '.join(made)}."
+      )
+    return f"{match[1]}\n\n{to_markdown(made[name])}\n\n<!-- end -->"
+
+  return places(text, results_path).sub(table, text)
+
+
+def places(text: str, results_path: str) -> re.Pattern:
+  """Matches the places of some results, of which the document has one."""
+  path = re.escape(results_path.rstrip("/"))
+  place = re.compile(rf"(<!-- {path}/?: (\w+) -->).*?<!-- end -->", re.S)
+  if not place.search(text):
+    raise errors.UserError(
+      f"the document has no place <!-- {results_path}: scores_last -->."
+    )
+  return place
+
+
+def read(document: str) -> str:
+  if not os.path.isfile(document):
+    raise errors.UserError(f"--update={document} is not a file.")
+  with open(document) as f:
+    return f.read()

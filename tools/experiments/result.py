@@ -1,25 +1,44 @@
-"""Everything that is kept of a run, read from the files that it left."""
+"""The results of runs: collected, written as JSON, read and checked."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
 import os
 import re
+from collections.abc import Iterable
 
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import console
 from tools import environment
-from tools.experiments import answers, evaluation, lines, protocol
+from tools.experiments import decoded, evaluation, protocol
 
 SCHEMA = 1
+# Of a run that was made without --seed.
+NO_SEED = -1
 # Bindings that say where, when or with which seed, and not what.
 _NOT_CONFIG = (
   "run.model_dir",
   "run.eval_summary_dir",
   "mesh_train_dataset_fn.seed",
+)
+# What the tables read.
+_KEYS = (
+  "cell",
+  "seed",
+  "config",
+  "config_hash",
+  "protocol",
+  "data",
+  "steps",
+  "training_seconds",
+  "parameters",
+  "metrics",
+  "hardware",
+  "versions",
 )
 
 
@@ -48,23 +67,6 @@ def config_of(path: str) -> dict[str, str]:
   return config
 
 
-def as_json(value: float) -> float | str:
-  """A metric as standard JSON has it: "nan", "inf" or "-inf" are texts."""
-  return value if math.isfinite(value) else str(value)
-
-
-def number(value: float | str) -> float:
-  """A metric of a result's JSON, also one that is "nan" or an old file's NaN.
-
-  Args:
-    value: from `metrics`, as json.load gives it.
-
-  Returns:
-    the number; nan where the evaluation gave none
-  """
-  return float(value)
-
-
 def config_hash(config: dict[str, str]) -> str:
   """Twelve hexadecimal digits of a configuration."""
   text = json.dumps(config, sort_keys=True)
@@ -75,65 +77,19 @@ def _digest(texts: list[str]) -> str:
   return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
-def _predictions(folder: str, metrics: dict) -> tuple[dict, dict]:
-  """Data and answers of each task.
-
-  Returns:
-    {task: {examples, hash}}, {task: {step: from `answers.pack`}}
-  """
-  names = set(tf.io.gfile.listdir(folder))
-
-  # t5's model API alone writes outputs, and a newline in a text as it is.
-  from_api = any(name.endswith("_outputs") for name in names)
-
-  def read(name, count=None):
-    path = os.path.join(folder, name)
-    return lines.read_lines(path, count if from_api else None)
-
-  def fits(name, found, of, wanted):
-    if len(found) == len(wanted):
-      return True
-    differ = (
-      f"{os.path.join(folder, name)} holds {len(found):,} lines, and {of} "
-      f"beside it {len(wanted):,}"
-    )
-    if not from_api:
-      raise errors.UserError(
-        f"{differ}: they are of different evaluations, so evaluate all steps "
-        "again (--gin_param=\"eval_checkpoint_step = 'all'\")."
-      )
-    console.say(
-      f"{differ}: texts of several lines, as the model API writes them, cannot "
-      "be told apart, so scores are kept and no answers."
-    )
-    return False
-
-  data = {}
-  predictions: dict[str, dict[str, dict]] = {}
-  steps = [protocol.chosen_steps(metrics, c) for c in protocol.CHECKPOINTS]
-  for task in metrics:
-    inputs_name, targets_name = f"{task}_inputs", f"{task}_targets"
-    if targets_name not in names:
-      continue
+def _data(folder: str, tasks: Iterable[str]) -> dict[str, dict]:
+  """{task: {examples, hash of inputs and targets}} of an evaluation."""
+  found = {}
+  for task in tasks:
+    paths = [f"{folder}/{task}_{name}" for name in ("inputs", "targets")]
     # A task without texts before tokenization has no inputs.
-    inputs = read(inputs_name) if inputs_name in names else []
-    targets = read(targets_name, len(inputs))
-    if inputs and not fits(targets_name, targets, inputs_name, inputs):
-      continue
-    data[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
-    for step in sorted({chosen[task] for chosen in steps}):
-      name = f"{task}_{step}_predictions"
-      if name not in names:
-        continue
-      found = read(name, len(targets))
-      if fits(name, found, targets_name, targets):
-        scores = {
-          m: v[str(step)] for m, v in metrics[task].items() if str(step) in v
-        }
-        predictions.setdefault(task, {})[str(step)] = answers.pack(
-          task, found, targets, scores
-        )
-  return data, predictions
+    inputs, targets = (
+      decoded.read_lines(path) if tf.io.gfile.exists(path) else []
+      for path in paths
+    )
+    if targets:
+      found[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
+  return found
 
 
 def training_seconds(model_dir: str) -> float:
@@ -204,7 +160,6 @@ def collect(
   for sentence in found.notes():
     console.say(sentence)
   metrics = found.metrics()
-  data, predictions = _predictions(folder, metrics)
   config = config_of(config_path)
   total, embedding_free = count_parameters(model_dir)
   return dict(
@@ -214,22 +169,135 @@ def collect(
     config=config,
     config_hash=config_hash(config),
     protocol=asked_for,
-    data=data,
-    steps=found.steps()[-1],
+    data=_data(folder, metrics),
+    steps=found.last_step(),
     training_seconds=round(training_seconds(model_dir), 1),
     parameters=dict(total=total, beside_embedding=embedding_free),
-    metrics={
-      task: {
-        metric: {step: as_json(v) for step, v in values.items()}
-        for metric, values in by_metric.items()
-      }
-      for task, by_metric in metrics.items()
-    },
-    predictions=predictions,
+    metrics=metrics,
     **environment.describe(),
   )
 
 
 def to_text(result: dict) -> str:
-  """The file of a result: one line of standard JSON."""
-  return json.dumps(result, allow_nan=False) + "\n"
+  """The file of a result: one line of standard JSON, which has no nan.
+
+  A metric without a finite value is the text "nan", "inf" or "-inf".
+  """
+  metrics = {
+    task: {
+      metric: {
+        step: value if math.isfinite(value) else str(value)
+        for step, value in values.items()
+      }
+      for metric, values in by_metric.items()
+    }
+    for task, by_metric in result["metrics"].items()
+  }
+  text = json.dumps({**result, "metrics": metrics}, allow_nan=False)
+  return text + "\n"
+
+
+def load(path: str) -> tuple[list[dict], list[str]]:
+  """Reads results that belong together.
+
+  Args:
+    path: a folder of JSON files, or one file.
+
+  Returns:
+    (results, a sentence for each file that was skipped)
+
+  Raises:
+    UserError: if there are none, or they do not belong together.
+  """
+  names = [path]
+  if os.path.isdir(path):
+    names = sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))
+  found, skipped = [], []
+  for name in names:
+    try:
+      with open(name) as f:
+        found.append(_parsed(json.load(f), name))
+    except OSError as e:
+      raise errors.UserError(f"{name} cannot be read ({e.strerror}).") from None
+    except json.JSONDecodeError as e:
+      skipped.append(f"{name} is damaged ({errors.sentence(e)}): skipped.")
+    except (TypeError, ValueError, KeyError, AttributeError) as e:
+      why = errors.sentence(e)
+      skipped.append(f"{name} is not a result ({why}): skipped.")
+  if not found:
+    raise errors.UserError(
+      f"--results={path} holds no results: give the folder `results` of a "
+      f"sweep. {' '.join(skipped)}".strip()
+    )
+  check(found)
+  return found, skipped
+
+
+def _parsed(result: dict, path: str) -> dict:
+  """A result with numbers as numbers, also those that are the text "nan"."""
+  if result.get("schema") != SCHEMA:
+    raise ValueError(f'"schema" is not {SCHEMA}')
+  if absent := [key for key in _KEYS if key not in result]:
+    raise ValueError(f'it has no "{absent[0]}"')
+  for key in ("metrics", "data", "config", "protocol"):
+    if not isinstance(result[key], dict):
+      raise ValueError(f'"{key}" is not an object')
+  metrics = {
+    task: {
+      metric: {str(int(step)): float(value) for step, value in values.items()}
+      for metric, values in by_metric.items()
+    }
+    for task, by_metric in result["metrics"].items()
+  }
+  if not metrics:
+    raise ValueError('its "metrics" are empty')
+  seed = NO_SEED if result["seed"] is None else result["seed"]
+  return {**result, "metrics": metrics, "seed": seed, "path": path}
+
+
+def check(found: list[dict]) -> None:
+  """Refuses results that cannot be in one table."""
+  first = found[0]
+  data: dict[str, dict] = {}
+  models: dict[tuple, dict] = {}
+  configs: dict[tuple, str] = {}
+  for result in found:
+    path, cell, seed = (result[key] for key in ("path", "cell", "seed"))
+    if key := protocol.difference(result["protocol"], first["protocol"]):
+      shown = [r["protocol"].get(key, "not bound") for r in (result, first)]
+      raise errors.UserError(
+        f"{path} and {first['path']} were evaluated by different protocols "
+        f"({key} is {shown[0]} and {shown[1]}): they cannot be in one table."
+      )
+    for task, own in result["data"].items():
+      before = data.setdefault(task, result)
+      if own != before["data"][task]:
+        raise errors.UserError(
+          f"{path} and {before['path']} were evaluated on different data of "
+          f"{task} ({own['examples']} and {before['data'][task]['examples']} "
+          "examples, or others): they cannot be in one table."
+        )
+    for task in result["metrics"]:
+      before = models.setdefault((cell, seed, task), result)
+      if before is not result:
+        which = "a run without seed" if seed == NO_SEED else f"seed {seed}"
+        raise errors.UserError(
+          f"{path} and {before['path']} are both {which} of {cell} on {task}: "
+          "remove one."
+        )
+    name = cell, result.get("name")
+    if configs.setdefault(name, result["config_hash"]) != result["config_hash"]:
+      raise errors.UserError(
+        f"the seeds of {cell} have different configurations: they cannot be in "
+        "one table."
+      )
+
+
+def in_order(found: list[dict], baseline: str, single: str) -> list[dict]:
+  """The baseline first, single tasks last; seeds in order."""
+
+  def key(result):
+    cell = result["cell"]
+    return cell != baseline, cell == single, cell, result["seed"]
+
+  return sorted(found, key=key)

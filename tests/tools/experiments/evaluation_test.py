@@ -38,9 +38,8 @@ def test_the_latest_score_of_a_step_counts(tmp_path, names, in_one_file):
     event_files.write(tmp_path, 1000.0, whole, name=names[1])
   found = evaluation.read(str(tmp_path))
   assert found.metrics()[TASK]["accuracy"] == {"10": 12.0, "20": 71.5}
-  assert found.steps() == [10, 20]
-  last = found.at(20)
-  assert last[TASK, "accuracy"] == 71.5 and math.isnan(last[TASK, "f1"])
+  assert found.last_step() == 20
+  assert math.isnan(found.metrics()[TASK]["f1"]["20"])
   assert found.notes() == []
 
 
@@ -50,13 +49,6 @@ def test_every_score_has_the_protocol_it_was_made_with(tmp_path):
   event_files.write(tmp_path, 2001.0, (2.0, 20, {ACCURACY: 60.0}))
   _config(tmp_path, 2000.5)
   found = evaluation.read(str(tmp_path))
-  wide = {
-    "run.dataset_split": "'validation'",
-    "Bitransformer.decode.beam_size": "4",
-  }
-  greedy = {**wide, "Bitransformer.decode.beam_size": "1"}
-  assert found.protocol("validation", 10) == wide
-  assert found.protocol("validation", 20) == greedy
   with pytest.raises(errors.UserError) as e:
     found.protocol("validation")
   assert (
@@ -67,8 +59,11 @@ def test_every_score_has_the_protocol_it_was_made_with(tmp_path):
   event_files.write(tmp_path, 3001.0, (2.0, 10, {ACCURACY: 55.0}))
   _config(tmp_path, 3000.5)
   found = evaluation.read(str(tmp_path))
-  assert found.protocol("validation") == greedy
-  assert found.at(10) == {(TASK, "accuracy"): 55.0}
+  assert found.protocol("validation") == {
+    "run.dataset_split": "'validation'",
+    "Bitransformer.decode.beam_size": "1",
+  }
+  assert found.metrics()[TASK]["accuracy"] == {"10": 55.0, "20": 60.0}
 
 
 def test_scores_instead_of_answers_are_another_protocol(tmp_path):
@@ -82,7 +77,6 @@ def test_scores_instead_of_answers_are_another_protocol(tmp_path):
   _config(tmp_path, 1500.0, mode="score_eval")
   event_files.write(tmp_path, 1501.0, (2.0, 20, {ACCURACY: 60.0}))
   found = evaluation.read(str(tmp_path))
-  assert found.protocol("validation", 20)["run.mode"] == "'score_eval'"
   with pytest.raises(errors.UserError, match="run.mode is not bound .* 'score"):
     found.protocol("validation")
 
@@ -98,7 +92,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(tmp_path):
   path = pathlib.Path(cut)
   path.write_bytes(path.read_bytes()[:-3])
   found = evaluation.read(str(tmp_path))
-  assert found.at(20) == {("a", "accuracy"): 70.0}
+  assert found.metrics()["a"] == {"accuracy": {"20": 70.0}}
   assert found.notes() == [
     f"{cut} is damaged: what can be read of it is used.",
     f"{tmp_path}: {TASK} has no scores at step 20, its last ones are of step "

@@ -1,30 +1,27 @@
 """Made-up results whose numbers are known, for tests."""
 
-from tools.experiments.result import SCHEMA
+from tools.experiments import protocol, result, statistics
 
 COPY, SORT = "embedded_copy_v1", "embedded_sort_v1"
+METRIC = "sequence_accuracy"
 
 
-def bits(share, n=200):
-  return "".join("1" if i < share * n else "0" for i in range(n))
-
-
-def result(cell, seed, scores, steps=(10, 20), **changes):
-  """A result whose tasks are right on a share of their examples.
+def one(cell, seed, scores, steps=(10, 20), **changes):
+  """A result.
 
   Args:
     cell: of the table.
     seed: of the run.
-    scores: {task: share at each step}.
+    scores: {task: score at each step}.
     steps: of the checkpoints.
     **changes: of what the result says.
 
   Returns:
-    a dictionary as results.collect makes it
+    a dictionary as result.load makes it
   """
   return {
     **dict(
-      schema=SCHEMA,
+      schema=result.SCHEMA,
       cell=cell,
       seed=seed,
       name=cell,
@@ -36,17 +33,7 @@ def result(cell, seed, scores, steps=(10, 20), **changes):
       training_seconds=60.0,
       parameters=dict(total=1000, beside_embedding=900),
       metrics={
-        t: {
-          "sequence_accuracy": {
-            str(s): 100 * v for s, v in zip(steps, by, strict=False)
-          }
-        }
-        for t, by in scores.items()
-      },
-      predictions={
-        t: {
-          str(s): {"correct": bits(v)} for s, v in zip(steps, by, strict=True)
-        }
+        t: {METRIC: dict(zip(map(str, steps), by, strict=True))}
         for t, by in scores.items()
       },
       hardware=dict(cpu="x", cores=2),
@@ -58,12 +45,17 @@ def result(cell, seed, scores, steps=(10, 20), **changes):
 
 def results():
   return [
-    result("vanilla", 0, {COPY: (0.5, 0.4), SORT: (0.2, 0.3)}),
-    result("vanilla", 1, {COPY: (0.5, 0.6), SORT: (0.3, 0.3)}),
-    result("L2", 0, {COPY: (0.7, 0.8), SORT: (0.5, 0.6)}),
-    result("L2", 1, {COPY: (0.8, 0.8), SORT: (0.4, 0.6)}),
-    result("single", 0, {COPY: (0.9, 0.9)}, name="single/copy"),
-    result("single", 0, {SORT: (0.8, 0.9)}, name="single/sort"),
-    result("single", 1, {COPY: (1.0, 0.9)}, name="single/copy"),
-    result("single", 1, {SORT: (0.9, 1.0)}, name="single/sort"),
+    one("vanilla", 0, {COPY: (50.0, 40.0), SORT: (20.0, 30.0)}),
+    one("vanilla", 1, {COPY: (50.0, 60.0), SORT: (30.0, 30.0)}),
+    one("L2", 0, {COPY: (70.0, 80.0), SORT: (50.0, 60.0)}),
+    one("L2", 1, {COPY: (80.0, 80.0), SORT: (40.0, 60.0)}),
+    one("single", 0, {COPY: (90.0, 90.0)}, name="single/copy"),
+    one("single", 0, {SORT: (80.0, 90.0)}, name="single/sort"),
+    one("single", 1, {COPY: (100.0, 90.0)}, name="single/copy"),
+    one("single", 1, {SORT: (90.0, 100.0)}, name="single/sort"),
   ]
+
+
+def scores(found):
+  """{checkpoint: `statistics.scores`} of results."""
+  return {c: statistics.scores(found, c) for c in protocol.CHECKPOINTS}

@@ -8,7 +8,7 @@ import pytest
 from mesh_tensorflow.transformer import transformer
 from t5.evaluation import eval_utils
 
-from tools.experiments import evaluation, protocol
+from tools.experiments import protocol
 
 MATCHED, MISMATCHED = "glue_mnli_matched_v002", "glue_mnli_mismatched_v002"
 
@@ -48,11 +48,11 @@ def test_the_best_checkpoint_is_t5s():
   ours = protocol.chosen_steps(metrics, "best")
   for tag, name in names.items():
     task, metric = tag.split("/")
-    assert ours[task] == steps[name.name]
-    assert metrics[task][metric][str(ours[task])] == best[name.name]
+    assert ours[task] == str(steps[name.name])
+    assert metrics[task][metric][ours[task]] == best[name.name]
   # MNLI's two sets have one checkpoint, though each alone has another.
   assert ours[MATCHED] == ours[MISMATCHED]
-  assert set(protocol.chosen_steps(metrics, "last").values()) == {40}
+  assert set(protocol.chosen_steps(metrics, "last").values()) == {"40"}
 
 
 def test_averages_of_whole_benchmarks_are_t5s():
@@ -102,31 +102,31 @@ def test_the_best_is_the_earliest_of_equals_by_the_mean_of_the_metrics():
     },
     "glue_rte_v002_task_token": {"accuracy": {"10": 5.0, "20": 1.0, "30": 5.0}},
   }
-  best = {"my_task": 20, "glue_rte_v002_task_token": 10}
+  best = {"my_task": "20", "glue_rte_v002_task_token": "10"}
   assert protocol.chosen_steps(metrics, "best") == best
 
 
 def test_what_is_no_number_is_not_the_best():
   values = {"10": float("nan"), "20": 1.0, "30": float("nan")}
   metrics = {"glue_stsb_v002": {"pearson_corrcoef": values}}
-  assert protocol.chosen_steps(metrics, "best") == {"glue_stsb_v002": 20}
+  assert protocol.chosen_steps(metrics, "best") == {"glue_stsb_v002": "20"}
 
 
 def test_a_binding_that_says_the_default_makes_no_other_protocol():
   greedy = {"run.dataset_split": "'validation'"}
   said = {**greedy, "Bitransformer.decode.beam_size": "1"}
-  assert evaluation.difference(greedy, said) is None
+  assert protocol.difference(greedy, said) is None
   beam = {**greedy, "Bitransformer.decode.beam_size": "4"}
   key = "Bitransformer.decode.beam_size"
-  assert evaluation.difference(beam, greedy) == key
+  assert protocol.difference(beam, greedy) == key
   limited = {**greedy, "Bitransformer.decode.max_decode_length": "16"}
   key = "Bitransformer.decode.max_decode_length"
-  assert evaluation.difference(limited, said) == key
+  assert protocol.difference(limited, said) == key
 
 
 def test_the_defaults_are_those_of_mesh_tensorflow():
   decode = inspect.signature(transformer.Bitransformer.decode).parameters
-  for name, text in protocol.with_defaults({}).items():
+  for name, text in protocol._DEFAULTS.items():
     parameter = name.removeprefix("Bitransformer.decode.")
     if parameter != name:
       assert str(decode[parameter].default) == text
