@@ -38,6 +38,8 @@ _HEADINGS = {
 _CHECKPOINTS = {
   "best": "Best checkpoint of each task (T5's protocol; it flatters, being "
   "chosen on the same validation set)",
+  "one": "Best checkpoint of all tasks by their average (chosen on the same "
+  "validation set)",
   "last": "Last checkpoint",
 }
 

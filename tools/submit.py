@@ -37,29 +37,15 @@ BENCHMARKS = submissions.BENCHMARKS
 
 
 def benchmarks(names: Sequence[str]) -> list[str]:
-  """The benchmarks that --benchmarks names, each once.
-
-  Args:
-    names: keys of BENCHMARKS, in any case.
-
-  Raises:
-    UserError: for another name, or none.
-  """
+  """The benchmarks that --benchmarks names, in any case, each once."""
   known = {name.casefold(): name for name in BENCHMARKS}
-  found = []
-  for given in names:
-    name = known.get(given.strip().casefold().replace("_", ""))
+  found = {n: known.get(n.strip().casefold().replace("_", "")) for n in names}
+  for given, name in found.items() if found else [("", None)]:
     if name is None:
       raise errors.UserError(
         f"--benchmarks={given} is unknown: choose from {', '.join(BENCHMARKS)}."
       )
-    if name not in found:
-      found.append(name)
-  if not found:
-    raise errors.UserError(
-      f"--benchmarks= is empty: choose from {', '.join(BENCHMARKS)}."
-    )
-  return found
+  return list(dict.fromkeys(filter(None, found.values())))
 
 
 def choose(
@@ -80,35 +66,35 @@ def choose(
     UserError: if no step is asked for, and none is that of all tasks.
   """
   entries = BENCHMARKS[benchmark]
-  steps = {e: found.steps(e.task) for e in entries if not e.optional}
-  steps = {e: s for e, s in steps.items() if s}
+  steps = {e.task: found.steps(e.task) for e in entries if not e.optional}
+  steps = {task: own for task, own in steps.items() if own}
   if step is None and steps:
     common = set.intersection(*map(set, steps.values()))
     if not common:
       raise errors.UserError(
         f"{found.folder} does not hold predictions of one step for all tasks "
-        f"of {benchmark} that were decoded: "
-        + "; ".join(f"{e.task}: {decoded.shown(s)}" for e, s in steps.items())
-        + "; decode all at one step, or give --step and --fill."
+        f"of {benchmark} that were decoded: {_by_task(steps)}; decode all at "
+        "one step, or give --step and --fill."
       )
     step = max(common)
-    later = {e.task: s[-1] for e, s in steps.items() if s[-1] > step}
-    if later:
+    if later := {t: own[-1] for t, own in steps.items() if own[-1] > step}:
       console.say(
         f"{benchmark}: step {step}, the last one of all tasks; of step "
         f"{max(later.values())}, only {', '.join(later)}"
       )
-  chosen = {
-    e: None if step is None else found.at(e.task, step) for e in entries
-  }
+  chosen = {e: found.tasks.get(e.task, {}).get(step) for e in entries}
   return chosen if any(chosen.values()) else None
 
 
-def _check_step(names, found: decoded.Decoded, step: int | None):
-  """The error of a folder that has nothing of what was asked for."""
-  there = sorted(
-    {s for n in names for e in BENCHMARKS[n] for s in found.steps(e.task)}
+def _by_task(steps: dict[str, list[int]]) -> str:
+  return "; ".join(
+    f"{t}: {decoded.show_steps(own)}" for t, own in steps.items()
   )
+
+
+def _nothing(names, found: decoded.Decoded, step: int | None):
+  """The error of a folder that has nothing of what was asked for."""
+  there = {s for n in names for e in BENCHMARKS[n] for s in found.steps(e.task)}
   tasks = f"tasks of {' or '.join(names)}"
   if not there:
     return errors.UserError(
@@ -117,7 +103,7 @@ def _check_step(names, found: decoded.Decoded, step: int | None):
     )
   return errors.UserError(
     f"--step={step}: {found.folder} holds predictions of {tasks} at "
-    f"{decoded.shown(there)}: give one of these."
+    f"{decoded.show_steps(there)}: give one of these."
   )
 
 
@@ -127,11 +113,11 @@ def _check(benchmark, chosen, found: decoded.Decoded, fill: bool) -> None:
   if absent and not fill:
     step = next(p.step for p in chosen.values() if p)
     others = {t: found.steps(t) for t in absent if found.steps(t)}
-    elsewhere = "; ".join(f"{t}: {decoded.shown(s)}" for t, s in others.items())
     raise errors.UserError(
       f"{found.folder} holds no predictions of {', '.join(absent)} at step "
-      f"{step}{f' ({elsewhere})' if others else ''}: decode the test split of "
-      f"all tasks of {benchmark}, or give --fill to put one answer there."
+      f"{step}{f' ({_by_task(others)})' if others else ''}: decode the test "
+      f"split of all tasks of {benchmark}, or give --fill to put one answer "
+      "there."
     )
   for entry, predictions in chosen.items():
     if predictions or submissions.needs_data(entry):
@@ -143,13 +129,10 @@ def _check(benchmark, chosen, found: decoded.Decoded, fill: bool) -> None:
 def submission(
   chosen: dict[submissions.Entry, decoded.Predictions | None],
 ) -> tuple[bytes, list[dict]]:
-  """The zip of one benchmark.
+  """The zip of one benchmark, and a record for each of its files.
 
   Args:
     chosen: from `choose`; what has no predictions gets fillers.
-
-  Returns:
-    (zip, a record for each file)
 
   Raises:
     UserError: if answers and test sets do not belong together.
@@ -158,23 +141,10 @@ def submission(
   records = []
   with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
     for entry, predictions in chosen.items():
-      if predictions:
-        made = submissions.make_file(entry, predictions)
-      else:
-        made = submissions.make_filler(entry)
-      zipped.writestr(entry.file, made.text)
-      records.append(made.record())
+      text, record = submissions.make_file(entry, predictions)
+      zipped.writestr(entry.file, text)
+      records.append(record)
   return buffer.getvalue(), records
-
-
-def _say(records: list[dict]) -> None:
-  for r in records:
-    source = f"step {r['step']}"
-    if r["filler"] is not None:
-      source = f"FILLER {r['filler']!r}"
-    elif r["no_label"]:
-      source += f", {r['no_label']} answers were not a label"
-    console.say(f"  {r['file']:<14} {r['rows']:>7,} rows  {source}")
 
 
 def main(argv) -> None:
@@ -190,29 +160,31 @@ def main(argv) -> None:
   asked = FLAGS.benchmarks
   names = benchmarks(list(BENCHMARKS) if asked is None else asked)
   found = decoded.find(FLAGS.model_dir, "test")
-  chosen, absent = {}, []
-  for name in names:
-    files_of = choose(name, found, FLAGS.step)
-    if files_of is None:
-      absent.append(name)
-    else:
-      chosen[name] = files_of
+  of_each = {name: choose(name, found, FLAGS.step) for name in names}
+  absent = [name for name, chosen in of_each.items() if chosen is None]
   if absent == names or (absent and asked is not None):
-    raise _check_step(absent, found, FLAGS.step)
+    raise _nothing(absent, found, FLAGS.step)
   for name in absent:
     console.say(f"{name}: none of its tasks was decoded, so there is no zip")
+    del of_each[name]
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  for name, files_of in chosen.items():
-    _check(name, files_of, found, FLAGS.fill)
+  for name, chosen in of_each.items():
+    _check(name, chosen, found, FLAGS.fill)
   report = {}
-  for name, files_of in chosen.items():
-    content, report[name] = submission(files_of)
+  for name, chosen in of_each.items():
+    content, report[name] = submission(chosen)
     path = os.path.join(FLAGS.output_dir, f"{name}.zip")
     files.write(path, content)
     console.say(f"wrote {path}")
-    _say(report[name])
+    for r in report[name]:
+      source = f"step {r['step']}"
+      if r["filler"] is not None:
+        source = f"FILLER {r['filler']!r}"
+      elif r["no_label"]:
+        source += f", {r['no_label']} answers were not a label"
+      console.say(f"  {r['file']:<14} {r['rows']:>7,} rows  {source}")
   files.write(
     os.path.join(FLAGS.output_dir, "submission.json"),
     json.dumps(report, indent=1) + "\n",

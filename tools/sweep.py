@@ -21,8 +21,8 @@ and a seed are one model a task. `$WORD` that no `for` names comes from
 A run has a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs`
 and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
 have this are not run again, so a sweep can be stopped, or killed, and started
-again. What a killed training left is set aside and the run begins anew, which
-gives the same result; with --resume, and always in the cloud, it goes on from
+again. What a killed training left is set aside and the run starts again, which
+gives the same result; with --resume, and always in the cloud, it continues from
 its last checkpoint. SIGTERM lets what trains save before it ends; a second
 sweep on the same folders is refused. A model whose training ended is never
 trained again: where its evaluation failed, or another split is asked for
@@ -49,7 +49,7 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, files, locks, stopping
-from tools.experiments import sweep_file, sweep_runner, sweep_state
+from tools.experiments import sweep_file, sweep_runner
 
 FLAGS = flags.FLAGS
 
@@ -80,33 +80,23 @@ def main(argv) -> int:
       "give the folder in the cloud as --models_dir."
     )
   path = sweep_file.find(FLAGS.sweep)
-  files.check_output(
-    os.path.join(FLAGS.output_dir, "results", "x.json"), "--output_dir"
-  )
-  runs = sweep_file.parse(sweep_file.read(path), path, seeds, given)
-  runs = sweep_file.of_cells(runs, FLAGS.cells)
-  runs = sweep_file.of_share(runs, FLAGS.share)
+  files.check_output_dir(FLAGS.output_dir)
+  jobs = sweep_file.parse(sweep_file.read(path), path, seeds, given)
+  jobs = sweep_file.select(jobs, FLAGS.cells, FLAGS.share)
   common = tuple(sweep_file.split_flags(FLAGS.common, "--common"))
   if FLAGS.split:
-    runs = [sweep_file.with_split(run, FLAGS.split, common) for run in runs]
-  places = sweep_state.Places(
-    FLAGS.output_dir,
-    FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs"),
-  )
-  if FLAGS.status:
-    console.say(sweep_state.status(runs, places).to_string())
-    return 0
-  with _alone():
-    console.log_to(FLAGS.output_dir)
-    tf.logging.set_verbosity(tf.logging.WARN)
-    failures = sweep_runner.run_all(
-      runs,
-      places,
-      FLAGS.parallel,
-      FLAGS.resume,
-      common,
-    )
-  console.say(sweep_state.status(runs, places).to_string())
+    jobs = [sweep_file.with_split(job, FLAGS.split, common) for job in jobs]
+  models_dir = FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs")
+  places = sweep_runner.Places(FLAGS.output_dir, models_dir)
+  failures: list[str] = []
+  if not FLAGS.status:
+    with _alone():
+      console.log_to(FLAGS.output_dir)
+      tf.logging.set_verbosity(tf.logging.WARN)
+      failures = sweep_runner.run_all(
+        jobs, places, FLAGS.parallel, FLAGS.resume, common
+      )
+  console.say(sweep_runner.status(jobs, places).to_string())
   for sentence in failures:
     console.terminal().write(f"error: {sentence}\n")
   return 1 if failures else 0

@@ -16,9 +16,9 @@ Writes, as Markdown, LaTeX and CSV:
                single-task models that it closes, with 95 % intervals over seeds
   cost         parameters, time of training
 
-the first three for T5's choice of a checkpoint (the best of each task on the
-validation set, which flatters, and no interval knows of the choice) and for the
-last one.
+the first three for T5's choice of a checkpoint (`best` of each task on the
+validation set, which flatters, and no interval knows of the choice), for the
+`one` that is the best for all tasks by their average, and for the `last`.
 """
 
 import collections

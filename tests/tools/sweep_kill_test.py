@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from tools.experiments import load, render
+from tests.tools.experiments import made_up
+from tools.experiments import render, result
 
 ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = r"""
@@ -54,16 +55,25 @@ def _kill(child):
 
 
 def _texts(results):
-  found, skipped = load.load(str(results))
+  found, skipped = result.load(str(results))
   assert not skipped
-  made = render.tables(found, "vanilla", "single")
+  made = render.tables(found, made_up.scores(found), "vanilla", "single")
   return {k: v.to_csv() for k, v in made.items() if k != "cost"}
 
 
 def _numbers(results):
-  keys = ("metrics", "predictions", "data", "config_hash", "protocol")
-  found, _ = load.load(str(results))
+  keys = ("metrics", "data", "config_hash", "protocol")
+  found, _ = result.load(str(results))
   return {r["name"]: {k: r[k] for k in keys} for r in found}
+
+
+def _answers(output_dir):
+  """{file of predictions: its bytes} of all models."""
+  runs = output_dir / "runs"
+  return {
+    path.relative_to(runs): path.read_bytes()
+    for path in runs.glob("*/seed3/validation_eval/*_predictions")
+  }
 
 
 @pytest.mark.slow
@@ -95,5 +105,6 @@ def test_a_killed_sweep_gives_the_same_table(tmp_path, options):
       assert list(metrics["accuracy"]) == ["20", "40", "60"]
   if not options:
     assert numbers == _numbers(unharmed / "results")
+    assert _answers(killed) == _answers(unharmed) != {}
     assert _texts(killed / "results") == _texts(unharmed / "results")
     assert (runs / "vanilla/seed3.killed1/model.ckpt-20.index").exists()

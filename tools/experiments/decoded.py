@@ -6,7 +6,7 @@ Read through tf.io.gfile throughout: a sweep keeps its models in the cloud.
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import tensorflow.compat.v1 as tf
 
@@ -54,7 +54,7 @@ class Predictions:
     task: whose they are; it may be the variant with a task token.
     step: of the checkpoint.
     path: of the file.
-    inputs_path: of the file of the inputs that were decoded.
+    inputs_path: of the file of the inputs that were decoded; it may be missing.
   """
 
   task: str
@@ -62,87 +62,27 @@ class Predictions:
   path: str
   inputs_path: str
 
-  def lines(self, count: int) -> list[str]:
-    """The predictions.
 
-    Args:
-      count: how many there should be, as for `read_lines`.
-    """
-    return read_lines(self.path, count)
-
-  def inputs(self, count: int) -> list[str] | None:
-    """The inputs, as t5 wrote them; None where they were not kept.
-
-    Args:
-      count: how many there should be.
-    """
-    if not tf.io.gfile.exists(self.inputs_path):
-      return None
-    return read_lines(self.inputs_path, count)
-
-
+@dataclasses.dataclass(frozen=True)
 class Decoded:
   """What a folder of an evaluation holds.
 
   Attributes:
     folder: where it is.
+    tasks: {name without the mark of a task token: {step: Predictions}}.
   """
 
-  def __init__(self, folder: str):
-    """Lists the folder.
-
-    Args:
-      folder: local or in the cloud.
-
-    """
-    self.folder = folder
-    self._found: dict[str, dict[int, Predictions]] = {}
-    for name in tf.io.gfile.listdir(folder):
-      match = re.fullmatch(r"(\w+)_(\d+)_predictions", name)
-      if match:
-        task, step = match[1], int(match[2])
-        self._found.setdefault(task, {})[step] = Predictions(
-          task,
-          step,
-          os.path.join(folder, name),
-          os.path.join(folder, f"{task}_inputs"),
-        )
-
-  def _of(self, task: str) -> list[dict[int, Predictions]]:
-    """Of the task and of its variant with a task token."""
-    names = (task, task + mixtures.TASK_TOKEN_SUFFIX)
-    return [self._found[name] for name in names if name in self._found]
+  folder: str
+  tasks: dict[str, dict[int, Predictions]]
 
   def steps(self, task: str) -> list[int]:
-    """The steps at which a task, or its variant, was decoded, in order."""
-    return sorted({step for found in self._of(task) for step in found})
-
-  def at(self, task: str, step: int) -> Predictions | None:
-    """The predictions of a task, or of its variant, at one step.
-
-    Args:
-      task: its name without the mark of a task token.
-      step: of the checkpoint.
-
-    Returns:
-      predictions; None if it was not decoded
-
-    Raises:
-      UserError: if both the task and its variant were decoded.
-    """
-    found = [by_step[step] for by_step in self._of(task) if step in by_step]
-    if len(found) > 1:
-      raise errors.UserError(
-        f"{self.folder} holds predictions of {found[0].task} and of "
-        f"{found[1].task} at step {step}: remove those of the task that the "
-        "model was not trained on."
-      )
-    return found[0] if found else None
+    return sorted(self.tasks.get(task, {}))
 
 
-def shown(steps: Sequence[int]) -> str:
+def show_steps(steps: Iterable[int]) -> str:
   """Steps in words: "step 20", "steps 3, 20"."""
-  return f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}"
+  texts = [str(step) for step in sorted(steps)]
+  return f"step{'s' * (len(texts) > 1)} {', '.join(texts)}"
 
 
 def find(model_dir: str, split: str) -> Decoded:
@@ -153,12 +93,32 @@ def find(model_dir: str, split: str) -> Decoded:
     split: that was decoded.
 
   Raises:
-    UserError: if there is no such folder, or it cannot be read.
+    UserError: if there is no such folder, it cannot be read, or it holds both
+      a task and its variant with a task token at one step.
   """
   try:
-    return Decoded(evaluation.folder_of(model_dir, split))
+    return read_folder(evaluation.folder_of(model_dir, split))
   except tf.errors.OpError as e:
     why = e.message.splitlines()[0]
     raise errors.UserError(
       f"--model_dir={model_dir} cannot be read ({why})."
     ) from None
+
+
+def read_folder(folder: str) -> Decoded:
+  """As `find`, of the folder of an evaluation."""
+  tasks: dict[str, dict[int, Predictions]] = {}
+  for name in sorted(tf.io.gfile.listdir(folder)):
+    if match := re.fullmatch(r"(\w+)_(\d+)_predictions", name):
+      path = os.path.join(folder, name)
+      inputs = os.path.join(folder, f"{match[1]}_inputs")
+      found = Predictions(match[1], int(match[2]), path, inputs)
+      by_step = tasks.setdefault(mixtures.base_name(found.task), {})
+      other = by_step.setdefault(found.step, found)
+      if other != found:
+        raise errors.UserError(
+          f"{folder} holds predictions of {other.task} and of {found.task} at "
+          f"step {found.step}: remove those of the task that the model was not "
+          "trained on."
+        )
+  return Decoded(folder, tasks)

@@ -5,6 +5,7 @@ sets, are one group: they have one checkpoint, the best by the group's mean, and
 count once in the average of their benchmark.
 """
 
+import math
 import warnings
 from statistics import mean
 
@@ -12,7 +13,8 @@ from t5.evaluation import eval_utils
 
 from t5_tasks import mixtures
 
-CHECKPOINTS = ("best", "last")
+# The best of each task; the best one of all tasks, by their average; the last.
+CHECKPOINTS = ("best", "one", "last")
 # Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
 BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
 NO_BENCHMARK = "of the tasks"
@@ -48,7 +50,7 @@ def chosen_steps(
 
   Args:
     metrics: {task: {metric: {step: value}}}.
-    checkpoint: "last"; or "best", the earliest of equals.
+    checkpoint: one of CHECKPOINTS; of equals the earliest.
 
   Returns:
     {task: step}
@@ -58,6 +60,16 @@ def chosen_steps(
       task: max((s for values in by_metric.values() for s in values), key=int)
       for task, by_metric in metrics.items()
     }
+  if checkpoint == "one":
+    flat = {(t, m): v for t, by in metrics.items() for m, v in by.items()}
+    means = {}
+    for step in sorted(set.intersection(*map(set, flat.values())), key=int):
+      *_, overall = averages({k: v[step] for k, v in flat.items()}).values()
+      if not math.isnan(overall):
+        means[step] = overall
+    if not means:
+      return chosen_steps(metrics, "last")
+    return dict.fromkeys(metrics, max(means, key=means.__getitem__))
   scores, names = {}, {}
   for task, by_metric in metrics.items():
     # Where T5 knows the task, it chooses by the metrics that it knows.
@@ -85,7 +97,7 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
 
   Returns:
     {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
-    average over
+    average over; where there are several of these, also one of all groups
   """
   groups: dict[str, dict[str, list[float]]] = {}
   for (task, metric), value in scores.items():
@@ -93,9 +105,14 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
     starts = [s for s in BENCHMARKS if name and task.startswith(s)]
     of_task = groups.setdefault(starts[0] if starts else "", {})
     of_task.setdefault(name.group if name else task, []).append(value)
-  return {
-    f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
-    if start
-    else NO_BENCHMARK: mean(map(mean, by_group.values()))
-    for start, by_group in groups.items()
-  }
+  found, every = {}, []
+  for start, by_group in groups.items():
+    label = NO_BENCHMARK
+    if start:
+      label = f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
+    means = [mean(values) for values in by_group.values()]
+    found[label] = mean(means)
+    every += means
+  if len(found) > 1:
+    found[f"all {len(every)} tasks"] = mean(every)
+  return found

@@ -6,9 +6,8 @@ its test examples.
 """
 
 import ast
-import collections
 import dataclasses
-import io
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -27,6 +26,14 @@ _TWO_WAY = ("entailment", "not_entailment")
 _BITS = ("0", "1")
 _TRUTH = ("false", "true")
 _MULTIRC = "MultiRC.jsonl"
+_STSB = "STS-B.tsv"
+# The parts of an official number, in the order of the servers' files.
+_NUMBERS = (
+  "idx",
+  *(
+    f"idx/{p}" for p in ("passage", "query", "paragraph", "question", "answer")
+  ),
+)
 _NO_LABEL = -1  # t5's mark for an answer that is none of the labels
 # And for one that is not a number.
 _NO_NUMBER = postprocessors.string_to_float("")
@@ -131,99 +138,73 @@ def test_set(task: str) -> TestSet:
   Args:
     task: a registered task with a test split whose data are on disk.
   """
-  numbers, inputs = [], []
   with tf.Graph().as_default():
     dataset = task_text.untokenized(seqio.TaskRegistry.get(task), "test")
-    for example in tfds.as_numpy(dataset):
-      keys = sorted(k for k in example if k == "idx" or k.startswith("idx/"))
-      if keys == ["idx/passage", "idx/query"]:
-        order = keys
-      elif len(keys) == 3:
-        order = ["idx/paragraph", "idx/question", "idx/answer"]
-      else:
-        order = ["idx"]
-      numbers.append(tuple(int(example[k]) for k in order))
-      inputs.append(str(example["inputs"]).replace("\n", " "))
-  return TestSet(numbers, inputs)
+    examples = list(tfds.as_numpy(dataset))
+  return TestSet(
+    [tuple(int(e[key]) for key in _NUMBERS if key in e) for e in examples],
+    [str(e["inputs"]).replace("\n", " ") for e in examples],
+  )
 
 
-def _check_numbers(entry: Entry, task: str, found: TestSet) -> None:
-  """Checks that the data are the official ones, as far as numbers show it."""
-  numbers = found.numbers
-  if len(numbers) != entry.rows:
+def _numbered(entry: Entry, task: str) -> TestSet:
+  """`test_set`, checked to be official as far as numbers show it."""
+  found = test_set(task)
+  if len(found.numbers) != entry.rows:
     raise errors.UserError(
       f"{entry.file} needs {entry.rows} rows, and the test split of {task} has "
-      f"{len(numbers)} examples: prepare the whole official test set."
+      f"{len(found.numbers)} examples: prepare the whole official test set."
     )
-  if len(set(numbers)) != len(numbers):
+  if len(set(found.numbers)) != entry.rows:
     raise errors.UserError(
       f"two examples of {task} have one number, so the data set is not the "
       "official one."
     )
-  absent = set(range(entry.rows)) - {number[-1] for number in numbers}
+  absent = set(range(entry.rows)) - {number[-1] for number in found.numbers}
   if absent and entry.file != _MULTIRC:  # its answers start again
     raise errors.UserError(
       f"no example of {task} has the number {min(absent)}, and {entry.file} "
       f"has the numbers 0 to {entry.rows - 1}: the data set is not the "
       "official one."
     )
+  return found
 
 
-def _check_inputs(predictions: decoded.Predictions, found: TestSet) -> None:
+def _check_inputs(predictions: decoded.Predictions, wanted: list[str]) -> None:
   """Checks that what was decoded are the examples that are numbered."""
-  inputs = predictions.inputs(len(found.inputs))
-  if inputs is None or inputs == found.inputs:
+  path = predictions.inputs_path
+  if not tf.io.gfile.exists(path):
     return
-  line = next(
-    (
-      i
-      for i, (a, b) in enumerate(zip(inputs, found.inputs, strict=False), 1)
-      if a != b
-    ),
-    min(len(inputs), len(found.inputs)) + 1,
-  )
-  raise errors.UserError(
-    f"{predictions.inputs_path}, line {line}: what was decoded is not the test "
-    f"split of {predictions.task} in this data folder, in this order: decode "
-    "it again, or give the --t5_tfds_data_dir that was decoded."
-  )
-
-
-def _value(line: str):
-  """What a prediction is: MultiRC's and ReCoRD's is a {"value": …} of t5's.
-
-  Args:
-    line: as t5 wrote it.
-
-  Returns:
-    the value; the line itself where it is not a dictionary (ReCoRD before 2022)
-
-  Raises:
-    ValueError: for a dictionary that was cut or is of another kind.
-  """
-  if not line.startswith("{"):
-    return line
-  try:
-    return ast.literal_eval(line)["value"]
-  except (SyntaxError, TypeError, KeyError, ValueError, RecursionError):
-    raise ValueError from None
+  inputs = decoded.read_lines(path, len(wanted))
+  pairs = enumerate(itertools.zip_longest(inputs, wanted), 1)
+  line = next((i for i, (a, b) in pairs if a != b), None)
+  if line:
+    raise errors.UserError(
+      f"{path}, line {line}: what was decoded is not the test split of "
+      f"{predictions.task} in this data folder, in this order: decode it "
+      "again, or give the --t5_tfds_data_dir that was decoded."
+    )
 
 
 def _answer(entry: Entry, line: str):
   """An answer as the server writes it; None for one that is not a label.
 
+  Args:
+    entry: which file it is for.
+    line: as t5 wrote it. MultiRC's and ReCoRD's is a {"value": …}, but for
+      ReCoRD's before 2022.
+
   Raises:
-    ValueError: for a line that the task's postprocessor cannot have made.
+    ValueError, SyntaxError, TypeError, KeyError, RecursionError: for a line
+      that the task's postprocessor cannot have made.
   """
-  value = _value(line)
+  value = ast.literal_eval(line)["value"] if line.startswith("{") else line
   if entry.labels:
     label = int(str(value))
-    if label == _NO_LABEL:
-      return None
-    if not 0 <= label < len(entry.labels):
+    if not _NO_LABEL <= label < len(entry.labels):
       raise ValueError
-    return entry.labels[label]
-  if entry.file == "STS-B.tsv":
+    return None if label == _NO_LABEL else entry.labels[label]
+  if entry.file == _STSB:
     number = float(str(value))
     if number == _NO_NUMBER or not math.isfinite(number):
       return None
@@ -245,26 +226,22 @@ def answers(entry: Entry, lines: list[str], path: str = "") -> tuple[list, int]:
   Raises:
     UserError: for a line that is not a prediction of the task.
   """
-  found, wrong = [], 0
+  found = []
   for i, line in enumerate(lines, 1):
     try:
-      answer = _answer(entry, line)
-    except ValueError:
+      found.append(_answer(entry, line))
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError):
+      expected = "a text, or a dictionary with a value"
+      if entry.labels:
+        expected = f"a label from 0 to {len(entry.labels) - 1}, or {_NO_LABEL}"
+      elif entry.file == _STSB:
+        expected = "a number"
       raise errors.UserError(
         f"{path}, line {i}: {line[:40]!r} is not what t5 predicts for "
-        f"{entry.file} ({_expected(entry)}): decode the test split again."
+        f"{entry.file} ({expected}): decode the test split again."
       ) from None
-    wrong += answer is None
-    found.append(entry.filler if answer is None else answer)
-  return found, wrong
-
-
-def _expected(entry: Entry) -> str:
-  if entry.labels:
-    return f"a label from 0 to {len(entry.labels) - 1}, or {_NO_LABEL}"
-  if entry.file == "STS-B.tsv":
-    return "a number"
-  return "a text, or a dictionary with a value"
+  filled = [entry.filler if answer is None else answer for answer in found]
+  return filled, found.count(None)
 
 
 def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
@@ -273,83 +250,27 @@ def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
   Args:
     entry: which one.
     numbered: (official number, answer), in any order.
-
-  Returns:
-    text
   """
   numbered = sorted(numbered, key=lambda pair: pair[0])
-  out = io.StringIO()
   if entry.file.endswith(".tsv"):
-    out.write("index\tprediction\n")
-    for (index,), answer in numbered:
-      out.write(f"{index}\t{answer}\n")
-  elif entry.file == _MULTIRC:
-    paragraphs: dict[int, dict[int, list[dict]]] = collections.defaultdict(
-      lambda: collections.defaultdict(list)
-    )
-    for (paragraph, question, answer), label in numbered:
-      paragraphs[paragraph][question].append(dict(idx=answer, label=label))
-    for paragraph, questions in paragraphs.items():
-      passage = [dict(idx=q, answers=a) for q, a in questions.items()]
-      row = dict(idx=paragraph, passage=dict(questions=passage))
-      out.write(json.dumps(row) + "\n")
-  else:
-    for number, answer in numbered:
-      out.write(json.dumps(dict(idx=number[-1], label=answer)) + "\n")
-  return out.getvalue()
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-  """One file of a submission.
-
-  Attributes:
-    entry: which one.
-    text: its contents.
-    predictions: that it was made from; None for a file of fillers.
-    no_label: how many answers were not a label and became the filler.
-  """
-
-  entry: Entry
-  text: str
-  predictions: decoded.Predictions | None = None
-  no_label: int = 0
-
-  def record(self) -> dict:
-    """What submission.json says of it."""
-    made_from = self.predictions
-    return dict(
-      file=self.entry.file,
-      task=made_from.task if made_from else self.entry.task,
-      rows=self.entry.rows,
-      step=made_from.step if made_from else None,
-      filler=None if made_from else self.entry.filler,
-      no_label=self.no_label,
-    )
-
-
-def make_file(entry: Entry, predictions: decoded.Predictions) -> File:
-  """A file of what was decoded.
-
-  Args:
-    entry: which one.
-    predictions: of its task.
-
-  Raises:
-    UserError: if the answers are not those of the official test set.
-  """
-  found = test_set(predictions.task)
-  _check_numbers(entry, predictions.task, found)
-  lines = predictions.lines(entry.rows)
-  if len(lines) != entry.rows:
-    raise errors.UserError(
-      f"{entry.file} needs {entry.rows} rows, and {predictions.path} has "
-      f"{len(lines)} predictions: decode the whole official test set."
-    )
-  _check_inputs(predictions, found)
-  texts, wrong = answers(entry, lines, predictions.path)
-  numbered = list(zip(found.numbers, texts, strict=True))
-  return File(entry, file_text(entry, numbered), predictions, wrong)
+    rows = [f"{index}\t{answer}" for (index,), answer in numbered]
+    return "\n".join(["index\tprediction", *rows, ""])
+  rows = [dict(idx=number[-1], label=answer) for number, answer in numbered]
+  if entry.file == _MULTIRC:
+    paragraphs: dict[int, dict[int, list[dict]]] = {}
+    for ((paragraph, question, _), _), row in zip(numbered, rows, strict=True):
+      questions = paragraphs.setdefault(paragraph, {})
+      questions.setdefault(question, []).append(row)
+    rows = [
+      dict(
+        idx=paragraph,
+        passage=dict(
+          questions=[dict(idx=q, answers=a) for q, a in questions.items()]
+        ),
+      )
+      for paragraph, questions in paragraphs.items()
+    ]
+  return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def needs_data(entry: Entry) -> bool:
@@ -357,19 +278,37 @@ def needs_data(entry: Entry) -> bool:
   return entry.file == _MULTIRC  # paragraph, question, answer
 
 
-def make_filler(entry: Entry) -> File:
-  """A file of one answer throughout, for what was not decoded.
+def make_file(
+  entry: Entry, predictions: decoded.Predictions | None
+) -> tuple[str, dict]:
+  """A file of a submission.
 
   Args:
-    entry: which one; its data are on disk if it `needs_data`.
+    entry: which one.
+    predictions: of its task; None for one answer throughout.
+
+  Returns:
+    (its contents, what submission.json says of it)
 
   Raises:
-    UserError: if those are not the official test set.
+    UserError: if the answers are not those of the official test set.
   """
-  numbers: list[tuple[int, ...]] = [(i,) for i in range(entry.rows)]
-  if needs_data(entry):
-    found = test_set(entry.task)
-    _check_numbers(entry, entry.task, found)
-    numbers = found.numbers
-  numbered = [(number, entry.filler) for number in numbers]
-  return File(entry, file_text(entry, numbered))
+  record = dict(file=entry.file, task=entry.task, rows=entry.rows, step=None)
+  record.update(filler=entry.filler, no_label=0)
+  if predictions is None:
+    numbers: list[tuple[int, ...]] = [(i,) for i in range(entry.rows)]
+    if needs_data(entry):
+      numbers = _numbered(entry, entry.task).numbers
+    return file_text(entry, ((n, entry.filler) for n in numbers)), record
+  found = _numbered(entry, predictions.task)
+  lines = decoded.read_lines(predictions.path, entry.rows)
+  if len(lines) != entry.rows:
+    raise errors.UserError(
+      f"{entry.file} needs {entry.rows} rows, and {predictions.path} has "
+      f"{len(lines)} predictions: decode the whole official test set."
+    )
+  _check_inputs(predictions, found.inputs)
+  filled, wrong = answers(entry, lines, predictions.path)
+  record.update(task=predictions.task, step=predictions.step)
+  record.update(filler=None, no_label=wrong)
+  return file_text(entry, zip(found.numbers, filled, strict=True)), record

@@ -1,4 +1,4 @@
-"""The files that describe a sweep, and the runs that they name."""
+"""The files that describe a sweep, and the jobs that they name."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import gin
 
@@ -15,9 +15,8 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import gin_files, gin_model
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
-_GOES_ON = "\0"
+_CONTINUES = "\0"
 _SPLIT = "run.dataset_split"
-_SHARED = ("train", "eval")
 _LINE = re.compile(
   r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
   r"(?P<flags>.*)"
@@ -25,7 +24,7 @@ _LINE = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Job:
   """One model with one seed.
 
   Attributes:
@@ -63,17 +62,7 @@ def find(name: str) -> str:
 
 
 def read(path: str) -> str:
-  """The text of a sweep.
-
-  Args:
-    path: from `find`.
-
-  Returns:
-    text
-
-  Raises:
-    UserError: if it is not UTF-8.
-  """
+  """The text of a sweep."""
   try:
     with open(path, encoding="utf-8") as f:
       return f.read()
@@ -83,67 +72,75 @@ def read(path: str) -> str:
 
 def parse(
   text: str, where: str, seeds: list[int], given: dict[str, str]
-) -> list[Run]:
-  """The runs of a sweep.
+) -> list[Job]:
+  """The jobs of a sweep.
 
   Args:
     text: of the file.
     where: its path, for messages.
-    seeds: one run each.
+    seeds: one job each.
     given: {WORD: text} of --set.
 
   Returns:
-    runs, all names of the first seed first
+    all names of the first seed first
 
   Raises:
     UserError: naming file and line.
   """
-  shared: dict[str, tuple[str, ...]] = dict.fromkeys(_SHARED, ())
   usual: dict[str, str] = {}
   lines: dict[str, tuple[str, ...]] = {}
   for number, line in _lines(text):
-    if not line.strip() or line.lstrip().startswith("#"):
-      continue
     at = f"{where}, line {number}"
-    match = _LINE.fullmatch(line.strip())
+    match = _LINE.fullmatch(line)
     if not match:
       raise errors.UserError(
-        f"{at}: {line.strip()!r} is not a line of a sweep: write NAME: FLAGS, "
-        "or NAME for WORD in VALUES: FLAGS."
+        f"{at}: {line!r} is not a line of a sweep: write NAME: FLAGS, or NAME "
+        "for WORD in VALUES: FLAGS."
       )
     if match["name"] == "set":
       usual.update(word_and_text(w, at) for w in shlex.split(match["flags"]))
       continue
-    for value in (match["values"] or "").split() or [None]:
+    for value in (match["values"] or "").split() or [""]:
       words = {**usual, **given}
       if match["var"]:
         words[match["var"]] = value
-      name = _substitute(match["name"], words, at)
-      parts = tuple(
-        _substitute(part, words, at) for part in split_flags(match["flags"], at)
-      )
-      if name in lines or shared.get(name):
+      try:
+        name, *parts = (
+          string.Template(part).substitute(words)
+          for part in (match["name"], *split_flags(match["flags"], at))
+        )
+      except KeyError as e:
+        raise errors.UserError(
+          f"{at}: ${e.args[0]} is not known: give it with "
+          f"--set={e.args[0]}=TEXT."
+        ) from None
+      except ValueError as e:
+        raise errors.UserError(f"{at}: {errors.sentence(e)}") from None
+      if name in lines:
         raise errors.UserError(f"{at}: {name!r} is there twice.")
-      if name in shared:
-        shared[name] = parts
-      else:
-        lines[name] = parts
+      lines[name] = tuple(parts)
+  train, evaluate = (lines.pop(name, ()) for name in ("train", "eval"))
   if not lines:
     raise errors.UserError(f"{where} names no model to run.")
   return [
-    Run(name, seed, shared["train"] + parts, shared["eval"])
+    Job(name, seed, train + parts, evaluate)
     for seed in seeds
     for name, parts in lines.items()
   ]
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-  """(number, line), one that goes on after a backslash by its first number."""
+  """(number, line); one that continues after a backslash by its first number.
+
+  Without empty lines and comments.
+  """
   number = 1
   # Only a newline ends a line: str.splitlines also breaks a name at U+2028.
-  for line in text.replace("\\\n", _GOES_ON).split("\n"):
-    yield number, line.replace(_GOES_ON, " ")
-    number += 1 + line.count(_GOES_ON)
+  for line in text.replace("\\\n", _CONTINUES).split("\n"):
+    shown = line.replace(_CONTINUES, " ").strip()
+    if shown and not shown.startswith("#"):
+      yield number, shown
+    number += 1 + line.count(_CONTINUES)
 
 
 def word_and_text(pair: str, where: str) -> tuple[str, str]:
@@ -169,67 +166,33 @@ def split_flags(text: str, at: str) -> list[str]:
   return parts
 
 
-def _substitute(text: str, words: dict[str, str], at: str) -> str:
-  try:
-    return string.Template(text).substitute(words)
-  except KeyError as e:
-    raise errors.UserError(
-      f"{at}: ${e.args[0]} is not known: give it with --set={e.args[0]}=TEXT."
-    ) from None
-  except ValueError as e:
-    raise errors.UserError(f"{at}: {e}.") from None
-
-
-def of_cells(runs: list[Run], cells: list[str]) -> list[Run]:
-  """The runs of some cells.
+def select(jobs: list[Job], cells: list[str], share: str) -> list[Job]:
+  """A part of the jobs.
 
   Args:
-    runs: of a sweep.
+    jobs: of a sweep, in its order.
     cells: their names; none means all.
-
-  Returns:
-    those runs
+    share: "2/3" for what the second of three machines does: every third job,
+      from the second; "" means all.
 
   Raises:
-    UserError: for a cell that the sweep does not have.
+    UserError: for a cell that the sweep does not have, or what is not a share.
   """
-  known = dict.fromkeys(run.cell for run in runs)
+  known = dict.fromkeys(job.cell for job in jobs)
   for cell in cells:
     if cell not in known:
       raise errors.UserError(
         f"--cells={cell} is not in the sweep, which has {', '.join(known)}."
       )
-  return [run for run in runs if not cells or run.cell in cells]
-
-
-def of_share(runs: list[Run], share: str) -> list[Run]:
-  """The part of the runs that one of several machines does.
-
-  Args:
-    runs: of a sweep, in its order.
-    share: "2/3" for the second of three; "" means all.
-
-  Returns:
-    every third one, from the second; the shares have no run in common
-
-  Raises:
-    UserError: for what is not a share, or one without a run.
-  """
-  if not share:
-    return runs
-  match = re.fullmatch(r"(\d+)/(\d+)", share)
-  number, of = (int(match[1]), int(match[2])) if match else (0, 0)
-  if not 0 < number <= of:
+  jobs = [job for job in jobs if job.cell in (cells or known)]
+  match = re.fullmatch(r"(\d+)/(\d+)", share or "1/1")
+  number, count = map(int, match.groups()) if match else (0, 0)
+  if not 0 < number <= count <= len(jobs):
     raise errors.UserError(
-      f"--share={share} is not a share: give N/M with N from 1 to M, such as "
-      "2/3."
+      f"--share={share} is not a share of {len(jobs)} runs: give N/M, such as "
+      f"2/3, with N from 1 to M and M at most {len(jobs)}."
     )
-  if of > len(runs):
-    raise errors.UserError(
-      f"--share={share} is one of {of} shares of {len(runs)} runs: give no "
-      "more shares than runs."
-    )
-  return runs[number - 1 :: of]
+  return jobs[number - 1 :: count]
 
 
 @functools.cache
@@ -238,9 +201,6 @@ def evaluated_split(flags: tuple[str, ...]) -> str:
 
   Args:
     flags: of hypergrid_mtf.main, those of the evaluation among them.
-
-  Returns:
-    its name
 
   Raises:
     UserError: if gin cannot read them, which is better known before a training.
@@ -259,19 +219,18 @@ def evaluated_split(flags: tuple[str, ...]) -> str:
     gin.clear_config()
 
 
-def with_split(run: Run, split: str, common: Sequence[str]) -> Run:
-  """A run that is evaluated on another split than its sweep says.
+def with_split(job: Job, split: str, common: tuple[str, ...]) -> Job:
+  """A job that is evaluated on another split than its sweep says.
 
   Args:
-    run: of a sweep.
+    job: of a sweep.
     split: from --split.
-    common: from --common.
+    common: flags of every program.
 
   Returns:
-    a Run; the same where its flags say this split
+    the same where its flags say this split
   """
-  flags = (*common, *run.flags, *run.eval_flags)
-  if evaluated_split(flags) == split:
-    return run
+  if evaluated_split((*common, *job.flags, *job.eval_flags)) == split:
+    return job
   flag = f"--gin_param={_SPLIT} = {split!r}"
-  return dataclasses.replace(run, eval_flags=(*run.eval_flags, flag))
+  return dataclasses.replace(job, eval_flags=(*job.eval_flags, flag))

@@ -1,7 +1,9 @@
-"""Runs the programs of a sweep, several at a time, each on its own cores."""
+"""Runs the jobs of a sweep, several at a time, each on its own cores."""
 
 import concurrent.futures
+import contextlib
 import ctypes
+import dataclasses
 import functools
 import json
 import os
@@ -13,26 +15,105 @@ import sys
 import threading
 import time
 
+import pandas as pd
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import files, progress
 from tools import environment
-from tools.experiments import result, sweep_file, sweep_state
+from tools.experiments import result, sweep_file
 
+TRAINED = "trained.json"  # in the folder of a model whose training ended
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def shares(parallel: int) -> list[list[int]]:
-  """The cores of each of some runs at the same time.
+@dataclasses.dataclass(frozen=True)
+class Places:
+  """Where the parts of a sweep are.
 
-  Args:
-    parallel: how many.
+  Attributes:
+    output_dir: of results and logs, local.
+    models_dir: of the models, local or in the cloud.
+  """
+
+  output_dir: str
+  models_dir: str
+
+  def model(self, job: sweep_file.Job) -> str:
+    return os.path.join(self.models_dir, job.name, f"seed{job.seed}")
+
+  def result(self, job: sweep_file.Job) -> str:
+    return os.path.join(self.output_dir, "results", f"{job.label}.json")
+
+  def log(self, job: sweep_file.Job) -> str:
+    return os.path.join(self.output_dir, "logs", f"{job.label}.log")
+
+
+def _flags_text(job: sweep_file.Job) -> str:
+  """The flags of a job as its result keeps them."""
+  return shlex.join((*job.flags, "--", *job.eval_flags))
+
+
+def state(job: sweep_file.Job, places: Places) -> str:
+  """How far a job has come: "done", "trained", "begun" or "to do".
+
+  Raises:
+    UserError: for a result that was made by other flags.
+  """
+  path = places.result(job)
+  if os.path.exists(path):
+    try:
+      with open(path) as f:
+        made_by = json.load(f)["flags"]
+    except (ValueError, KeyError, TypeError):
+      raise errors.UserError(
+        f"{path} is damaged: remove it, and the run is done again."
+      ) from None
+    if made_by != _flags_text(job):
+      raise errors.UserError(
+        f"{path} was made by other flags than the sweep has now for "
+        f"{job.name}: give another --output_dir, or remove it."
+      )
+    return "done"
+  with contextlib.suppress(errors.UserError):  # its own run will say it
+    if training(job, places):
+      return "trained"
+  return "begun" if tf.io.gfile.isdir(places.model(job)) else "to do"
+
+
+def training(job: sweep_file.Job, places: Places) -> dict | None:
+  """What is kept of a training that came to its end.
 
   Returns:
-    core numbers; with fewer cores than runs, some share one
+    `seconds`, `cores` and `versions`; None if the model is not there, not
+    whole, or of other flags
   """
+  path = os.path.join(places.model(job), TRAINED)
+  if not tf.io.gfile.exists(path):
+    return None
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      found = json.load(f)
+    same = found.pop("flags") == shlex.join(job.flags)
+    whole = same and found.keys() >= {"seconds", "cores", "versions"}
+  except (ValueError, KeyError, AttributeError):
+    return None
+  if not whole or not checkpoints.latest_checkpoint(places.model(job)):
+    return None
+  return found
+
+
+def status(jobs: list[sweep_file.Job], places: Places) -> pd.DataFrame:
+  """One row a model, one column a seed."""
+  states = {(j.name, f"seed {j.seed}"): state(j, places) for j in jobs}
+  frame = pd.Series(states).unstack()
+  names, seeds = (dict.fromkeys(key[i] for key in states) for i in (0, 1))
+  return frame.reindex(index=list(names), columns=list(seeds))
+
+
+def split_cores(parallel: int) -> list[list[int]]:
+  """The cores of each of some runs; with fewer cores than runs, some share."""
   cores = sorted(os.sched_getaffinity(0))
   each = max(1, len(cores) // parallel)
   return [
@@ -62,7 +143,7 @@ class Runner:
 
   def __init__(
     self,
-    places: sweep_state.Places,
+    places: Places,
     parallel: int = 1,
     resume: bool = False,
     common: tuple[str, ...] = (),
@@ -76,78 +157,73 @@ class Runner:
       common: flags of every program that do not change what a run is.
     """
     self._places = places
-    self._resume = resume or places.in_the_cloud
+    self._resume = resume or "://" in places.models_dir
     self._common = common
     self._children: set[subprocess.Popen] = set()
     self._stopped = threading.Event()
     self._free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    for cores in shares(parallel):
+    for cores in split_cores(parallel):
       self._free.put(cores)
 
-  def run(self, run: sweep_file.Run, split: str) -> None:
+  def run(self, job: sweep_file.Job, split: str) -> None:
     """Trains, evaluates, and writes the result.
 
     Args:
-      run: one of the sweep.
+      job: one of the sweep.
       split: that its flags evaluate.
 
     Raises:
       UserError: if one of the programs failed; its log is named.
     """
-    folder = self._places.model(run)
-    flags_ = (
-      *self._common,
-      f"--model_dir={folder}",
-      f"--seed={run.seed}",
-      *run.flags,
-    )
+    folder = self._places.model(job)
+    flags = *self._common, f"--model_dir={folder}", f"--seed={job.seed}"
     cores = self._free.get()
     try:
-      trained = sweep_state.training(run, self._places)
+      trained = training(job, self._places)
       # A model that is whole is evaluated again, and not trained again.
       if trained is None:
-        trained = self._train(run, flags_, cores)
+        trained = self._train(job, (*flags, *job.flags), cores)
       elif not self._resume:
         _set_aside(os.path.join(folder, f"{split}_eval"))
       start = time.time()
-      self._program(run, flags_ + run.eval_flags, cores)
+      self._program(job, (*flags, *job.flags, *job.eval_flags), cores)
     finally:
       self._free.put(cores)
-    found = result.collect(folder, run.cell, run.seed, split)
+    found = result.collect(folder, job.cell, job.seed, split)
     found["hardware"]["cores"] = trained["cores"]
     found.update(
-      name=run.name,
-      flags=sweep_state.flags_text(run),
+      name=job.name,
+      flags=_flags_text(job),
       versions=trained["versions"],
       wall_seconds=round(trained["seconds"] + time.time() - start, 1),
     )
-    files.write(self._places.result(run), result.to_text(found))
+    files.write(self._places.result(job), result.to_text(found))
 
-  def _train(self, run: sweep_file.Run, flags_, cores: list[int]) -> dict:
-    """Trains, and keeps beside the model that it came to its end."""
+  def _train(self, job: sweep_file.Job, flags, cores: list[int]) -> dict:
+    """Trains, and keeps next to the model that it came to its end."""
     start = time.time()
     # Of the code that trains: a checkout may move on while it does.
     versions = environment.versions()
-    folder = self._places.model(run)
+    folder = self._places.model(job)
     if not self._resume:
       _set_aside(folder)
     tf.io.gfile.makedirs(folder)
-    self._program(run, flags_, cores)
+    self._program(job, flags, cores)
     trained = dict(
-      flags=shlex.join(run.flags),
+      flags=shlex.join(job.flags),
       seconds=round(time.time() - start, 1),
       cores=len(cores),
       versions=versions,
     )
-    path = os.path.join(folder, sweep_state.TRAINED)
+    path = os.path.join(folder, TRAINED)
     files.write(path, json.dumps(trained, indent=1) + "\n")
     return trained
 
-  def _program(self, run: sweep_file.Run, arguments, cores: list[int]) -> None:
+  def _program(self, job: sweep_file.Job, arguments, cores: list[int]) -> None:
     if self._stopped.is_set():
       raise errors.UserError("the sweep was stopped.")
     command = [sys.executable, "-m", "hypergrid_mtf.main", *arguments]
-    log = self._places.log(run)
+    log = self._places.log(job)
     os.makedirs(os.path.dirname(log), exist_ok=True)
     with open(log, "a") as out:
       out.write(f"$ {shlex.join(command)}\n")
@@ -166,7 +242,7 @@ class Runner:
       with open(log, errors="replace") as f:
         last = [line for line in f.read().split("\n") if line.strip()][-1]
       raise errors.UserError(
-        f"{run.label} stopped with exit status {code}: {last[:300]} (all of "
+        f"{job.label} stopped with exit status {code}: {last[:300]} (all of "
         f"it: {log})"
       )
 
@@ -177,60 +253,45 @@ class Runner:
       child.terminate()
 
 
-def splits(
-  runs: list[sweep_file.Run], common: tuple[str, ...] = ()
-) -> dict[sweep_file.Run, str]:
-  """The split that each run will be evaluated on.
-
-  Args:
-    runs: of a sweep.
-    common: flags of every program.
-
-  Returns:
-    {run: split}
+def check(
+  jobs: list[sweep_file.Job], common: tuple[str, ...] = ()
+) -> dict[sweep_file.Job, str]:
+  """The split that each job will be evaluated on.
 
   Raises:
     UserError: for flags that gin cannot read, before anything is trained.
   """
   found = {}
-  for run in runs:
+  for job in jobs:
     try:
-      found[run] = sweep_file.evaluated_split(
-        (*common, *run.flags, *run.eval_flags)
-      )
+      flags = (*common, *job.flags, *job.eval_flags)
+      found[job] = sweep_file.evaluated_split(flags)
     except errors.UserError as e:
-      raise errors.UserError(f"{run.name}: {e}") from None
+      raise errors.UserError(f"{job.name}: {e}") from None
   return found
 
 
 def run_all(
-  runs: list[sweep_file.Run],
-  places: sweep_state.Places,
+  jobs: list[sweep_file.Job],
+  places: Places,
   parallel: int = 1,
   resume: bool = False,
   common: tuple[str, ...] = (),
 ) -> list[str]:
-  """Runs what has no result yet.
-
-  Args:
-    runs: of a sweep.
-    places: of the sweep.
-    parallel: how many at a time.
-    resume: as in Runner.
-    common: as in Runner.
+  """Runs what has no result yet; the arguments are those of Runner.
 
   Returns:
-    a sentence for each run that failed
+    a sentence for each job that failed
   """
-  todo = [r for r in runs if sweep_state.state(r, places) != "done"]
-  split_of = splits(todo, common)
+  todo = [job for job in jobs if state(job, places) != "done"]
+  splits = check(todo, common)
   runner = Runner(places, parallel, resume, common)
   failures = []
   with (
-    progress.bar(len(runs), "sweep", "run", len(runs) - len(todo)) as bar,
+    progress.bar(len(jobs), "sweep", "run", len(jobs) - len(todo)) as bar,
     concurrent.futures.ThreadPoolExecutor(parallel) as pool,
   ):
-    futures = {pool.submit(runner.run, run, split_of[run]): run for run in todo}
+    futures = {pool.submit(runner.run, job, splits[job]): job for job in todo}
     try:
       for future in concurrent.futures.as_completed(futures):
         try:

@@ -73,6 +73,7 @@ def test_averages_of_whole_benchmarks_are_t5s():
   assert ours == {
     "GLUE, 8 of 8 tasks": pytest.approx(t5s["Average GLUE Score"][0]),
     "SuperGLUE, 8 of 8 tasks": pytest.approx(t5s["Average SuperGLUE Score"][0]),
+    "all 16 tasks": pytest.approx(sum(ours.values()) / 3),
   }
 
 
@@ -91,6 +92,7 @@ def test_averages_of_parts_and_of_other_tasks():
     "GLUE, 2 of 8 tasks": (75 + 85) / 2,
     "SuperGLUE, 1 of 8 tasks": 60.0,
     protocol.NO_BENCHMARK: 20.0,
+    "all 5 tasks": (75 + 85 + 60 + 10 + 30) / 5,
   }
 
 
@@ -104,6 +106,19 @@ def test_the_best_is_the_earliest_of_equals_by_the_mean_of_the_metrics():
   }
   best = {"my_task": "20", "glue_rte_v002_task_token": "10"}
   assert protocol.chosen_steps(metrics, "best") == best
+
+
+def test_one_checkpoint_for_all_is_the_best_by_the_average():
+  """Of those at which every task was evaluated."""
+  metrics = {
+    "my_task": {"accuracy": {"9": 90.0, "10": 5.0, "20": 2.0, "30": 3.0}},
+    "glue_rte_v002": {"accuracy": {"10": 1.0, "20": 6.0, "30": 5.0}},
+  }
+  for value, best in ((6.0, "20"), (float("nan"), "30")):
+    metrics["glue_rte_v002"]["accuracy"]["20"] = value
+    assert set(protocol.chosen_steps(metrics, "one").values()) == {best}
+  nans = {"a": {"f1": {"10": float("nan"), "20": float("nan")}}}
+  assert protocol.chosen_steps(nans, "one") == {"a": "20"}
 
 
 def test_what_is_no_number_is_not_the_best():

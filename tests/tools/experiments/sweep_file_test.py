@@ -158,21 +158,16 @@ def test_an_evaluation_is_of_the_split_that_is_asked_for():
 
 def test_shares_have_all_runs_and_none_in_common():
   runs = parse(seeds=[0, 1])
-  shares = [sweep_file.of_share(runs, f"{n}/3") for n in (1, 2, 3)]
+  shares = [sweep_file.select(runs, [], f"{n}/3") for n in (1, 2, 3)]
   assert sorted(map(len, shares)) == [3, 3, 4]
   assert sorted(r.label for s in shares for r in s) == sorted(
     r.label for r in runs
   )
-  assert sweep_file.of_share(runs, "") == runs
+  assert sweep_file.select(runs, [], "") == runs
   for wrong in ("0/3", "4/3", "x", "1/0", "1/11"):
     with pytest.raises(errors.UserError, match=f"--share={wrong} is"):
-      sweep_file.of_share(runs, wrong)
-
-
-def test_some_cells_alone():
-  runs = parse(seeds=[0, 1])
-  kept = sweep_file.of_cells(runs, ["vanilla"])
+      sweep_file.select(runs, [], wrong)
+  kept = sweep_file.select(runs, ["vanilla"], "")
   assert {r.cell for r in kept} == {"vanilla"} and len(kept) == 2
-  assert sweep_file.of_cells(runs, []) == runs
   with pytest.raises(errors.UserError, match="vanilla"):
-    sweep_file.of_cells(runs, ["nothing"])
+    sweep_file.select(runs, ["nothing"], "")

@@ -14,18 +14,18 @@ from hypergrid_mtf.run import console, locks
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import environment, sweep
-from tools.experiments import sweep_file, sweep_runner, sweep_state
+from tools.experiments import sweep_file, sweep_runner
 
 
 def _places(root):
-  return sweep_state.Places(str(root), str(root / "runs"))
+  return sweep_runner.Places(str(root), str(root / "runs"))
 
 
 def test_runs_at_a_time_share_the_cores(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
-  assert sweep_runner.shares(1) == [[4, 5, 6, 7]]
-  assert sweep_runner.shares(2) == [[4, 5], [6, 7]]
-  assert sweep_runner.shares(5) == [[4], [5], [6], [7], [4]]
+  assert sweep_runner.split_cores(1) == [[4, 5, 6, 7]]
+  assert sweep_runner.split_cores(2) == [[4, 5], [6, 7]]
+  assert sweep_runner.split_cores(5) == [[4], [5], [6], [7], [4]]
 
 
 class _Recorder(sweep_runner.Runner):
@@ -71,7 +71,7 @@ def recorder(monkeypatch, checkpoint):
 
   def collect(model_dir, cell, seed, split):
     _Recorder.split = split
-    return dict(cell=cell, seed=seed, hardware={})
+    return dict(cell=cell, seed=seed, hardware={}, metrics={})
 
   monkeypatch.setattr(sweep_runner.result, "collect", collect)
   return _Recorder
@@ -87,7 +87,7 @@ def test_only_what_has_no_result_is_run(tmp_path, recorder):
   assert name == "vanilla-seed0"
   assert arguments[0] == "--tpu=x" and arguments[2] == "--seed=0"
   assert arguments[-1] == "--gin_file=experiments/local_eval.gin"
-  table = sweep_state.status(runs, places)
+  table = sweep_runner.status(runs, places)
   assert list(table["seed 0"]) == ["done", "done", "begun", "done", "done"]
   # What the failed run left is kept, and it begins anew.
   (tmp_path / "runs" / "L2-8" / "seed0" / "checkpoint").write_text("x")
@@ -97,19 +97,19 @@ def test_only_what_has_no_result_is_run(tmp_path, recorder):
   assert {name for name, _ in recorder.ran} == {"L2-8-seed0"}
   aside = tmp_path / "runs" / "L2-8" / "seed0.killed1" / "checkpoint"
   assert aside.read_text() == "x"
-  assert set(sweep_state.status(runs, places)["seed 0"]) == {"done"}
+  assert set(sweep_runner.status(runs, places)["seed 0"]) == {"done"}
 
 
 def test_a_result_of_other_flags_is_not_taken(tmp_path, recorder):
   places = _places(tmp_path)
   sweep_runner.run_all(parse(seeds=[0]), places)
   with pytest.raises(errors.UserError, match="made by other flags"):
-    sweep_state.status(parse(seeds=[0], STEPS="5"), places)
+    sweep_runner.status(parse(seeds=[0], STEPS="5"), places)
   path = places.result(parse(seeds=[0])[0])
   with open(path, "w") as f:
     f.write(json.dumps({"flags": 1})[:5])
   with pytest.raises(errors.UserError, match="is damaged"):
-    sweep_state.status(parse(seeds=[0]), places)
+    sweep_runner.status(parse(seeds=[0]), places)
 
 
 def test_a_finished_training_is_evaluated_again_and_not_trained_again(
@@ -118,7 +118,10 @@ def test_a_finished_training_is_evaluated_again_and_not_trained_again(
   runs, places = parse(seeds=[0])[:2], _places(tmp_path)
   recorder.fails_to_evaluate = ("vanilla-seed0",)
   assert sweep_runner.run_all(runs, places) == ["vanilla-seed0 stopped"]
-  assert list(sweep_state.status(runs, places)["seed 0"]) == ["trained", "done"]
+  assert list(sweep_runner.status(runs, places)["seed 0"]) == [
+    "trained",
+    "done",
+  ]
   folder = tmp_path / "runs" / "vanilla" / "seed0"
   before = (folder / "model.ckpt-4.index").stat().st_ino
   (folder / "validation_eval").mkdir()  # of a killed evaluation
@@ -152,7 +155,7 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
       path.unlink()
   else:
     (folder / "trained.json").write_text("{")
-  assert list(sweep_state.status([run], places)["seed 0"]) == ["begun"]
+  assert list(sweep_runner.status([run], places)["seed 0"]) == ["begun"]
   recorder.ran.clear()
   recorder.fails_to_evaluate = ()
   assert sweep_runner.run_all([run], places) == []
@@ -176,7 +179,7 @@ def test_another_split_is_another_result(tmp_path, recorder):
   with pytest.raises(errors.UserError, match="made by other flags"):
     sweep_runner.run_all([other], places)
   recorder.ran.clear()
-  elsewhere = sweep_state.Places(str(tmp_path / "test"), places.models_dir)
+  elsewhere = sweep_runner.Places(str(tmp_path / "test"), places.models_dir)
   folder = tmp_path / "runs" / "vanilla" / "seed0" / "validation_eval"
   folder.rename(f"{folder}.away")
   assert sweep_runner.run_all([other], elsewhere) == []
