@@ -68,11 +68,7 @@ def train_and_evaluate(model: str, model_dir: str, steps: int) -> None:
 
 
 def main(argv) -> None:
-  """Runs the demonstration.
-
-  Args:
-    argv: unused.
-  """
+  """Runs the demonstration."""
   del argv
   start = time.time()
   root = FLAGS.output_dir

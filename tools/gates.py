@@ -23,11 +23,7 @@ FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
 
 def main(argv) -> None:
-  """Draws the gates of one model.
-
-  Args:
-    argv: unused.
-  """
+  """Draws the gates of one model."""
   del argv
   tf.disable_v2_behavior()
   gate_figures.paths_of(FLAGS.output)

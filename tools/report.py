@@ -185,11 +185,7 @@ def page(
 
 
 def main(argv) -> None:
-  """Writes the page.
-
-  Args:
-    argv: unused.
-  """
+  """Writes the page."""
   del argv
   files.check_output(FLAGS.output)
   gates = dict(g.split("=", 1) for g in FLAGS.gates if "=" in g)

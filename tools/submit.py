@@ -148,14 +148,7 @@ def submission(
 
 
 def main(argv) -> None:
-  """Writes the zips.
-
-  Args:
-    argv: unused.
-
-  Raises:
-    UserError: for what the user can put right.
-  """
+  """Writes the zips."""
   del argv
   asked = FLAGS.benchmarks
   names = benchmarks(list(BENCHMARKS) if asked is None else asked)

@@ -18,6 +18,7 @@ after it. What stands before a `/` is the cell of a table: the runs of a cell
 and a seed are one model a task. `$WORD` that no `for` names comes from
 --set=WORD=TEXT, or else from a line `set: WORD=TEXT …`.
 
+Before the first training, every model is checked as `tools.check` would.
 A run has a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs`
 and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
 have this are not run again, so a sweep can be stopped, or killed, and started
@@ -40,6 +41,7 @@ Runs at the same time (--parallel) share the cores, each with its own.
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -56,9 +58,6 @@ FLAGS = flags.FLAGS
 
 def main(argv) -> int:
   """Runs a sweep, or says where it stands.
-
-  Args:
-    argv: unused.
 
   Returns:
     the exit status: 1 if a run failed
@@ -85,7 +84,11 @@ def main(argv) -> int:
   jobs = sweep_file.select(jobs, FLAGS.cells, FLAGS.share)
   common = tuple(sweep_file.split_flags(FLAGS.common, "--common"))
   if FLAGS.split:
-    jobs = [sweep_file.with_split(job, FLAGS.split, common) for job in jobs]
+    split = f"--gin_param=run.dataset_split = {FLAGS.split!r}"
+    jobs = [
+      dataclasses.replace(job, eval_flags=(*job.eval_flags, split))
+      for job in jobs
+    ]
   models_dir = FLAGS.models_dir or os.path.join(FLAGS.output_dir, "runs")
   places = sweep_runner.Places(FLAGS.output_dir, models_dir)
   failures: list[str] = []

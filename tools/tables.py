@@ -82,11 +82,7 @@ def make(
 
 
 def main(argv) -> None:
-  """Prints and writes the tables.
-
-  Args:
-    argv: unused.
-  """
+  """Prints and writes the tables."""
   del argv
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.update:
@@ -111,7 +107,9 @@ def define_flags() -> None:
   """Not at import: other programs import this module and have flags too."""
   flags.DEFINE_string("results", None, "A folder of results, or one result.")
   flags.DEFINE_list("runs", None, "Runs instead: NAME=MODEL_DIR, ….")
-  flags.DEFINE_string("split", "validation", "The split --runs were tested on.")
+  flags.DEFINE_string(
+    "split", "validation", "The split --runs were evaluated on."
+  )
   flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
   flags.DEFINE_string("single", notes.SINGLE, "The cell of one model a task.")

@@ -110,15 +110,6 @@ def test_benchmarks_are_known_by_name():
       submit.benchmarks(names)
 
 
-def test_an_output_dir_that_cannot_be_written(refused, tmp_path, examples):
-  model_dir = _decode(tmp_path, examples, "glue_rte_v002")
-  (tmp_path / "file").write_text("")
-  says = refused(
-    model_dir=model_dir, fill=True, output_dir=str(tmp_path / "file")
-  )
-  assert says.startswith(f"--output_dir={tmp_path}/file cannot be written")
-
-
 def test_fillers_without_data_are_refused_at_once(
   refused, tmp_path, examples, tfds_dir, monkeypatch
 ):
@@ -202,11 +193,3 @@ def test_all_tasks_and_diagnostics_from_a_model(tfds_dir, tmp_path, official):
     assert {r["file"] for r in records if r["filler"] is not None} <= filled
     assert {r["step"] for r in records if r["filler"] is None} == {2}
     assert [r["rows"] for r in records] == [e.rows for e in chosen]
-
-
-def test_data_that_is_not_there_is_named(refused, tmp_path):
-  (tmp_path / "test_eval").mkdir()
-  (tmp_path / "test_eval/glue_rte_v002_1_predictions").write_text("1\n")
-  folder = str(tmp_path)
-  says = refused(model_dir=folder, t5_tfds_data_dir=folder, fill=True)
-  assert "does not hold: glue/rte" in says

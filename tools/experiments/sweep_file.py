@@ -1,22 +1,17 @@
 """The files that describe a sweep, and the jobs that they name."""
 
-import collections
 import dataclasses
-import functools
 import os
 import re
 import shlex
 import string
 from collections.abc import Iterator
 
-import gin
-
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import gin_files, gin_model
+from hypergrid_mtf.run import gin_files
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
 _CONTINUES = "\0"
-_SPLIT = "run.dataset_split"
 _LINE = re.compile(
   r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
   r"(?P<flags>.*)"
@@ -193,44 +188,3 @@ def select(jobs: list[Job], cells: list[str], share: str) -> list[Job]:
       f"2/3, with N from 1 to M and M at most {len(jobs)}."
     )
   return jobs[number - 1 :: count]
-
-
-@functools.cache
-def evaluated_split(flags: tuple[str, ...]) -> str:
-  """The split that an evaluation will be of, as its program will read flags.
-
-  Args:
-    flags: of hypergrid_mtf.main, those of the evaluation among them.
-
-  Raises:
-    UserError: if gin cannot read them, which is better known before a training.
-  """
-  given = collections.defaultdict(list)
-  for flag in flags:
-    name, _, value = flag.lstrip("-").partition("=")
-    given[name].append(value)
-  gin_files.add_search_paths()
-  for prefix in given["gin_location_prefix"]:
-    gin.add_config_file_search_path(prefix)
-  try:
-    gin_model.parse(given["gin_file"], given["gin_param"], skip_unknown=True)
-    return gin_files.value(_SPLIT, "train")
-  finally:
-    gin.clear_config()
-
-
-def with_split(job: Job, split: str, common: tuple[str, ...]) -> Job:
-  """A job that is evaluated on another split than its sweep says.
-
-  Args:
-    job: of a sweep.
-    split: from --split.
-    common: flags of every program.
-
-  Returns:
-    the same where its flags say this split
-  """
-  if evaluated_split((*common, *job.flags, *job.eval_flags)) == split:
-    return job
-  flag = f"--gin_param={_SPLIT} = {split!r}"
-  return dataclasses.replace(job, eval_flags=(*job.eval_flags, flag))

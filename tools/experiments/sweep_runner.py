@@ -254,21 +254,49 @@ class Runner:
 
 
 def check(
-  jobs: list[sweep_file.Job], common: tuple[str, ...] = ()
-) -> dict[sweep_file.Job, str]:
-  """The split that each job will be evaluated on.
+  jobs: list[sweep_file.Job], places: Places, common: tuple[str, ...] = ()
+) -> dict[str, str]:
+  """Checks each model as its training will, before the first one is trained.
+
+  Args:
+    jobs: that have no result yet.
+    places: of the sweep.
+    common: flags of every program.
+
+  Returns:
+    {name: the split that is evaluated}
 
   Raises:
-    UserError: for flags that gin cannot read, before anything is trained.
+    UserError: for a model that would be refused.
   """
-  found = {}
+  asked = {}
   for job in jobs:
-    try:
-      flags = (*common, *job.flags, *job.eval_flags)
-      found[job] = sweep_file.evaluated_split(flags)
-    except errors.UserError as e:
-      raise errors.UserError(f"{job.name}: {e}") from None
-  return found
+    flags = [*common, *job.flags]
+    train = None if training(job, places) else flags
+    asked[job.name] = train, [*flags, *job.eval_flags]
+  splits: dict[str, str] = {}
+  while todo := [name for name in asked if name not in splits]:
+    done = subprocess.run(
+      [
+        sys.executable,
+        "-m",
+        "tools.experiments.sweep_check",
+        places.output_dir,
+      ],
+      input=json.dumps([asked[name] for name in todo]),
+      env=environment.of_child(),
+      stdout=subprocess.PIPE,
+      text=True,
+      check=True,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for name, answer in zip(todo, found, strict=False):
+      if "split" in answer:
+        splits[name] = answer["split"]
+      elif name == todo[0]:
+        raise errors.UserError(f"{name}: {answer['error']}")
+      # After others in one process: the next one has it to itself.
+  return splits
 
 
 def run_all(
@@ -284,14 +312,16 @@ def run_all(
     a sentence for each job that failed
   """
   todo = [job for job in jobs if state(job, places) != "done"]
-  splits = check(todo, common)
+  splits = check(todo, places, common) if todo else {}
   runner = Runner(places, parallel, resume, common)
   failures = []
   with (
     progress.bar(len(jobs), "sweep", "run", len(jobs) - len(todo)) as bar,
     concurrent.futures.ThreadPoolExecutor(parallel) as pool,
   ):
-    futures = {pool.submit(runner.run, job, splits[job]): job for job in todo}
+    futures = {
+      pool.submit(runner.run, job, splits[job.name]): job for job in todo
+    }
     try:
       for future in concurrent.futures.as_completed(futures):
         try:

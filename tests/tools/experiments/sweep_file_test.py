@@ -89,6 +89,21 @@ def _command(name) -> dict[str, list[str]]:
   return found
 
 
+def _parse(flags) -> None:
+  given = [f.split("=", 1) for f in flags]
+  gin_model.parse(
+    [v for k, v in given if k == "--gin_file"],
+    [v for k, v in given if k == "--gin_param"],
+    skip_unknown=True,
+  )
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_after():
+  yield
+  gin.clear_config()
+
+
 @pytest.mark.parametrize("name", sorted(os.listdir(sweep_file.SWEEPS)))
 def test_every_sweep_of_the_project_reads_by_its_own_command(name):
   command = _command(name)
@@ -100,8 +115,8 @@ def test_every_sweep_of_the_project_reads_by_its_own_command(name):
   common = sweep_file.split_flags(" ".join(command["--common"]), "--common")
   for run in runs:
     flags = [f for f in run.flags if "local_mixture" not in f]  # made by a tool
-    flags = (*common, *flags, *run.eval_flags)
-    assert sweep_file.evaluated_split(flags) == "validation"
+    _parse([*common, *flags, *run.eval_flags])
+    assert gin_files.value("run.dataset_split") == "validation"
 
 
 def test_an_unknown_sweep_is_said_with_those_there_are():
@@ -111,12 +126,7 @@ def test_an_unknown_sweep_is_said_with_those_there_are():
 
 def _evaluated(run) -> set[str]:
   """The tasks that get scores on the validation split."""
-  given = [f.split("=", 1) for f in run.flags]
-  gin_model.parse(
-    [v for k, v in given if k == "--gin_file"],
-    [v for k, v in given if k == "--gin_param"],
-    skip_unknown=True,
-  )
+  _parse(run.flags)
   mixtures.define_mixture()
   name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
   tasks = seqio.get_subtasks(mixtures.get_mixture_or_task(name))
@@ -142,18 +152,6 @@ def test_the_single_models_have_every_score_of_the_mixture(
   assert len(vanilla) == count
   assert set.union(*single) == vanilla
   assert sum(map(len, single)) == count  # each by one model
-
-
-def test_an_evaluation_is_of_the_split_that_is_asked_for():
-  (run, *_), common = parse(), ()
-  assert sweep_file.evaluated_split(run.flags + run.eval_flags) == "validation"
-  assert sweep_file.with_split(run, "validation", common) == run
-  other = sweep_file.with_split(run, "test", common)
-  assert other.flags == run.flags
-  assert other.eval_flags[-1] == "--gin_param=run.dataset_split = 'test'"
-  assert sweep_file.evaluated_split(other.flags + other.eval_flags) == "test"
-  with pytest.raises(errors.UserError, match="no_such"):
-    sweep_file.evaluated_split(("--gin_file=no_such.gin",))
 
 
 def test_shares_have_all_runs_and_none_in_common():

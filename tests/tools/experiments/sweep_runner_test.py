@@ -1,5 +1,6 @@
 """Sweeps: their files, what is run, and what a stop leaves."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -70,10 +71,14 @@ def recorder(monkeypatch, checkpoint):
   monkeypatch.setattr(sweep_runner, "Runner", _Recorder)
 
   def collect(model_dir, cell, seed, split):
-    _Recorder.split = split
     return dict(cell=cell, seed=seed, hardware={}, metrics={})
 
   monkeypatch.setattr(sweep_runner.result, "collect", collect)
+  monkeypatch.setattr(
+    sweep_runner,
+    "check",
+    lambda jobs, *_: {job.name: "validation" for job in jobs},
+  )
   return _Recorder
 
 
@@ -163,19 +168,30 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
   assert (tmp_path / "runs" / "vanilla" / "seed0.killed1").is_dir()
 
 
-def test_flags_that_gin_cannot_read_are_said_before_a_training(
-  tmp_path, recorder
-):
-  (run, *_) = parse("eval: --gin_file=lokal_eval.gin\na: --seed=1", seeds=[0])
-  with pytest.raises(errors.UserError, match="^a: .*lokal_eval.gin"):
-    sweep_runner.run_all([run], _places(tmp_path))
-  assert recorder.ran == []
+def test_what_a_training_refuses_is_said_before_the_first(tmp_path):
+  """What is refused after others is checked in a process of its own."""
+  text = """
+train: --gin_file=models/nano.gin --gin_file=experiments/embedded.gin
+eval: --gin_file=experiments/local_eval.gin
+vanilla: --gin_file=hypergrid/vanilla.gin
+single/copy: --gin_file=hypergrid/vanilla.gin --vocabulary=bytes \\
+  --gin_param="MIXTURE_NAME = 'embedded_copy_v1'"
+bad: --gin_file=hypergrid/L2.gin --gin_param="HyperGrid.grid_rows = 5"
+"""
+  *good, bad = sweep_file.parse(text, "x", [0], {})
+  splits = {"vanilla": "validation", "single/copy": "validation"}
+  places = _places(tmp_path)
+  assert sweep_runner.check(good, places) == splits
+  with pytest.raises(errors.UserError, match="^bad: .*grid_rows"):
+    sweep_runner.check([good[0], bad], places)
+  assert not list(tmp_path.iterdir())
 
 
 def test_another_split_is_another_result(tmp_path, recorder):
   (run, *_), places = parse(seeds=[0]), _places(tmp_path)
   sweep_runner.run_all([run], places)
-  other = sweep_file.with_split(run, "test", ())
+  split = "--gin_param=run.dataset_split = 'test'"
+  other = dataclasses.replace(run, eval_flags=(*run.eval_flags, split))
   with pytest.raises(errors.UserError, match="made by other flags"):
     sweep_runner.run_all([other], places)
   recorder.ran.clear()
@@ -184,8 +200,7 @@ def test_another_split_is_another_result(tmp_path, recorder):
   folder.rename(f"{folder}.away")
   assert sweep_runner.run_all([other], elsewhere) == []
   ((_, arguments),) = recorder.ran
-  assert arguments[-1] == "--gin_param=run.dataset_split = 'test'"
-  assert recorder.split == "test"
+  assert arguments[-1] == split
   assert os.path.exists(elsewhere.result(other))
 
 

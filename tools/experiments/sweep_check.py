@@ -1,0 +1,69 @@
+"""Makes the checks of `hypergrid_mtf.main` for the jobs of a sweep.
+
+In a process of its own, since it changes flags, gin and SeqIO's registry:
+
+  python -m tools.experiments.sweep_check FOLDER < jobs.json
+
+reads [[flags of a training or null, flags of its evaluation], …] and prints a
+line of JSON for each: `split`, which is evaluated, or at last `error`.
+"""
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import gin
+import seqio
+from absl import flags
+from absl.testing import flagsaver
+
+from hypergrid_mtf import errors, main
+from hypergrid_mtf.run import gin_files, t5_main
+
+
+def check(
+  train: Sequence[str] | None, evaluate: Sequence[str], folder: str
+) -> str:
+  """The split that a job evaluates.
+
+  Args:
+    train: flags of its training; None if that came to its end.
+    evaluate: flags of its evaluation.
+    folder: to make another model_dir in, so that nothing is left in the job's.
+
+  Raises:
+    UserError: for what the training would be refused for.
+  """
+  for given, only_read in ((train, False), (evaluate, True)):
+    if given is None:
+      continue
+    gin.clear_config()
+    seqio.set_tfds_data_dir_override(None)
+    with (
+      tempfile.TemporaryDirectory(dir=folder) as model_dir,
+      flagsaver.flagsaver(),
+      contextlib.redirect_stdout(io.StringIO()),
+    ):
+      try:
+        flags.FLAGS(["main", *given, f"--model_dir={model_dir}"])
+      except flags.Error as e:
+        raise errors.UserError(errors.sentence(e)) from None
+      if only_read:
+        gin_files.import_modules(flags.FLAGS.module_import)
+        gin_files.add_search_paths()
+        t5_main.parse(flags.FLAGS)
+      else:
+        main.main(["main"], only_check=True)
+  return gin_files.value("run.dataset_split", "train")
+
+
+if __name__ == "__main__":
+  for job in json.load(sys.stdin):
+    try:
+      print(json.dumps(dict(split=check(*job, sys.argv[1]))), flush=True)
+    except errors.UserError as e:
+      print(json.dumps(dict(error=errors.sentence(e))), flush=True)
+      break
