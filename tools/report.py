@@ -75,10 +75,11 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
       # nan where the value of one seed is, so that there is no point.
       known = by_step.apply(lambda v: 1.0 if v.notna().all() else np.nan)
       mean, low, high = by_step.mean(), by_step.min(), by_step.max()
-      line = dict(color=colors[cell], marker="o", markersize=3, label=cell)
-      ax.plot(known.index, mean * known, **line)
-      band = dict(color=colors[cell], alpha=0.12, linewidth=0)
-      ax.fill_between(known.index, low * known, high * known, **band)
+      steps, color = known.index, colors[cell]
+      ax.plot(steps, mean * known, ".-", color=color, label=cell)
+      ax.fill_between(
+        steps, low * known, high * known, color=color, alpha=0.12, linewidth=0
+      )
     ax.set_title(f"{task}: {metric}", fontsize=9)
     ax.set_xlabel("training step", fontsize=8)
     ax.tick_params(labelsize=8)

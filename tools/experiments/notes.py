@@ -124,7 +124,9 @@ def unpaired(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
 
 def other_differences(found: list[dict], baseline: str) -> list[str]:
   """What differs from the baseline, apart from gates and tasks."""
-  base = next((r["config"] for r in found if r["cell"] == baseline), {})
+  base: dict[str, str] = next(
+    (r["config"] for r in found if r["cell"] == baseline), {}
+  )
   by_cell: dict[str, dict[str, str]] = {}
   for run in found:
     different = by_cell.setdefault(run["cell"], {})

@@ -101,7 +101,7 @@ def _costs(found: list[dict]) -> pd.DataFrame:
     )
     for r in found
   )
-  how = dict.fromkeys(runs.columns[4:-1], "sum")
+  how: dict[str, object] = dict.fromkeys(runs.columns[4:-1], "sum")
   how.update(least="min", most="max", on=set)
   return runs.groupby(["cell", "seed"], sort=False, as_index=False).agg(how)
 

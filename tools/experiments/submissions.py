@@ -253,9 +253,9 @@ def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
   """
   numbered = sorted(numbered, key=lambda pair: pair[0])
   if entry.file.endswith(".tsv"):
-    rows = [f"{index}\t{answer}" for (index,), answer in numbered]
-    return "\n".join(["index\tprediction", *rows, ""])
-  rows = [dict(idx=number[-1], label=answer) for number, answer in numbered]
+    lines = [f"{index}\t{answer}" for (index,), answer in numbered]
+    return "\n".join(["index\tprediction", *lines, ""])
+  rows: list[dict] = [dict(idx=n[-1], label=answer) for n, answer in numbered]
   if entry.file == _MULTIRC:
     paragraphs: dict[int, dict[int, list[dict]]] = {}
     for ((paragraph, question, _), _), row in zip(numbered, rows, strict=True):

@@ -61,9 +61,10 @@ def check(
 
 
 if __name__ == "__main__":
-  for job in json.load(sys.stdin):
+  for of_train, of_evaluation in json.load(sys.stdin):
     try:
-      print(json.dumps(dict(split=check(*job, sys.argv[1]))), flush=True)
+      found = check(of_train, of_evaluation, sys.argv[1])
+      print(json.dumps(dict(split=found)), flush=True)
     except errors.UserError as e:
       print(json.dumps(dict(error=errors.sentence(e))), flush=True)
       break
