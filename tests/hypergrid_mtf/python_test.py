@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests import command
-from tools.experiments import lines
+from tools.experiments import decoded
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +34,9 @@ def test_t5s_model_trains_evaluates_and_exports(tmp_path):
   assert done.returncode == 0, done.stderr[-3000:]
   for path in ("model/model.ckpt-4", "finetuned/model.ckpt-6"):  # 4 + 2
     assert (tmp_path / f"{path}.index").exists()
-  answers = lines.read_lines(str(tmp_path / "answers-4"))
+  answers = decoded.read_lines(str(tmp_path / "answers-4"))
   assert len(answers) == 2
-  (score,) = map(float, lines.read_lines(str(tmp_path / "scored.scores")))
+  (score,) = map(float, decoded.read_lines(str(tmp_path / "scored.scores")))
   assert math.isfinite(score) and score < 0
   folder = tmp_path / "model" / "validation_eval"
   steps = {
@@ -48,7 +48,7 @@ def test_t5s_model_trains_evaluates_and_exports(tmp_path):
   assert steps == {0, 4}  # each once, in order
   for step in steps:
     path = folder / f"embedded_copy_v1_{step}_predictions"
-    assert lines.read_lines(str(path))
+    assert decoded.read_lines(str(path))
   served = tf.saved_model.load(str(next((tmp_path / "export").iterdir())))
   answer = served.signatures["serving_default"]
   found = answer(inputs=tf.constant(["reverse: abcd", "copy: ab"]))
