@@ -82,6 +82,8 @@ def choose(
         f"{benchmark}: step {step}, the last one of all tasks; of step "
         f"{max(later.values())}, only {', '.join(later)}"
       )
+  if step is None:
+    return None
   chosen = {e: found.tasks.get(e.task, {}).get(step) for e in entries}
   return chosen if any(chosen.values()) else None
 
@@ -153,13 +155,15 @@ def main(argv) -> None:
   asked = FLAGS.benchmarks
   names = benchmarks(list(BENCHMARKS) if asked is None else asked)
   found = decoded.find(FLAGS.model_dir, "test")
-  of_each = {name: choose(name, found, FLAGS.step) for name in names}
-  absent = [name for name, chosen in of_each.items() if chosen is None]
+  of_each = {}
+  for name in names:
+    if chosen := choose(name, found, FLAGS.step):
+      of_each[name] = chosen
+  absent = [name for name in names if name not in of_each]
   if absent == names or (absent and asked is not None):
     raise _nothing(absent, found, FLAGS.step)
   for name in absent:
     console.say(f"{name}: none of its tasks was decoded, so there is no zip")
-    del of_each[name]
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
