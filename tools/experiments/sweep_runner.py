@@ -287,9 +287,14 @@ def check(
       env=environment.of_child(),
       stdout=subprocess.PIPE,
       text=True,
-      check=True,
+      check=False,
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
+    if not found:
+      raise errors.UserError(
+        f"{todo[0]}: the checks ended with exit status {done.returncode}; "
+        f"{places.output_dir}/hypergrid_mtf.log says why."
+      )
     for name, answer in zip(todo, found, strict=False):
       if "split" in answer:
         splits[name] = answer["split"]
