@@ -10,7 +10,6 @@ every command takes: checkpoint, operative_config.gin, vocabulary. It is for
 this task alone; the others of the model need a fold of their own.
 """
 
-import json
 import os
 
 import seqio
@@ -92,9 +91,7 @@ def _fold(source: trained.Trained) -> None:
   with files.new_folder(FLAGS.output_dir) as folder:
     files.write(os.path.join(folder, trained_model.CONFIG), config)
     vocabulary_file.write(folder, source.vocabulary_record)
-    files.write(
-      os.path.join(folder, RECORD), json.dumps(report, indent=1) + "\n"
-    )
+    files.write_json(os.path.join(folder, RECORD), report)
     weights.write(folder, source.step, folded)
   of = f" for inputs that begin with token {token}" if differ else ""
   console.say(

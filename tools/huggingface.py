@@ -15,7 +15,6 @@ not reach its bucket: training starts from it with `run.init_checkpoint`, and
 `to` wrote comes back as it was.
 """
 
-import json
 import os
 
 import gin
@@ -90,9 +89,7 @@ def convert_to() -> None:
       step=source.step,
       digest=checkpoint_files.digest(source.checkpoint),
     )
-    files.write(
-      os.path.join(folder, RECORD), json.dumps(record, indent=1) + "\n"
-    )
+    files.write_json(os.path.join(folder, RECORD), record)
   console.say(
     f"wrote {FLAGS.output_dir}: a T5 of {weights.describe_size(values)} "
     f"({dtype}), {vocabularies.describe(vocabulary)}"

@@ -16,6 +16,7 @@ together.
 import contextlib
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -36,7 +37,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_rows(path: str) -> list[dict]:
-  """The rows of a .csv file, or the lines of a text as rows with one column.
+  """The rows of a .csv file, or lines of text as rows with one column.
 
   Args:
     path: local, in the cloud, or "-" for standard input.
@@ -45,40 +46,35 @@ def read_rows(path: str) -> list[dict]:
     UserError: if it cannot be read or is not what it should be.
   """
   given = "standard input" if path == "-" else f"--input_file={path}"
+  wanted = "give UTF-8 text, one input a line, or a .csv file"
   try:
-    if path == "-":
-      content = sys.stdin.buffer.read()
-    elif "://" in path:
-      content = tf.io.gfile.GFile(path, "rb").read()
-    else:  # also a pipe, of which TensorFlow reads nothing
-      with open(path, "rb") as f:
-        content = f.read()
+    # TensorFlow reads nothing of a pipe.
+    opened = tf.io.gfile.GFile if "://" in path else open
+    with sys.stdin.buffer if path == "-" else opened(path, "rb") as f:
+      content = f.read()
   except (OSError, tf.errors.OpError) as e:
     raise errors.UserError(
-      f"{given} cannot be read ({errors.sentence(e)}): give a text file, one "
-      "input a line, or a .csv file."
+      f"{given} cannot be read ({errors.sentence(e)}): {wanted}."
     ) from None
   if not content or content.startswith(_UTF16):
     what = "UTF-16" if content else "empty"
-    raise errors.UserError(
-      f"{given} is {what}: give UTF-8 text, one input a line."
-    )
+    raise errors.UserError(f"{given} is {what}: {wanted}.")
   text = content.decode("utf-8-sig", "surrogateescape")
   if not path.endswith(".csv"):
-    lines = io.StringIO(text, newline=None)
+    lines = io.StringIO(text, newline=None)  # LF, CR LF and CR end one
     return [{_INPUTS: line.rstrip("\n")} for line in lines]
   reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
   try:
     rows = list(reader)
   except csv.Error as e:
+    line = reader.reader.line_num
     raise errors.UserError(
-      f"{given}, line {reader.reader.line_num}, is not CSV: "
-      f"{errors.sentence(e)}"
+      f"{given}, line {line}, is not CSV: {errors.sentence(e)}"
     ) from None
-  if _INPUTS not in (reader.fieldnames or []):
+  if _INPUTS not in (reader.fieldnames or ()):
     raise errors.UserError(
-      f"{given} has the columns {', '.join(reader.fieldnames or [])}, and none "
-      f"is {_INPUTS!r}: name the column of inputs so in the first line."
+      f"{given} has no column {_INPUTS!r} in its first line, but "
+      f"{', '.join(reader.fieldnames or ())}."
     )
   return rows
 
@@ -88,10 +84,8 @@ def find_problem(row: dict) -> str | None:
   text = row[_INPUTS]
   if text is None or None in row:
     return "it has not as many columns as the first line"
-  if "\0" in text:
-    return "it holds a NUL byte"
-  if any("\udc80" <= c <= "\udcff" for c in text):
-    return "it is not UTF-8 text"
+  if re.search("[\0\udc80-\udcff]", text):
+    return "it holds a NUL byte or is not UTF-8 text"
   return None
 
 
@@ -109,25 +103,24 @@ def answer(
     {"outputs", "scores", "inputs_cut", "outputs_cut": one value a text}; "",
     nan, False and False for None
   """
+  empty = dict(
+    outputs=b"", scores=float("nan"), inputs_cut=False, outputs_cut=False
+  )
   found: dict[str, list] = {
-    _OUTPUTS: [""] * len(texts),
-    "scores": [float("nan")] * len(texts),
-    "inputs_cut": [False] * len(texts),
-    "outputs_cut": [False] * len(texts),
+    name: [value] * len(texts) for name, value in empty.items()
   }
+  known = {i: text for i, text in enumerate(texts) if text is not None}
   # The longest first: what does not fit fails at once.
-  order = [i for i, text in enumerate(texts) if text is not None]
-  order.sort(key=lambda i: -len(texts[i] or ""))
+  order = sorted(known, key=lambda i: -len(known[i]))
   with progress.bar(len(order), "predict", "line") as bar:
     for start in range(0, len(order), size):
       batch = order[start : start + size]
-      rows = function(inputs=tf.constant([texts[i] or "" for i in batch]))
+      rows = function(inputs=tf.constant([known[i] for i in batch]))
       for name, values in found.items():
         for i, value in zip(batch, rows[name].numpy().tolist(), strict=True):
-          values[i] = (
-            value.decode("utf-8", "replace") if name == _OUTPUTS else value
-          )
+          values[i] = value
       bar.update(len(batch))
+  found[_OUTPUTS] = [o.decode("utf-8", "replace") for o in found[_OUTPUTS]]
   return found
 
 
@@ -156,48 +149,42 @@ def _open_function(stack: contextlib.ExitStack) -> tuple:
   return saved_model.load(FLAGS.saved_model)
 
 
-def _format(rows: list[dict], found: dict[str, list]) -> str:
+def _format(rows: list[dict], found: dict[str, list], as_csv: bool) -> str:
   """The text of the output file."""
-  output = FLAGS.output_file or "-"
-  if not (FLAGS.input_file if output == "-" else output).endswith(".csv"):
-    lines = [" ".join(text.splitlines()) for text in found[_OUTPUTS]]
-    if FLAGS.scores:
-      lines = [
-        f"{line}\t{score:.6g}"
-        for line, score in zip(lines, found["scores"], strict=True)
-      ]
-    return "".join(f"{line}\n" for line in lines)
   text = io.StringIO()
-  columns = [c for c in rows[0] if c] if rows else [_INPUTS]
-  added = (_OUTPUTS, "scores", "outputs_cut")
-  writer = csv.DictWriter(
-    text,
-    dict.fromkeys([*columns, *added]),
-    extrasaction="ignore",
-    lineterminator="\n",
-  )
-  writer.writeheader()
-  for i, row in enumerate(rows):
-    writer.writerow({**row, **{name: found[name][i] for name in added}})
+  if as_csv:
+    added = (_OUTPUTS, "scores", "outputs_cut")
+    columns = dict.fromkeys([*(rows[0] if rows else [_INPUTS]), *added])
+    columns.pop(None, None)  # of what the first row has too much
+    writer = csv.DictWriter(
+      text, columns, extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    for i, row in enumerate(rows):
+      writer.writerow({**row, **{name: found[name][i] for name in added}})
+  else:
+    for output, score in zip(found[_OUTPUTS], found["scores"], strict=True):
+      line = " ".join(output.splitlines())
+      text.write(f"{line}\t{score:.6g}\n" if FLAGS.scores else f"{line}\n")
   return text.getvalue()
 
 
-def _describe(rows, problems, found, limits) -> list[str]:
+def _describe(problems, found, limits) -> list[str]:
   """Sentences on what was not answered, or was cut."""
   said = []
   bad = [i for i, problem in enumerate(problems) if problem]
   if bad:
     said.append(
-      f"{len(bad)} of {len(rows)} inputs are invalid and got an empty answer; "
-      f"the first is input {bad[0] + 1}: {problems[bad[0]]}"
+      f"{len(bad)} of {len(problems)} inputs are invalid and got an empty "
+      f"answer; the first is input {bad[0] + 1}: {problems[bad[0]]}"
     )
   for what, name in ((_INPUTS, "inputs"), (_OUTPUTS, "answers")):
     cut = [i for i, is_cut in enumerate(found[f"{what}_cut"]) if is_cut]
     if cut:
-      at = f" at {limits[what]} tokens" if what in limits else ""
       said.append(
-        f"{len(cut)} of {len(rows) - len(bad)} {name} were cut{at}; the first "
-        f"is that of input {cut[0] + 1}"
+        f"{len(cut)} of {len(problems) - len(bad)} {name} were cut at "
+        f"{limits.get(what, 'some')} tokens; the first is that of input "
+        f"{cut[0] + 1}"
       )
   return said
 
@@ -209,10 +196,10 @@ def main(argv) -> None:
   if size < 1:
     raise errors.UserError(f"--batch_size={size} is too small: give 1 or more.")
   gin_files.import_modules(FLAGS.module_import)
-  output = FLAGS.output_file or "-"
+  source, output = FLAGS.input_file or "-", FLAGS.output_file or "-"
   if output != "-":
     files.check_output(output, "--output_file")
-  rows = read_rows(FLAGS.input_file or "-")
+  rows = read_rows(source)
   problems = [find_problem(row) for row in rows]
   texts = [
     None if problem else row[_INPUTS].strip()
@@ -222,14 +209,15 @@ def main(argv) -> None:
     # What the function needs must not be collected.
     function, limits, _kept = _open_function(stack)
     found = answer(function, texts, size)
+  as_csv = (source if output == "-" else output).endswith(".csv")
   # What was not UTF-8 is written as it was read.
-  content = _format(rows, found).encode("utf-8", "surrogateescape")
+  content = _format(rows, found, as_csv).encode("utf-8", "surrogateescape")
   if output == "-":
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
   else:
     files.write(output, content)
-  for sentence in _describe(rows, problems, found, limits):
+  for sentence in _describe(problems, found, limits):
     # Standard output holds answers alone.
     print(sentence, file=console.terminal(), flush=True)
 

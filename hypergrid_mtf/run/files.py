@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and whether a folder can be written."""
 
 import contextlib
+import json
 import os
 import tempfile
 import uuid
@@ -32,6 +33,11 @@ def write(path: str, content: str | bytes) -> None:
     raise errors.UserError(
       f"{path} cannot be written ({_reason(e)}): give another place."
     ) from None
+
+
+def write_json(path: str, content: object) -> None:
+  """`write`, of what `json` takes."""
+  write(path, json.dumps(content, indent=1) + "\n")
 
 
 @contextlib.contextmanager

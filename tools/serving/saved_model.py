@@ -52,7 +52,7 @@ def write(folder: str, source: trained.Trained, how: options.Options) -> None:
   record = _make_record(source, how)
   with files.new_folder(folder) as part:
     made.save(part)
-    _write_json(os.path.join(part, RECORD), record)
+    files.write_json(os.path.join(part, RECORD), record)
   output_dir = os.path.dirname(folder)
   path = output_dir if "://" in folder else os.path.abspath(output_dir)
   name = os.path.basename(path.rstrip("/")) or "model"
@@ -64,11 +64,7 @@ def write(folder: str, source: trained.Trained, how: options.Options) -> None:
     "signature_name": text_model.ANSWER,
     "inputs": {"inputs": [example]},
   }
-  _write_json(os.path.join(output_dir, REQUEST), request)
-
-
-def _write_json(path: str, content: dict) -> None:
-  files.write(path, json.dumps(content, indent=1) + "\n")
+  files.write_json(os.path.join(output_dir, REQUEST), request)
 
 
 def _make_record(source: trained.Trained, how: options.Options) -> dict:

@@ -38,7 +38,6 @@ class Trained:
 
   Attributes:
     folder: of its training.
-    config: the path of its operative_config.gin.
     checkpoint: the prefix of the one that was chosen.
     model: a transformer.Bitransformer.
     mixture: None if it is not registered and --vocabulary was given.
@@ -46,11 +45,15 @@ class Trained:
   """
 
   folder: str
-  config: str
   checkpoint: str
   model: transformer.Bitransformer
   mixture: seqio.Mixture | seqio.Task | None
   vocabularies: dict[str, seqio.Vocabulary]
+
+  @property
+  def config(self) -> str:
+    """The path of the training's operative_config.gin."""
+    return os.path.join(self.folder, trained_model.CONFIG)
 
   @property
   def step(self) -> int:
@@ -138,7 +141,7 @@ def open_model(
         f"(run.model_type = {gin_files.value('run.model_type')!r}): give a "
         '"bitransformer".'
       )
-    opened = Trained(model_dir, config, checkpoint, model, mixture, known)
+    opened = Trained(model_dir, checkpoint, model, mixture, known)
     checkpoint_checks.check_same_vocabulary(model_dir, opened.vocabulary_record)
     yield opened
   finally:

@@ -83,7 +83,7 @@ def test_lines_that_are_invalid(echo, monkeypatch, capsysbinary):
   ]  # fmt: skip
   assert [line.split("\t")[1] for line in out][:2] == ["-1", "nan"]
   assert "2 of 7 inputs are invalid and got an empty answer" in said
-  assert "the first is input 2: it is not UTF-8 text" in said
+  assert "the first is input 2: it holds a NUL byte or is not UTF-8" in said
   assert "1 of 5 inputs were cut at 100 tokens; the first is that of" in said
 
 
@@ -154,7 +154,11 @@ def test_a_pipe_is_read(echo, tmp_path, monkeypatch, capsysbinary):
     ("a", b"", "is empty"),
     ("a", b"\xff\xfea\0", "is UTF-16: give UTF-8 text"),
     ("a", None, r"a cannot be read \(.*No such file"),
-    ("a.csv", b"x,y\n1,2\n", "has the columns x, y, and none is 'inputs'"),
+    (
+      "a.csv",
+      b"x,y\n1,2\n",
+      "has no column 'inputs' in its first line, but x, y",
+    ),
     ("a.csv", b'inputs\n"a"b\n', "a.csv, line 2, is not CSV"),
   ],
 )
