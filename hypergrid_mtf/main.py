@@ -13,7 +13,6 @@ before the graph, progress while it runs, and everything the libraries say in
 
 import contextlib
 import os
-from unittest import mock
 
 import gin
 import mesh_tensorflow.transformer.utils as utils
@@ -21,7 +20,6 @@ import seqio
 import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
-from tensorflow.python.tpu import tpu_config
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors, layers
@@ -29,32 +27,27 @@ from hypergrid_mtf.run import (
   cached_tasks,
   checkpoint_checks,
   console,
-  damaged,
   data_checks,
   data_order,
-  decoding,
-  disk_space,
   dry_run,
+  estimator,
   eval_config,
-  eval_metrics,
-  exports,
   files,
   gin_faults,
   gin_files,
   gin_model,
   gin_unread,
   input_files,
-  locks,
+  lock,
   mesh_checks,
   mode_checks,
   preflight,
-  progress,
+  repair,
   request,
   required,
   run_mesh,
   source_files,
   steps,
-  stopping,
   t5_main,
   tpu_checks,
   values,
@@ -62,7 +55,13 @@ from hypergrid_mtf.run import (
 )
 
 # This file is where the parts meet, so it alone knows the tasks.
-from t5_tasks import mixtures, task_tokens, vocabularies, vocabulary_record
+from t5_tasks import (
+  evaluation,
+  mixtures,
+  task_tokens,
+  vocabularies,
+  vocabulary_record,
+)
 
 # Training examples of each task that are looked at before a run.
 _SAMPLED = 50
@@ -123,9 +122,9 @@ def _read(stack: contextlib.ExitStack, dry: bool) -> request.Request:
   asked = request.from_gin(FLAGS)
   if asked.trains:
     given = f"--model_dir={FLAGS.model_dir}"
-    stack.enter_context(locks.hold(FLAGS.model_dir, given))
+    stack.enter_context(lock.hold(FLAGS.model_dir, given))
     if not dry:
-      damaged.put_right(FLAGS.model_dir)
+      repair.repair_model_dir(FLAGS.model_dir)
   required.check(asked, FLAGS)
   gin_faults.check_references()
   values.check_bindings(asked.trains)
@@ -166,6 +165,7 @@ def _check(asked: request.Request, dry: bool) -> None:
     )
     if lost:
       console.say(lost.describe(f"lines of {where}"))
+    _say_cut_lines(lines, where, features)
   record = vocabulary_record.record(mixture)
   cached = cached_tasks.used(asked)
   reads_tsv = asked.trains and _train_reader() == "tsv_dataset_fn"
@@ -185,8 +185,6 @@ def _check(asked: request.Request, dry: bool) -> None:
     model, FLAGS.model_dir, asked, FLAGS.allow_partial_warm_start, record
   )
   mode_checks.check(asked, mixture, FLAGS)
-  began = checkpoints.step_of(started[0]) or 0 if started else 0
-  disk_space.check(model, FLAGS.model_dir, asked, began)
   if asked.trains and not dry:
     vocabulary_file.write(FLAGS.model_dir, record)
   if started:
@@ -272,27 +270,58 @@ def _report_warm_start(
     )
 
 
-def _seeded_run_config():
-  """RunConfig with --seed: t5 has a seed for the data, and none for these."""
-  seed = FLAGS.seed
+def _say_cut_lines(lines, where: str, features) -> None:
+  """Says how many lines of a file are longer than a row of the run."""
+  key = "targets" if where.endswith("targets") else "inputs"
+  lengths = gin_files.value("run.sequence_length")
+  length = lengths if isinstance(lengths, int) else (lengths or {}).get(key)
+  if not length:
+    return
+  cut = input_files.describe_cut(
+    lines,
+    features.get(key, features["targets"]).vocabulary,
+    length,
+    eos=gin_files.value("run.model_type", "bitransformer") != "lm",
+  )
+  if cut:
+    console.say(cut)
 
-  class RunConfig(tpu_config.RunConfig):
-    def __init__(self, **kwargs):
-      super().__init__(**{"tf_random_seed": seed, **kwargs})
 
-  return RunConfig
-
-
-def _go_on(asked: request.Request) -> contextlib.AbstractContextManager:
-  """Makes a training's data begin where an earlier part of it was cut."""
-  if not asked.trains or data_order.goes_on_by_itself():
-    return contextlib.nullcontext()
-  began = 0
-  if asked.warm_from:
+def _run(asked: request.Request) -> int | None:
+  """Runs what was asked for in t5's own main."""
+  lines = input_files.check_files(asked.input_files).values()
+  repeats = gin_files.value("decode_from_file.repeats", 1)
+  progress = estimator.Progress(
+    seed=FLAGS.seed, examples=max(map(len, lines), default=0) * repeats
+  )
+  if asked.trains:
     began = checkpoint_checks.step_of_warm_start(FLAGS.model_dir)
-  order = data_order.what_orders(asked.mixture)
-  first = data_order.first_step(FLAGS.model_dir, order, began)
-  return data_order.going_on(first)
+    data_order.bind(FLAGS.model_dir, began)
+  if asked.mode in ("eval", "score_eval"):
+    eval_config.write(asked.results)
+    name = "run.eval_dataset_fn"
+    scored = asked.mode == "score_eval"
+    datasets_fn = evaluation.datasets_fn(
+      gin_files.value(name), scored, progress
+    )
+    gin.bind_parameter(name, datasets_fn)
+  try:
+    with estimator.install(progress):
+      t5_main.run()
+  except (tf.errors.OpError, OSError) as e:
+    repair.explain_full_disk(e, FLAGS.model_dir)
+    if isinstance(e, checkpoint_checks.FAILED_RESTORE):
+      # TensorFlow names neither the checkpoint nor its step.
+      checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
+    raise
+  if progress.stopped_at is not None:
+    console.say(
+      f"{asked.mode}: ended by SIGTERM at step {progress.stopped_at}, which is "
+      "saved: the same command resumes there"
+    )
+    return console.SIGTERM_STATUS
+  console.say(f"{asked.mode}: done{progress.where(asked.results)}")
+  return None
 
 
 def main(argv, only_check: bool = False) -> int | None:
@@ -325,8 +354,6 @@ def main(argv, only_check: bool = False) -> int | None:
   gin_files.add_search_paths()
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
-  if not dry:
-    t5_main.log_command(FLAGS.model_dir)
   with contextlib.ExitStack() as stack:
     asked = _read(stack, dry)
     _check(asked, dry)
@@ -335,35 +362,8 @@ def main(argv, only_check: bool = False) -> int | None:
       if not only_check:
         dry_run.one_step(asked, FLAGS)
       return None
-    if asked.mode in ("eval", "score_eval"):
-      eval_config.write(asked.results)
     console.say(f"{asked.mode}: {FLAGS.model_dir} (log: {log})")
-    stack.enter_context(progress.show())
-    stack.enter_context(decoding.show())
-    stack.enter_context(eval_metrics.choose())
-    stack.enter_context(_go_on(asked))
-    stop = stack.enter_context(stopping.on_sigterm())
-    export = stack.enter_context(exports.watch())
-    if FLAGS.seed is not None:
-      stack.enter_context(
-        mock.patch.object(tpu_config, "RunConfig", _seeded_run_config())
-      )
-    try:
-      t5_main.run(FLAGS)
-    except (tf.errors.OpError, OSError) as e:
-      disk_space.explain_full(e, FLAGS.model_dir)
-      if isinstance(e, checkpoint_checks.FAILED_RESTORE):
-        # TensorFlow names neither the checkpoint nor its step.
-        checkpoint_checks.explain_failed_restore(FLAGS.model_dir, asked)
-      raise
-  if stop.step is not None:
-    console.say(
-      f"{asked.mode}: ended by SIGTERM at step {stop.step}, which is saved: "
-      "the same command goes on from there"
-    )
-    return stopping.STATUS
-  console.say(f"{asked.mode}: done{exports.where(asked, export)}")
-  return None
+    return _run(asked)
 
 
 def console_entry_point() -> None:

@@ -20,7 +20,7 @@ from absl import flags
 from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
 from hypergrid_mtf import errors, projection
-from hypergrid_mtf.run import console, files, progress
+from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_group, benchmark_worker, models
@@ -158,7 +158,7 @@ def _run(groups: list[benchmark_group.Group], output_dir: str) -> dict:
   measurement = dict(environment.describe(), config=_config(), groups=[])
   per_model = 1 + FLAGS.warmup + FLAGS.runs + FLAGS.profile
   total = per_model * sum(len(group.jobs) for group in groups)
-  with progress.bar(total, "benchmark", "step") as bar:
+  with console.progress_bar(total, "benchmark", "step") as bar:
     for group in groups:
       measured = benchmark_group.measure(
         group, log_dir, bar, FLAGS.warmup, FLAGS.runs, FLAGS.profile

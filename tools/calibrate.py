@@ -23,7 +23,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import contraction, cpu_orders, projection
-from hypergrid_mtf.run import console, files, progress
+from hypergrid_mtf.run import console, files
 
 FLAGS = flags.FLAGS
 
@@ -170,7 +170,7 @@ def measurements(shapes, runs: int) -> list[dict]:
     much longer the chosen order takes than the fastest, 0 if it is that)
   """
   records = []
-  with progress.bar(2 * len(shapes), "calibrate", "shape") as bar:
+  with console.progress_bar(2 * len(shapes), "calibrate", "shape") as bar:
     for name, numbers in shapes.items():
       sizes = contraction.Sizes(*numbers)
       for train in (False, True):

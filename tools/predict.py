@@ -25,7 +25,7 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, gin_files, progress
+from hypergrid_mtf.run import console, files, gin_files
 from tools.serving import options, saved_model, text_model, trained
 
 # t5's own: --model_dir, --input_file, --output_file, --batch_size, …
@@ -112,7 +112,7 @@ def answer(
   known = {i: text for i, text in enumerate(texts) if text is not None}
   # The longest first: what does not fit fails at once.
   order = sorted(known, key=lambda i: -len(known[i]))
-  with progress.bar(len(order), "predict", "line") as bar:
+  with console.progress_bar(len(order), "predict", "line") as bar:
     for start in range(0, len(order), size):
       batch = order[start : start + size]
       rows = function(inputs=tf.constant([known[i] for i in batch]))

@@ -25,7 +25,7 @@ import time
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, progress
+from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.cost import models
 from tools.serving import benchmark_models
@@ -135,7 +135,7 @@ def measure(served: list[Served], batches, rounds: int, tokens: dict) -> dict:
   """
   found: dict = {}
   total = len(batches) * (rounds + 1) * len(served)
-  with progress.bar(total, "benchmark", "batch") as bar:
+  with console.progress_bar(total, "benchmark", "batch") as bar:
     for batch in batches:
       rows = texts(batch, tokens["inputs"])
       found[batch] = {s.name: {"seconds": []} for s in served}

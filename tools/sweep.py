@@ -50,7 +50,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, locks, stopping
+from hypergrid_mtf.run import console, files, lock
 from tools.experiments import sweep_file, sweep_runner
 
 FLAGS = flags.FLAGS
@@ -109,7 +109,7 @@ def main(argv) -> int:
 def _alone() -> Iterator[None]:
   """No other sweep writes in the same folders; SIGTERM ends the runs well."""
   with (
-    stopping.sigterm_calls(lambda number, frame: sys.exit(stopping.STATUS)),
+    console.sigterm_calls(lambda *_: sys.exit(console.SIGTERM_STATUS)),
     contextlib.ExitStack() as stack,
   ):
     for name in ("output_dir", "models_dir"):
@@ -119,7 +119,7 @@ def _alone() -> Iterator[None]:
       if folder and (name == "output_dir" or folder != FLAGS.output_dir):
         tf.io.gfile.makedirs(folder)
         given = f"--{name}={folder}"
-        stack.enter_context(locks.hold(folder, given, "runs a sweep"))
+        stack.enter_context(lock.hold(folder, given, "runs a sweep"))
     yield
 
 

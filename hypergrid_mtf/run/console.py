@@ -8,8 +8,10 @@ changes nothing.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -18,8 +20,12 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import TextIO
 
+import tqdm
+
 from hypergrid_mtf import errors
 
+# The exit status of what SIGTERM ended: of a program that dies of it.
+SIGTERM_STATUS = 128 + signal.SIGTERM
 _PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
 # Seconds between two copies of a growing log to the cloud.
 _UPLOAD_EVERY = 60.0
@@ -102,6 +108,51 @@ def terminal():
 def say(line: str) -> None:
   """Prints one of our lines."""
   print(line, flush=True)
+
+
+def progress_bar(
+  total: int | None, what: str, unit: str, initial: int = 0
+) -> tqdm.tqdm:
+  """A progress bar on the terminal, sparing where output is a file.
+
+  Args:
+    total: how many there are, or None if nobody knows.
+    what: the word in front.
+    unit: what is counted, e.g. "step".
+    initial: how many were done before.
+  """
+  stream = terminal()
+  return tqdm.tqdm(
+    total=total,
+    initial=initial,
+    desc=what,
+    unit=f" {unit}{'es' if unit.endswith('ch') else 's'}",
+    file=stream,
+    mininterval=0.5 if stream.isatty() else 20.0,
+    maxinterval=5.0 if stream.isatty() else 30.0,
+    dynamic_ncols=True,
+  )
+
+
+def on_sigterm(function) -> None:
+  """Makes SIGTERM call a function, as of `signal.signal`.
+
+  Python gives signals to its main thread alone; in another nothing changes.
+  """
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, function)
+
+
+@contextlib.contextmanager
+def sigterm_calls(function=None):
+  """SIGTERM calls `function` within, and does after it what it did before."""
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    if function:
+      on_sigterm(function)
+    yield
+  finally:
+    on_sigterm(before or signal.SIG_DFL)
 
 
 def run(

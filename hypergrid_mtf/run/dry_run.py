@@ -10,7 +10,7 @@ import tempfile
 
 import gin
 
-from hypergrid_mtf.run import console, progress, request, t5_main
+from hypergrid_mtf.run import console, estimator, request, t5_main
 
 _BATCH = 2  # sequences
 
@@ -28,8 +28,8 @@ def one_step(asked: request.Request, flags) -> None:
   with tempfile.TemporaryDirectory() as folder:
     flags.model_dir = folder
     flags.tpu = ""
-    with progress.show():
-      t5_main.run(flags)
+    with estimator.install(estimator.Progress()):
+      t5_main.run()
   console.say(
     f"{asked.mode}: one step with one layer a stack and {_BATCH} sequences, on "
     "this machine, went well"

@@ -89,24 +89,27 @@ def _check_pairs(inputs, targets) -> None:
   )
 
 
-def describe_cut(texts, rows, encode) -> str | None:
-  """Says which texts are longer than the rows they were encoded to.
+def describe_cut(
+  lines, vocabulary, length: int, eos: bool = True
+) -> str | None:
+  """A sentence on the lines that Mesh TensorFlow will cut, or None for none.
 
   Args:
-    texts: the lines of a file, or of a list.
-    rows: [texts or more, length], their ids, cut or padded to the length.
-    encode: of a text's index, gives its row at a length of one more.
-
-  Returns:
-    a sentence, or None if none was cut
+    lines: of a file, or of a list.
+    vocabulary: that encodes them.
+    length: tokens of a row.
+    eos: whether the end of a line takes one of them.
   """
-  full = [i for i, row in enumerate(rows[: len(texts)]) if row[-1]]
-  cut = [i for i in full if encode(i)[-1]]
+  cut = [
+    i
+    for i, line in enumerate(lines)
+    if len(vocabulary.encode(line.strip())) + eos > length
+  ]
   if not cut:
     return None
-  text = texts[cut[0]]
+  text = lines[cut[0]]
   start = text if len(text) <= 30 else f"{text[:30]}…"
   return (
-    f"{len(cut)} of {len(texts)} lines are longer than {len(rows[0])} tokens "
-    f"and were cut; the first is line {cut[0] + 1}, {start!r}"
+    f"{len(cut)} of {len(lines)} lines are longer than {length} tokens and "
+    f"will be cut; the first is line {cut[0] + 1}, {start!r}"
   )

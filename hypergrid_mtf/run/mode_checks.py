@@ -8,11 +8,11 @@ it. Each check raises UserError instead.
 import os
 
 import gin
+import seqio
 
 from hypergrid_mtf import checkpoint_files, errors
 from hypergrid_mtf.run import (
   console,
-  eval_metrics,
   files,
   gin_files,
   request,
@@ -119,9 +119,24 @@ def _check_evaluation(asked: request.Request, mixture_or_task) -> None:
   ):
     _check_given("run.eval_dataset_fn", None, f"{asked.mode}.gin")
   if asked.mode == "score_eval":
-    eval_metrics.check(mixture_or_task, asked.split)
+    _check_score_metrics(mixture_or_task, asked.split)
   if asked.mode != "perplexity_eval":
     files.check_output_dir(asked.results, "run.eval_summary_dir")
+
+
+def _check_score_metrics(mixture_or_task, split: str | None) -> None:
+  """Checks that `score_eval` has something to compute."""
+  if not any(
+    task.score_metric_fns
+    for task in seqio.get_subtasks(mixture_or_task)
+    if split in task.splits
+  ):
+    raise errors.UserError(
+      f"run.mode = 'score_eval' computes metrics of log likelihoods, such as "
+      f"rank_classification, and no task of {mixture_or_task.name} has one: "
+      "take 'eval' for its metrics, 'perplexity_eval' for the loss, or "
+      "--gin_file=score_from_task.gin to have the log likelihoods written."
+    )
 
 
 def _check_given(name: str, macro: str | None, gin_file: str) -> None:

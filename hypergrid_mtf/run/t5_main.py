@@ -1,38 +1,12 @@
-"""What t5's `t5_mesh_transformer` does, in parts between which one can check.
+"""t5's own main, with what is ours between its parse and its run."""
 
-Its `main` parses and runs in one function. Its flags are defined there and read
-here, and what it calls is called.
-"""
+from unittest import mock
 
-import contextlib
-import os
-import sys
-
-import gin
-import t5
-import tensorflow.compat.v1 as tf
+import seqio
 from mesh_tensorflow.transformer import utils
-from t5.models import (
-  mesh_transformer,
-  mesh_transformer_main,  # noqa: F401  (defines the flags)
-)
+from t5.models import mesh_transformer, mesh_transformer_main
 
 from hypergrid_mtf.run import gin_files
-
-
-def log_command(model_dir: str) -> None:
-  """Keeps the command line in `<model_dir>/commands`, as t5 does."""
-  folder = os.path.join(model_dir, "commands")
-  with contextlib.suppress(
-    tf.errors.PermissionDeniedError, tf.errors.InvalidArgumentError
-  ):
-    tf.io.gfile.makedirs(folder)
-    path, suffix = os.path.join(folder, "command"), 0
-    while tf.io.gfile.exists(path):
-      suffix += 1
-      path = os.path.join(folder, f"command.{suffix}")
-    with tf.io.gfile.GFile(path, "w") as f:
-      f.write(" ".join(sys.argv))
 
 
 def parse(flags) -> None:
@@ -51,26 +25,11 @@ def parse(flags) -> None:
     or (*old, *flags.additional_deprecated_gin_references),
     finalize_config=False,
   )
-  # Before the checks, which look for cached tasks there.
-  t5.data.add_global_cache_dirs(flags.additional_task_cache_dirs)
+  # t5 does so after its parse; the checks look for cached tasks there.
+  seqio.add_global_cache_dirs(flags.additional_task_cache_dirs)
 
 
-def run(flags) -> None:
-  """Runs what the configuration asks for.
-
-  Args:
-    flags: absl's FLAGS, parsed.
-  """
-  # Many gin files of t5 bind it to what is there no more.
-  gin.bind_parameter("run.vocabulary", mesh_transformer.get_vocabulary())
-  if not flags.tpu:
-    for name in ("slice_dtype", "activation_dtype"):
-      gin.bind_parameter(f"utils.get_variable_dtype.{name}", "float32")
-  gin.finalize()
-  utils.run(
-    tpu_job_name=flags.tpu_job_name,
-    tpu=flags.tpu,
-    gcp_project=flags.gcp_project,
-    tpu_zone=flags.tpu_zone,
-    model_dir=flags.model_dir,
-  )
+def run() -> None:
+  """Runs what gin and the flags ask for; gin was parsed by `parse`."""
+  with mock.patch.object(utils, "parse_gin_defaults_and_flags"):
+    mesh_transformer_main.main([])

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
-from hypergrid_mtf.run import locks
+from hypergrid_mtf.run import lock
 
 ROOT = pathlib.Path(__file__).parents[2]
 BASE = (
@@ -310,7 +310,7 @@ def main(argv) -> None:
     make_files(folder)
     (folder / "held").mkdir()
     with (
-      locks.hold(str(folder / "held"), "held"),
+      lock.hold(str(folder / "held"), "held"),
       open(FLAGS.output, "w", buffering=1) as out,
     ):
       out.write(HEAD)

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import data_checks, disk_space, locks
+from hypergrid_mtf.run import data_checks, lock
 from tests.hypergrid_mtf import command_line
 from tests.tools.serving import model_dirs
 from tools import check
@@ -44,50 +44,12 @@ def test_a_run_that_can_start(tmp_path, capsys):
   assert said[-1] == "train: nothing is wrong that can be known before it"
   cut = [line for line in said if line.startswith("run.sequence_length: ")]
   assert cut and all("sampled inputs of embedded_" in line for line in cut)
-  assert os.listdir(tmp_path / "run") == [locks.NAME]
+  assert os.listdir(tmp_path / "run") == [lock.NAME]
 
 
 def test_a_run_that_cannot(tmp_path):
   with pytest.raises(errors.UserError, match="run.mode = 'trian' is unknown"):
     _check(tmp_path / "run", "--gin_param=run.mode = 'trian'")
-
-
-@pytest.mark.parametrize(
-  ("bindings", "says"),
-  [
-    (
-      ["run.train_steps = 100", "run.save_checkpoints_steps = 10"],
-      r"11 checkpoints of [\d.]+ MB \(run.train_steps = 100, one every 10 steps"
-      r"\)",
-    ),
-    (
-      [
-        "run.train_steps = 100",
-        "run.save_checkpoints_steps = 10",
-        "run.keep_checkpoint_max = 3",
-      ],
-      r"4 checkpoints of .*, run.keep_checkpoint_max = 3\)",
-    ),
-  ],
-)
-def test_checkpoints_that_will_not_fit(tmp_path, monkeypatch, bindings, says):
-  monkeypatch.setattr(
-    disk_space.shutil,
-    "disk_usage",
-    lambda folder: types.SimpleNamespace(free=2**25),
-  )
-  with pytest.raises(errors.UserError, match=f"has 33.6 MB free.*{says}"):
-    _check(tmp_path / "run", *(f"--gin_param={b}" for b in bindings))
-
-
-def test_a_full_disk_is_a_sentence(tmp_path):
-  error = OSError(28, "No space left on device")
-  (tmp_path / f"graph.pbtxt.tmp{'0' * 32}").write_text("half")
-  with pytest.raises(errors.UserError) as e:
-    disk_space.explain_full(error, str(tmp_path))
-  assert f"--model_dir={tmp_path} is full: no checkpoint was" in str(e.value)
-  assert not os.listdir(tmp_path)
-  disk_space.explain_full(OSError("another"), str(tmp_path))
 
 
 def test_what_is_cut():

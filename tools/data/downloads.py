@@ -20,7 +20,7 @@ import urllib3
 
 import hypergrid_mtf
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import console, locks
+from hypergrid_mtf.run import console, lock
 from tools.data import local_files
 
 # isort: split
@@ -125,7 +125,7 @@ def download(
   try:
     for path in wanted.values():
       os.makedirs(os.path.dirname(path), exist_ok=True)
-    with locks.hold(folder, f"--download_dir={folder}", "downloads"):
+    with lock.hold(folder, f"--download_dir={folder}", "downloads"):
       for url, path in wanted.items():
         info = infos[url]
         if not is_right(path, info):

@@ -25,6 +25,8 @@ _NOT_CONFIG = (
   "run.eval_summary_dir",
   "mesh_train_dataset_fn.seed",
 )
+# How a training resumes is not what it is: as results have it since the first.
+_RESUMING = {"run.skip_seen_data": "False", "run.seen_data_init_step": "0"}
 # What the tables read.
 _KEYS = (
   "cell",
@@ -56,6 +58,7 @@ def config_of(path: str) -> dict[str, str]:
   for name, value in evaluation.bindings(path).items():
     if name.split("/")[-1] in _NOT_CONFIG:
       continue
+    value = _RESUMING.get(name, value)
     text = value.strip("'\"")
     if os.path.isabs(text) and tf.io.gfile.exists(text):
       value = os.path.basename(text)

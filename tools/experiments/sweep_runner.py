@@ -19,7 +19,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import files, progress
+from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.experiments import result, sweep_file
 
@@ -321,7 +321,9 @@ def run_all(
   runner = Runner(places, parallel, resume, common)
   failures = []
   with (
-    progress.bar(len(jobs), "sweep", "run", len(jobs) - len(todo)) as bar,
+    console.progress_bar(
+      len(jobs), "sweep", "run", len(jobs) - len(todo)
+    ) as bar,
     concurrent.futures.ThreadPoolExecutor(parallel) as pool,
   ):
     futures = {

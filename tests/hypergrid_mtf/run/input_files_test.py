@@ -1,5 +1,7 @@
 """Files of inputs and targets: what is refused, and what becomes of lines."""
 
+import types
+
 import pytest
 from mesh_tensorflow.transformer import utils
 
@@ -91,17 +93,10 @@ def test_a_list_holds_texts(given):
 
 def test_lines_that_are_cut_are_counted():
   texts = ["ab", "abcd", "abc", "abcdef"]
-
-  def encode(i, length=5):  # letters, then the end, as encode_inputs makes them
-    ids = [*map(ord, texts[i]), 1]
-    return (ids + [0] * length)[:length]
-
-  rows = [encode(i) for i in range(4)] * 2  # and rows that fill a batch
-
-  sentence = input_files.describe_cut(texts, rows, lambda i: encode(i, 6))
-  assert sentence == (
-    "1 of 4 lines are longer than 5 tokens and were cut; the first is line 4, "
-    "'abcdef'"
+  letters = types.SimpleNamespace(encode=list)
+  assert input_files.describe_cut(texts, letters, 5) == (
+    "1 of 4 lines are longer than 5 tokens and will be cut; the first is line "
+    "4, 'abcdef'"
   )
-  shorter = input_files.describe_cut(texts[:3], rows, lambda i: encode(i, 6))
-  assert shorter is None
+  assert input_files.describe_cut(texts[:3], letters, 5) is None
+  assert input_files.describe_cut(texts, letters, 6, eos=False) is None

@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, locks
+from hypergrid_mtf.run import console, lock
 from tests import program
 from tests.tools.experiments.sweep_file_test import parse
 from tools import environment, sweep
@@ -231,7 +231,7 @@ def test_the_second_sweep_on_a_folder_is_refused(name, tmp_path, monkeypatch):
   ]
   (tmp_path / name).mkdir()
   with (
-    locks.hold(str(tmp_path / name), "the first"),
+    lock.hold(str(tmp_path / name), "the first"),
     pytest.raises(errors.UserError, match=f"--{name}={tmp_path}/{name} is in"),
   ):
     program.run("tools.sweep", given, monkeypatch)

@@ -1,8 +1,8 @@
-"""What a training finds in its folder after a bad day, and puts right.
+"""Repairs a model_dir after a crash.
 
 A process that was killed, a full disk or a lost file leave: half-written files,
 a newest checkpoint that cannot be read, a file `checkpoint` that is gone. The
-training goes on from the newest checkpoint that is whole, and says so. Nothing
+training resumes from the newest checkpoint that is whole, and says so. Nothing
 that was saved is removed: it is moved to `<model_dir>/damaged`.
 """
 
@@ -11,13 +11,14 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoint_files
+from hypergrid_mtf import checkpoint_files, errors
 from hypergrid_mtf.run import console, files
 
 FOLDER = "damaged"
 # Checkpoints up to this size are read whole before a run, to find a flipped
 # bit; what is larger, TensorFlow finds when it restores.
 _READ_UP_TO = 2**30  # bytes
+_FULL = ("No space left on device", "Disk quota exceeded")
 _HALF_WRITTEN = re.compile(
   r"^(model\.ckpt-\d+_temp.*|.*\.tmp[0-9a-f]{32}|.*\.tempstate\d+"
   r"|.*\.[0-9a-f]{32}\.part)$"
@@ -25,10 +26,10 @@ _HALF_WRITTEN = re.compile(
 _PART = re.compile(r"^(model\.ckpt-(\d+))\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
-def put_right(model_dir: str, read_values: bool | None = None) -> None:
+def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
   """Leaves a folder whose `checkpoint` names a checkpoint that is whole.
 
-  Only its one writer may call it (`locks.hold`). Where no checkpoint is whole,
+  Only its one writer may call it (`lock.hold`). Where no checkpoint is whole,
   the folder stays as it is, and the checks before a run say what is wrong.
 
   Args:
@@ -68,7 +69,7 @@ def put_right(model_dir: str, read_values: bool | None = None) -> None:
     there = tf.io.gfile.exists(index)
     console.say(f"WARNING: {index} {gone if there else 'is gone'}")
   console.say(
-    f"WARNING: going on from the checkpoint of step {whole}, the newest that "
+    f"WARNING: resuming from the checkpoint of step {whole}, the newest that "
     "is whole"
   )
   name_latest(model_dir, whole)
@@ -157,3 +158,30 @@ def name_latest(model_dir: str, step: int) -> None:
   lines = [f'model_checkpoint_path: "model.ckpt-{step}"']
   lines += [f'all_model_checkpoint_paths: "model.ckpt-{s}"' for s in steps]
   files.write(os.path.join(model_dir, "checkpoint"), "\n".join(lines) + "\n")
+
+
+def explain_full_disk(error: Exception, model_dir: str) -> None:
+  """Raises UserError if a run failed because the disk is full.
+
+  TensorFlow writes a checkpoint beside the others, renames it, names it in the
+  file `checkpoint`, and only then removes an old one. So a disk that fills up
+  costs the checkpoint that was being written, and none that was there.
+
+  Args:
+    error: of TensorFlow or of Python.
+    model_dir: of the run; what was half-written there is removed.
+  """
+  if not any(text in str(error) for text in _FULL):
+    return
+  if "://" not in model_dir:
+    remove_half_written(model_dir)
+  step = checkpoint_files.newest_whole(model_dir)
+  kept = (
+    "no checkpoint was written yet"
+    if step is None
+    else f"the checkpoint of step {step} is whole"
+  )
+  raise errors.UserError(
+    f"the disk of --model_dir={model_dir} is full: {kept}; make room (or bind "
+    "run.keep_checkpoint_max) and give the same command again."
+  ) from None

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoint_files, checkpoints, errors
-from hypergrid_mtf.run import damaged
+from hypergrid_mtf.run import repair
 
 DATA = "model.ckpt-60.data-00000-of-00001"
 INDEX = "model.ckpt-60.index"
@@ -60,15 +60,15 @@ def test_a_damaged_newest_checkpoint_is_set_aside(
 ):
   change(folder / file)
   moved = sorted(f.name for f in folder.glob("model.ckpt-60.*"))
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   said = capsys.readouterr().out
   assert says in said and f"it was moved to {folder}/damaged" in said
-  assert "going on from the checkpoint of step 40" in said
+  assert "resuming from the checkpoint of step 40" in said
   assert sorted(os.listdir(folder / "damaged")) == moved
   assert checkpoints.latest_checkpoint(str(folder)) == f"{folder}/model.ckpt-40"
   state = tf.train.get_checkpoint_state(str(folder))
   assert [p[-2:] for p in state.all_model_checkpoint_paths] == ["20", "40"]
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   assert not capsys.readouterr().out  # all is well now
 
 
@@ -77,8 +77,8 @@ def test_one_that_is_damaged_again_has_a_folder_of_its_own(folder):
     shutil.copy(folder / "model.ckpt-40.index", folder / INDEX)
     shutil.copy(folder / DATA.replace("60", "40"), folder / DATA)
     os.truncate(folder / DATA, 9)
-    damaged.name_latest(str(folder), 60)
-    damaged.put_right(str(folder))
+    repair.name_latest(str(folder), 60)
+    repair.repair_model_dir(str(folder))
   assert os.listdir(folder / "damaged") and os.listdir(folder / "damaged2")
 
 
@@ -96,17 +96,17 @@ def test_the_newest_is_found_without_the_file_that_names_it(
 ):
   index = folder / "checkpoint"
   index.unlink() if content is None else index.write_text(content)
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   assert says in capsys.readouterr().out
   assert checkpoints.latest_checkpoint(str(folder)) == f"{folder}/model.ckpt-60"
 
 
 def test_an_older_step_that_the_user_named_stays_the_last(folder, capsys):
   (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-40"')
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   assert checkpoints.latest_checkpoint(str(folder)) == f"{folder}/model.ckpt-40"
   os.truncate(folder / DATA.replace("60", "40"), 9)
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   assert checkpoints.latest_checkpoint(str(folder)) == f"{folder}/model.ckpt-20"
   assert (folder / INDEX).exists()
 
@@ -114,7 +114,7 @@ def test_an_older_step_that_the_user_named_stays_the_last(folder, capsys):
 def test_a_folder_without_a_whole_one_is_left_to_the_checks(folder, capsys):
   for step in (20, 40, 60):
     os.truncate(folder / f"model.ckpt-{step}.data-00000-of-00001", 9)
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   assert not capsys.readouterr().out and not (folder / "damaged").exists()
   with pytest.raises(errors.UserError, match="give another folder"):
     path = checkpoints.latest_checkpoint(str(folder))
@@ -132,7 +132,17 @@ def test_what_was_half_written_is_removed(folder, tmp_path):
   for name in half:
     (folder / name).write_text("")
   before = sorted(os.listdir(folder))
-  damaged.put_right(str(folder))
+  repair.repair_model_dir(str(folder))
   after = sorted(os.listdir(folder))
   assert set(before) - set(after) == {n.split("/")[0] for n in half}
-  damaged.put_right(str(tmp_path / "none"))
+  repair.repair_model_dir(str(tmp_path / "none"))
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+  error = OSError(28, "No space left on device")
+  (tmp_path / f"graph.pbtxt.tmp{'0' * 32}").write_text("half")
+  with pytest.raises(errors.UserError) as e:
+    repair.explain_full_disk(error, str(tmp_path))
+  assert f"--model_dir={tmp_path} is full: no checkpoint was" in str(e.value)
+  assert not os.listdir(tmp_path)
+  repair.explain_full_disk(OSError("another"), str(tmp_path))

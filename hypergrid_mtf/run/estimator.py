@@ -1,0 +1,313 @@
+"""What happens during a run: `RunEstimator`, t5's TPUEstimator as we run it.
+
+It shows progress, prints metrics, counts the answers that were cut, seeds the
+weights, and at SIGTERM saves and ends a training. `install` puts it in place of
+the class that Mesh TensorFlow uses.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import types
+from unittest import mock
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
+from tensorflow_estimator.python.estimator.tpu import tpu_estimator
+
+from hypergrid_mtf.run import console, gin_files
+
+_PAD, _EOS = 0, 1  # as `clean_decodes` has them
+
+
+@dataclasses.dataclass
+class Progress:
+  """What a run knows of itself while it runs, and after.
+
+  Attributes:
+    seed: of the initial weights; None for TensorFlow's own.
+    examples: how many are decoded or scored; 0 where nobody knows.
+    checkpoint: the path of the one that predicts.
+    stop_asked: whether SIGTERM came.
+    stopped_at: the step at which it ended a training before its last one.
+    export: the folder of a SavedModel that was written.
+    export_size: the most strings that it takes at once.
+  """
+
+  seed: int | None = None
+  examples: int = 0
+  checkpoint: str | None = None
+  stop_asked: bool = False
+  stopped_at: int | None = None
+  export: str | None = None
+  export_size: int = 0
+  # {graph: name of the ids [batch, length] that it decodes}
+  decodes: dict[tf.Graph, str] = dataclasses.field(default_factory=dict)
+
+  def print_metric(self, task: str, metric: str, value, step=None) -> None:
+    """Prints the line of one metric of one task."""
+    shown = str(value)
+    with contextlib.suppress(TypeError, ValueError):  # not all are numbers
+      shown = f"{value:.4g}"
+    if step is None:
+      step = utils.get_step_from_checkpoint_path(self.checkpoint)
+    console.say(f"step {step}  {task}  {metric}  {shown}")
+
+  def where(self, results: str) -> str:
+    """Where a reader finds what a run made, as the end of a line.
+
+    Args:
+      results: a folder, a pattern of files, or "".
+    """
+    if self.export:
+      strings = "string" if self.export_size == 1 else "strings"
+      return (
+        f", see {self.export}, which takes at most {self.export_size} {strings}"
+        " at once (the batch size)"
+      )
+    if tf.io.gfile.isdir(results):
+      return f", see {results}"
+    found = tf.io.gfile.glob(results) if results else []
+    return f", see {', '.join(sorted(found))}" if found else ""
+
+
+class RunEstimator(tpu_estimator.TPUEstimator):
+  """A TPUEstimator that shows, counts and ends well what it does."""
+
+  def __init__(self, progress: Progress, config, predict_batch_size, **kwargs):
+    self._progress = progress
+    self._predict_size = predict_batch_size
+    if progress.seed is not None:
+      # config.replace() would copy the resolver of a TPU's cluster.
+      config._tf_random_seed = progress.seed
+    super().__init__(
+      config=config, predict_batch_size=predict_batch_size, **kwargs
+    )
+
+  def _assert_members_are_not_overridden(self):
+    """Estimator's own way to allow a subclass that overrides its methods."""
+
+  def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
+    ours = [TrainingBar(max_steps), StopHook(self._progress, max_steps)]
+    with console.sigterm_calls():
+      return super().train(
+        input_fn, [*(hooks or []), *ours], steps, max_steps, **kwargs
+      )
+
+  def evaluate(self, input_fn, steps=None, hooks=None, name=None, **kwargs):
+    hooks = [*(hooks or []), EvaluationBar(name, steps)]
+    result = super().evaluate(input_fn, steps, hooks, name=name, **kwargs)
+    for metric, value in sorted(result.items()):
+      if metric != "global_step":
+        step = result["global_step"]
+        self._progress.print_metric(name, metric, value, step)
+    return result
+
+  def predict(
+    self, input_fn, *args, hooks=None, checkpoint_path=None, **kwargs
+  ):
+    progress = self._progress
+    progress.checkpoint = checkpoint_path
+    cut = CutAnswers(progress.decodes)
+    total = progress.examples or None
+    results = super().predict(
+      input_fn,
+      *args,
+      hooks=[*(hooks or []), cut],
+      checkpoint_path=checkpoint_path,
+      **kwargs,
+    )
+    decodes = False
+    with console.progress_bar(total, "decode", "example") as bar:
+      for result in results:
+        decodes = "outputs" in result
+        if not total or bar.n < total:
+          bar.update()  # the last batch is padded beyond the total
+        yield result
+    sentence = cut.to_text(total, checkpoint_path) if decodes else None
+    if sentence:
+      console.say(sentence)
+
+  def export_saved_model(self, *args, **kwargs):
+    folder = super().export_saved_model(*args, **kwargs)
+    self._progress.export = tf.compat.as_text(folder)
+    self._progress.export_size = self._predict_size
+    return folder
+
+
+@contextlib.contextmanager
+def install(progress: Progress):
+  """Within this context, Mesh TensorFlow's estimators are RunEstimators.
+
+  Args:
+    progress: filled in while they work.
+  """
+  clean_decodes = utils.clean_decodes
+
+  @functools.wraps(clean_decodes)
+  def note_ids(*args, **kwargs):
+    ids = clean_decodes(*args, **kwargs)
+    # Inside the loop of a TPU they cannot be fetched.
+    if ids.op._get_control_flow_context() is None:
+      progress.decodes[ids.graph] = ids.name  # the answers are cleaned last
+    return ids
+
+  # Not the name in its own module, where the class itself uses it.
+  seen_by_mesh = types.SimpleNamespace(
+    TPUEstimator=functools.partial(RunEstimator, progress),
+    TPUEstimatorSpec=tpu_estimator.TPUEstimatorSpec,
+  )
+  with (
+    mock.patch.object(utils, "tpu_estimator", seen_by_mesh),
+    mock.patch.object(utils, "clean_decodes", note_ids),
+  ):
+    yield
+
+
+class TrainingBar(tf.train.SessionRunHook):
+  """Step, loss, steps a second and time left of a training."""
+
+  def __init__(self, max_steps: int | None):
+    self._max_steps = max_steps
+
+  def begin(self):
+    self._fetches = {"step": tf.train.get_global_step()}
+    losses = tf.get_collection(tf.GraphKeys.LOSSES)
+    if losses:
+      self._fetches["loss"] = losses[-1]
+
+  def after_create_session(self, session, coord):
+    del coord
+    step = int(session.run(self._fetches["step"]))
+    self._bar = console.progress_bar(self._max_steps, "train", "step", step)
+
+  def before_run(self, run_context):
+    del run_context
+    return tf.train.SessionRunArgs(self._fetches)
+
+  def after_run(self, run_context, run_values):
+    del run_context
+    # The step is read before or after its own increment: never count backwards.
+    step = max(int(run_values.results["step"]), self._bar.n)
+    if "loss" in run_values.results:
+      self._bar.set_postfix(
+        loss=f"{run_values.results['loss']:.4g}", refresh=False
+      )
+    self._bar.update(step - self._bar.n)
+
+  def end(self, session):
+    step = int(session.run(self._fetches["step"]))
+    self._bar.update(step - self._bar.n)
+    self._bar.refresh()
+    self._bar.close()
+
+
+class EvaluationBar(tf.train.SessionRunHook):
+  """Batches done of a teacher-forced evaluation."""
+
+  def __init__(self, name: str | None, steps: int | None):
+    self._name = name or "evaluate"
+    self._steps = steps
+
+  def after_create_session(self, session, coord):
+    del session, coord
+    self._bar = console.progress_bar(self._steps, self._name, "batch")
+
+  def after_run(self, run_context, run_values):
+    del run_context, run_values
+    if not self._steps or self._bar.n < self._steps:
+      self._bar.update()
+
+  def end(self, session):
+    del session
+    self._bar.close()
+
+
+class StopHook(tf.train.SessionRunHook):
+  """Ends training after the step at which SIGTERM came.
+
+  Machines that are taken away send it some seconds or minutes before. Ending a
+  session the orderly way makes Mesh TensorFlow's saver save.
+  """
+
+  def __init__(self, progress: Progress, max_steps: int | None):
+    self._progress = progress
+    self._max_steps = max_steps
+    self._listens = False
+
+  def begin(self):
+    self._step = tf.train.get_global_step()
+
+  def after_run(self, run_context, run_values):
+    del run_values
+    if not self._listens:
+      # Not earlier: until now there is nothing to save, and a signal that
+      # comes while the first step waits for its data would have to wait too.
+      self._listens = True
+      console.on_sigterm(self._ask)
+    if self._progress.stop_asked:
+      run_context.request_stop()
+
+  def _ask(self, number, frame):
+    del number, frame
+    if not self._progress.stop_asked:
+      self._progress.stop_asked = True
+      console.terminal().write("\nSIGTERM: saving and ending\n")
+
+  def end(self, session):
+    step = int(session.run(self._step))
+    if self._progress.stop_asked and step < (self._max_steps or np.inf):
+      self._progress.stopped_at = step
+
+
+class CutAnswers(tf.train.SessionRunHook):
+  """Which answers of a decoding ended at its limit, and not by themselves."""
+
+  def __init__(self, decodes: dict[tf.Graph, str]):
+    """Creates the hook.
+
+    Args:
+      decodes: of `Progress`. Of a graph that is not there, as on a TPU, nothing
+        is counted.
+    """
+    self._decodes = decodes
+    self._ids = None
+    self.limit = None
+    self.cut: list[bool] = []  # of each answer
+
+  def begin(self):
+    graph = tf.get_default_graph()
+    name = self._decodes.pop(graph, None)
+    self._ids = graph.get_tensor_by_name(name) if name else None
+
+  def before_run(self, run_context):
+    del run_context
+    if self._ids is not None:
+      return tf.train.SessionRunArgs(self._ids)
+
+  def after_run(self, run_context, run_values):
+    del run_context
+    if self._ids is not None:
+      ids = run_values.results
+      self.limit = ids.shape[-1]
+      self.cut += [bool(row[-1] not in (_PAD, _EOS)) for row in ids]
+
+  def to_text(self, answers: int | None, checkpoint: str | None) -> str | None:
+    """A sentence on how many were cut, or None if none was.
+
+    Args:
+      answers: how many there are; what follows them fills the last batch.
+      checkpoint: path of what gave them.
+    """
+    cut = self.cut[:answers]
+    if not any(cut):
+      return None
+    step = f" of step {checkpoint.rsplit('-', 1)[-1]}" if checkpoint else ""
+    limit = "Bitransformer.decode.max_decode_length"
+    if gin_files.value(limit) is None:
+      limit = f"as long as the inputs; {limit} gives another limit"
+    return (
+      f"{sum(cut)} of {len(cut)} answers{step} were cut at {self.limit} tokens "
+      f"({limit})"
+    )
