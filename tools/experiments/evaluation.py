@@ -55,6 +55,11 @@ class Evaluation:
       by_metric.setdefault(row.metric, {})[str(row.step)] = row.value
     return found
 
+  def at(self, step: int) -> dict[tuple[str, str], float]:
+    """{(task, metric): value} at one step."""
+    own = self.scores[self.scores["step"] == step]
+    return own.set_index(["task", "metric"])["value"].to_dict()
+
   def last_step(self) -> int:
     return int(self.scores["step"].max())
 
