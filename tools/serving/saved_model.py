@@ -99,10 +99,9 @@ def _read_metrics(source: trained.Trained) -> dict:
   except errors.UserError:
     return {}
   chosen: dict[str, dict] = {}
-  scores = found.scores
-  for row in scores[scores["step"] == source.step].itertuples():
-    if math.isfinite(row.value):  # JSON has no other numbers
-      chosen.setdefault(row.task, {})[row.metric] = row.value
+  for (task, metric), value in found.at(source.step).items():
+    if math.isfinite(value):  # JSON has no other numbers
+      chosen.setdefault(task, {})[metric] = value
   return chosen
 
 

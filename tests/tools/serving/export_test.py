@@ -5,7 +5,6 @@ import math
 import types
 
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 from mesh_tensorflow.transformer import utils
@@ -119,11 +118,12 @@ def test_a_loop_reads_no_variable(saved_model):
 
 
 def test_metrics_of_the_step_are_kept(monkeypatch):
-  rows = [("rte", "accuracy", 7, 50.0), ("rte", "f1", 7, math.nan)]
-  rows.append(("rte", "accuracy", 8, 60.0))
-  scores = pd.DataFrame(rows, columns=["task", "metric", "step", "value"])
-  read = types.SimpleNamespace(scores=scores)
-  monkeypatch.setattr(saved_model.evaluation, "read", lambda folder: read)
+  values = {("rte", "accuracy"): 50.0, ("rte", "f1"): math.nan}
+  monkeypatch.setattr(
+    saved_model.evaluation,
+    "read",
+    lambda folder: types.SimpleNamespace(at=lambda step: values),
+  )
   monkeypatch.setattr(saved_model.evaluation, "folder_of", lambda *_: "")
   source = types.SimpleNamespace(folder="", step=7)
   assert saved_model._read_metrics(source) == {"rte": {"accuracy": 50.0}}
