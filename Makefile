@@ -123,7 +123,7 @@ touch $(1)/installed
 endef
 
 # Where it was made around an image's TensorFlow, it is again.
-ifneq ($(wildcard .venv/tpu_vm.json),)
+ifneq ($(wildcard .venv/tpu_vm.txt),)
 .venv/installed: requirements.txt
 	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
 else

@@ -1,4 +1,4 @@
-"""The command line, for tests."""
+"""Programs as a user calls them, for tests."""
 
 import json
 import os
@@ -7,77 +7,6 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-_SCRIPT = """
-import json, sys
-import gin
-from absl import flags
-from hypergrid_mtf import main
-
-for arguments in json.loads(sys.argv[1]):
-  gin.clear_config()
-  for name in ("gin_file", "gin_param", "module_import"):
-    flags.FLAGS[name].unparse()
-  flags.FLAGS(["main", *arguments])
-  main.main(["main"])
-"""
-
-
-def run(*command_lines: list[str], python_path="") -> str:
-  """Runs of hypergrid_mtf.main, one after the other.
-
-  In one process: starting TensorFlow takes longer than a small run.
-
-  Args:
-    *command_lines: the flags of each.
-    python_path: a folder of more modules.
-
-  Returns:
-    what they print
-  """
-  done = subprocess.run(
-    [sys.executable, "-c", _SCRIPT, json.dumps(command_lines)],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(python_path)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return done.stdout
-
-
-def tool(name: str, *arguments) -> subprocess.CompletedProcess:
-  """One of tools/ as a user calls it.
-
-  Args:
-    name: of its module.
-    *arguments: its flags.
-
-  Returns:
-    `returncode`, `stdout` and `stderr` (text)
-  """
-  return program(f"tools.{name}", *arguments)
-
-
-def program(module: str, *arguments) -> subprocess.CompletedProcess:
-  """A program as a user calls it.
-
-  Args:
-    module: its full name.
-    *arguments: its flags.
-
-  Returns:
-    `returncode`, `stdout` and `stderr` (text)
-  """
-  return subprocess.run(
-    [sys.executable, "-m", module, *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-
 
 _OUTCOMES = """
 import contextlib, io, json, sys, time, traceback
@@ -111,6 +40,30 @@ print(json.dumps(outcomes))
 """
 
 
+def python(
+  *words, cwd=ROOT, interpreter=sys.executable, **environment: str
+) -> subprocess.CompletedProcess:
+  """Python with arguments; standard output and error are captured as text."""
+  return subprocess.run(
+    [interpreter, *words],
+    cwd=cwd,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def program(module: str, *arguments: str) -> subprocess.CompletedProcess:
+  """A program, by the full name of its module."""
+  return python("-m", module, *arguments)
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
+  """One of tools/."""
+  return program(f"tools.{name}", *arguments)
+
+
 def outcomes(command_lines: dict[str, list[str]], python_path="") -> dict:
   """Runs of hypergrid_mtf.main in one process, also those that fail.
 
@@ -122,13 +75,16 @@ def outcomes(command_lines: dict[str, list[str]], python_path="") -> dict:
     {name: {outcome: "done", "refused" or "traceback", error, said (what was
     printed), seconds}}
   """
-  done = subprocess.run(
-    [sys.executable, "-c", _OUTCOMES, json.dumps(command_lines)],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(python_path)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  given = json.dumps(command_lines)
+  done = python("-c", _OUTCOMES, given, PYTHONPATH=str(python_path))
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(*command_lines: list[str], python_path="") -> str:
+  """What good runs print; in one process, because TensorFlow starts slowly."""
+  named = {str(n): line for n, line in enumerate(command_lines)}
+  found = outcomes(named, python_path).values()
+  for one in found:
+    assert one["outcome"] == "done", one["error"][-3000:]
+  return "".join(one["said"] for one in found)

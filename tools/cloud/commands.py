@@ -1,160 +1,184 @@
-"""The commands of one TPU, as lists of words after `gcloud`.
+"""The gcloud commands of one TPU, as lists of words.
 
-The flags were read in the help of gcloud 528.
+The flags were read in the reference of gcloud 528.
 """
 
+import argparse
+import hashlib
 import os
 import shlex
+import tarfile
 
-from tools.cloud import kinds, plan_file
+from tools.cloud import tpu_types
 
-TPU = ["compute", "tpus", "tpu-vm"]
-QUEUE = ["compute", "tpus", "queued-resources"]
-# In the home folder of a TPU VM.
-FOLDER = "hypergrid_mtf"
-ARCHIVE = "hypergrid_mtf.tar.gz"
-_PYTHON = ".venv/bin/python"
+_TPU = ["compute", "tpus", "tpu-vm"]
+_QUEUE = ["compute", "tpus", "queued-resources"]
+LABEL = "hypergrid-mtf"  # of the TPUs that this program made
+_FOLDER = "hypergrid_mtf"  # in the home folder of a TPU VM
+_ARCHIVE = "hypergrid_mtf.tar.gz"
 _SWEEP = "runs/sweep"  # on the TPU VM
-_SWEPT = ("results", "logs")
+_SWEEP_PARTS = ("results", "logs")
+_EVAL = ["--gin_file=eval.gin", "--gin_param=run.dataset_split = 'validation'"]
+ROOT = os.path.dirname(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
+# What a run needs, and what describes it.
+PARTS = [
+  *("Makefile", "README.md", "LICENSE", "pyproject.toml", "requirements.txt"),
+  *("requirements-tpu-pod.txt", "hypergrid_mtf", "operative_configs"),
+  *("t5_tasks", "tools"),
+]
+# The flags of `tools.tpu`, and as `rest` those of the run.
+Plan = argparse.Namespace
 
 
-def queue_of(name: str) -> str:
-  """The queued resource of a TPU."""
-  return f"{name}-queue"
-
-
-def create(plan: plan_file.Plan, name: str) -> list[str]:
-  """Asks for a TPU, at once or by the queue."""
-  zone = f"--zone={plan.zone}"
-  kind = f"--accelerator-type={plan.accelerator_type}"
-  spot = ["--spot"] if plan.spot else []
+def create(plan: Plan) -> list[str]:
+  """Asks for a TPU, at once or by Google's queue."""
+  words = [f"--zone={plan.zone}", f"--accelerator-type={plan.accelerator_type}"]
+  words += [f"--labels={LABEL}={plan.name}", *["--spot"] * plan.spot, "--quiet"]
   if not plan.queued:
-    image = f"--version={plan.image}"
-    return [*TPU, "create", name, zone, kind, image, *spot, "--quiet"]
-  until = plan.valid_until_duration
+    image = f"--version={plan.runtime_version}"
+    return [*_TPU, "create", plan.name, image, *words]
   return [
-    *(*QUEUE, "create", queue_of(name), f"--node-id={name}", zone, kind),
-    f"--runtime-version={plan.image}",
-    *spot,
-    *([f"--valid-until-duration={until}"] if until else []),
-    "--quiet",
+    *(*_QUEUE, "create", f"{plan.name}-queue", f"--node-id={plan.name}"),
+    f"--runtime-version={plan.runtime_version}",
+    # So that no TPU is made when nobody waits for it any more.
+    f"--valid-until-duration={max(1, round(plan.capacity_hours))}h",
+    *words,
   ]
 
 
-def describe(plan: plan_file.Plan, name: str) -> list[str]:
-  return [*TPU, "describe", name, f"--zone={plan.zone}"]
+def describe(plan: Plan) -> list[str]:
+  return [*_TPU, "describe", plan.name, f"--zone={plan.zone}"]
 
 
-def describe_queue(plan: plan_file.Plan, name: str) -> list[str]:
-  return [*QUEUE, "describe", queue_of(name), f"--zone={plan.zone}"]
+def describe_queue(plan: Plan) -> list[str]:
+  return [*_QUEUE, "describe", f"{plan.name}-queue", f"--zone={plan.zone}"]
 
 
-def delete(plan: plan_file.Plan, name: str) -> list[str]:
+def delete(plan: Plan) -> list[str]:
   """Deletes a TPU; of a queued one the queue with it."""
   zone = f"--zone={plan.zone}"
   if plan.queued:
-    return [*QUEUE, "delete", queue_of(name), zone, "--force", "--quiet"]
-  return [*TPU, "delete", name, zone, "--quiet"]
+    return [*_QUEUE, "delete", f"{plan.name}-queue", zone, "--force", "--quiet"]
+  return [*_TPU, "delete", plan.name, zone, "--quiet"]
 
 
-def upload(plan: plan_file.Plan, name: str, archive: str, worker) -> list[str]:
-  place = f"{name}:{ARCHIVE}"
-  zone = f"--zone={plan.zone}"
-  return [*TPU, "scp", archive, place, zone, f"--worker={worker}", "--quiet"]
+def upload(plan: Plan, archive: str) -> list[str]:
+  """Copies the archive to all workers."""
+  where = [f"--zone={plan.zone}", "--worker=all", "--quiet"]
+  return [*_TPU, "scp", archive, f"{plan.name}:{_ARCHIVE}", *where]
 
 
-def ssh(plan: plan_file.Plan, name: str, worker, command: str) -> list[str]:
+def ssh(plan: Plan, worker, command: str) -> list[str]:
   """Runs a command on one worker, or on "all" of them."""
-  return [
-    *(*TPU, "ssh", name, f"--zone={plan.zone}", f"--worker={worker}"),
-    "--quiet",
-    f"--command={command}",
-  ]
+  where = [f"--zone={plan.zone}", f"--worker={worker}", "--quiet"]
+  return [*_TPU, "ssh", plan.name, *where, f"--command={command}"]
 
 
-def install(plan: plan_file.Plan) -> str:
-  """On the TPU VM: unpacks the project and makes its environment."""
-  return (
-    f"mkdir -p {FOLDER} && tar -xzf {ARCHIVE} -C {FOLDER} && cd {FOLDER} && "
-    "python3 -m tools.cloud.install_tpu "
-    f"--accelerator_type={plan.accelerator_type} --runtime_version={plan.image}"
+def install(plan: Plan) -> list[str]:
+  """Unpacks the project on all workers; installs it where it is not yet."""
+  pod = " --pod" * tpu_types.is_pod(plan.accelerator_type)
+  program = f"python3 -m tools.cloud.install_tpu{pod}"
+  return ssh(
+    *(plan, "all"),
+    f"mkdir -p {_FOLDER} && tar -xzf {_ARCHIVE} -C {_FOLDER} && cd {_FOLDER} "
+    f"&& ([ -e .venv/installed ] || {program})",
   )
 
 
-def start(plan: plan_file.Plan, name: str, job: int) -> str:
-  """On the TPU VM: starts the job, which outlives the connection."""
-  pod = kinds.is_pod(plan.accelerator_type)
-  # JAX is here because seqio asks for it, and must not take the TPU.
-  env = ["JAX_PLATFORMS=cpu"]
-  env += [f"TPU_NAME={name}", "TPU_LOAD_LIBRARY=0"] if pod else []
-  words = [f"--id={job}", *(f"--env={pair}" for pair in env)]
-  if plan.sweep:
-    pairs = [f"{_SWEEP}/{part}={plan.gs_dir}/{part}" for part in _SWEPT]
-    words += [f"--restore={pair}" for pair in pairs]
-    words += [f"--save={pair}" for pair in pairs]
-  line = shlex.join([*words, "--"])
-  jobs = " '&&' ".join(shlex.join(job) for job in programs(plan, name))
-  return f"cd {FOLDER} && python3 -m tools.cloud.on_tpu start {line} {jobs}"
+def start(plan: Plan) -> list[str]:
+  """Starts the job on worker 0; it outlives the connection."""
+  parts = _SWEEP_PARTS if plan.sweep else ()
+  save = [f"--save={_SWEEP}/{part}={plan.gs_dir}/{part}" for part in parts]
+  line = shlex.join([f"--id={job_id(plan)}", *save, "--"])
+  jobs = " '&&' ".join(shlex.join(words) for words in programs(plan))
+  command = f"python3 -m tools.cloud.job start {line} {jobs}"
+  return ssh(plan, 0, f"cd {_FOLDER} && {command}")
 
 
-def report(offset: int) -> str:
-  """On the TPU VM: how the job stands."""
-  return (
-    f"cd {FOLDER} && python3 -m tools.cloud.on_tpu report --offset={offset}"
+def report(plan: Plan, offset: int) -> list[str]:
+  """Reports on the job of worker 0; prints nothing where none was started."""
+  command = f"python3 -m tools.cloud.job report --offset={offset}"
+  return ssh(
+    *(plan, 0),
+    f"[ ! -d {_FOLDER}/tpu_job ] || (cd {_FOLDER} && {command})",
   )
 
 
-def programs(plan: plan_file.Plan, name: str) -> list[list[str]]:
-  """The programs of a job, one after the other.
+def job_id(plan: Plan) -> str:
+  """The same for the same programs, so that they are not started twice."""
+  text = "\n".join(shlex.join(words) for words in programs(plan))
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-  Args:
-    plan: what is asked for.
-    name: of the TPU.
 
-  Returns:
-    their words
-  """
-  where = tpu_flags(plan, name)
+def programs(plan: Plan) -> list[list[str]]:
+  """The programs of a job, which run one after the other."""
+  pod = tpu_types.is_pod(plan.accelerator_type)
+  # JAX is installed because seqio asks for it, and must not take the TPU.
+  prefix = ["env", "JAX_PLATFORMS=cpu"]
+  prefix += [f"TPU_NAME={plan.name}", "TPU_LOAD_LIBRARY=0"] if pod else []
+  prefix += [".venv/bin/python", "-m"]
+  where = _tpu_flags(plan)
   if plan.sweep:
-    sweep = [_PYTHON, "-m", "tools.sweep", *plan.arguments]
+    sweep = [*prefix, "tools.sweep", f"--sweep={plan.sweep}", *plan.rest]
     sweep += [f"--models_dir={plan.gs_dir}/models", f"--output_dir={_SWEEP}"]
-    if plan.tpus > 1:
-      sweep.append(f"--share={plan.names.index(name) + 1}/{plan.tpus}")
     return [[*sweep, f"--common={shlex.join(where)}"]]
-  run = [_PYTHON, "-m", "hypergrid_mtf.main", f"--model_dir={plan.gs_dir}"]
-  # What the user gives comes later, so that it counts.
-  run += [*where, *plan.arguments]
-  return [run, *([*run, *shlex.split(more)] for more in plan.then)]
+  run = [*prefix, "hypergrid_mtf.main", f"--model_dir={plan.gs_dir}"]
+  run += [*where, *plan.rest]  # the user's flags come last, so that they count
+  evaluation = [*run, *_EVAL, *shlex.split(plan.eval)]
+  return [run] if plan.train_only else [run, evaluation]
 
 
-def tpu_flags(plan: plan_file.Plan, name: str) -> list[str]:
+def _tpu_flags(plan: Plan) -> list[str]:
   """The flags of a run that only say where it is."""
-  topology, cores = kinds.topology(plan.accelerator_type)
+  topology, cores = tpu_types.topology(plan.accelerator_type)
   flags = ["--tpu=local"]
-  if kinds.is_pod(plan.accelerator_type):
-    flags = [f"--tpu={name}", f"--tpu_zone={plan.zone}"]
+  if tpu_types.is_pod(plan.accelerator_type):
+    flags = [f"--tpu={plan.name}", f"--tpu_zone={plan.zone}"]
     flags += [f"--gcp_project={plan.project}"] if plan.project else []
   if cores != 2:
     flags.append(f"--logical_cores_per_chip={cores}")
-  flags.append(f'--gin_param=tpu_mesh_shape.tpu_topology="{topology}"')
-  return flags
+  return [*flags, f'--gin_param=tpu_mesh_shape.tpu_topology="{topology}"']
 
 
-def fetch(
-  plan: plan_file.Plan, output_dir: str, checkpoints: bool
-) -> list[list[str]]:
-  """Copies the results from the cloud to this machine.
-
-  Args:
-    plan: what is asked for.
-    output_dir: a local folder.
-    checkpoints: also the weights, which may be many gigabytes.
-  """
+def fetch(plan: Plan) -> list[list[str]]:
+  """Copies the results, without checkpoints, to this machine."""
   rsync = ["storage", "rsync", "--recursive"]
   if plan.sweep:
     return [
-      [*rsync, f"{plan.gs_dir}/{part}", os.path.join(output_dir, part)]
-      for part in _SWEPT
+      [*rsync, f"{plan.gs_dir}/{part}", os.path.join(plan.output_dir, part)]
+      for part in _SWEEP_PARTS
     ]
-  left_out = [] if checkpoints else [r"--exclude=.*model\.ckpt-.*"]
-  return [[*rsync, *left_out, plan.gs_dir, output_dir]]
+  checkpoints = r"--exclude=.*model\.ckpt-.*"
+  return [[*rsync, checkpoints, plan.gs_dir, plan.output_dir]]
+
+
+def whole_life(plan: Plan) -> list[list[str]]:
+  """Every command of `tools.tpu`, in order, if all goes well."""
+  looks = [describe(plan)]
+  looks += [describe_queue(plan)] if plan.queued else []
+  if plan.what != "run":
+    return [*looks, delete(plan)] if plan.what == "delete" else looks
+  return [
+    *looks,
+    create(plan),
+    upload(plan, _ARCHIVE),
+    install(plan),
+    start(plan),
+    report(plan, 0),
+    *fetch(plan),
+    *([] if plan.keep else [delete(plan)]),
+  ]
+
+
+def write_archive(path: str, more: list[str]) -> None:
+  """Writes the .tar.gz of this checkout, and next to it the paths of `more`."""
+  paths = [os.path.join(ROOT, part) for part in PARTS]
+  with tarfile.open(path, "w:gz") as archive:
+    for source in [*paths, *map(os.path.normpath, more)]:
+      archive.add(
+        source,
+        os.path.basename(source),
+        filter=lambda m: None if m.name.endswith("__pycache__") else m,
+      )

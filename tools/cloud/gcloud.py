@@ -1,129 +1,68 @@
-"""Runs `gcloud`, and knows its failures by what they call for."""
+"""Runs gcloud and classifies its failures."""
 
 import dataclasses
+import enum
 import json
 import re
-import shlex
 import subprocess
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from tools.cloud import kinds
+from tools.cloud import command_line
 
-# What a message says, and what it calls for. The first that matches counts.
-# "login", "ssh" and "workers" were read in gcloud's own code, "capacity" and
-# "quota" in public threads; the rest are the API's status names.
-LOGIN = "login"
-QUOTA = "quota"
-CAPACITY = "capacity"
-MISSING = "missing"
-EXISTS = "exists"
-DENIED = "denied"
-GONE = "gone"
-SSH = "ssh"
-OTHER = "other"
-_MESSAGES = (
-  (
-    LOGIN,
-    r"do not currently have an active account|gcloud auth login"
-    r"|Reauthentication failed",
-  ),
-  (
-    QUOTA,
-    r"[Qq]uota '?[\w./-]*'? ?(limit|exceeded)|Quota limit|QUOTA_EXCEEDED",
-  ),
-  (
-    CAPACITY,
-    r"no more capacity|Insufficient (reserved )?capacity"
-    r"|RESOURCE_EXHAUSTED|ZONE_RESOURCE_POOL_EXHAUSTED",
-  ),
-  (GONE, r"terminal state|in state \"?(PREEMPTED|TERMINATED)"),
-  (MISSING, r"NOT_FOUND|was not found|not found"),
-  (EXISTS, r"ALREADY_EXISTS|already exists"),
-  (DENIED, r"PERMISSION_DENIED|has not been used in project"),
-)
-_FAILED_WORKER = re.compile(r"Command execution on worker (\d+) failed")
-_SSH_FAILED = 255  # what ssh itself ends with
+Kind = enum.Enum("Kind", "LOGIN QUOTA CAPACITY MISSING DENIED SSH OTHER")
+# The first that matches counts. LOGIN was read in gcloud's code, CAPACITY and
+# QUOTA in public threads; the rest are the API's status names.
+_MESSAGES = {
+  Kind.LOGIN: r"do not currently have an active account|gcloud auth login"
+  r"|Reauthentication failed",
+  Kind.QUOTA: r"[Qq]uota '?[\w./-]*'? ?(limit|exceeded)|Quota limit"
+  r"|QUOTA_EXCEEDED",
+  Kind.CAPACITY: r"no more capacity|Insufficient (reserved )?capacity"
+  r"|RESOURCE_EXHAUSTED|ZONE_RESOURCE_POOL_EXHAUSTED",
+  Kind.MISSING: r"NOT_FOUND|was not found|not found",
+  Kind.DENIED: r"PERMISSION_DENIED|has not been used in project",
+}
+_ADVICE = {
+  Kind.QUOTA: ": ask for quota in the console (IAM, Quotas), or take another "
+  "zone or --spot, which has its own",
+  Kind.DENIED: ": enable the Cloud TPU API, for an account that may use it",
+}
+REFUSALS = (Kind.QUOTA, Kind.CAPACITY, Kind.DENIED)  # nothing was made
+_SSH_FAILED = 255  # the exit status of ssh itself
 
 
-class Failure(Exception):
-  """A `gcloud` that did not do it.
+class Stop(Exception):
+  """The life of a TPU cannot continue; the message is one sentence."""
 
-  Attributes:
-    kind: one of this module's.
-    command: what was run.
-    message: of gcloud, on one line.
-    workers: those on which a command failed, of several.
-    status: its exit status.
-  """
 
-  def __init__(self, kind, command, message, workers=(), status=1):
-    super().__init__(f"{shlex.join(command)[:200]}: {message}")
+class Failure(Stop):
+  """A gcloud command that failed."""
+
+  def __init__(self, kind: Kind, message: str):
+    super().__init__(message + _ADVICE.get(kind, ""))
     self.kind = kind
-    self.command = command
-    self.message = message
-    self.workers = tuple(workers)
-    self.status = status
-
-
-class Interrupted(Exception):
-  """The user ends this program; what is there stays."""
 
 
 @dataclasses.dataclass
 class Gcloud:
-  """The command and how it is called.
+  """Calls the program with a project, "" for gcloud's own."""
 
-  Attributes:
-    program: its path or name.
-    say: prints a line.
-    project: given to every command that takes it; "" leaves gcloud's own.
-    dry: print the commands and run none; answers come from `answers`.
-    answers: what a dry run takes for the output of a command.
-    stopped: set when nothing new may begin.
-  """
+  project: str
 
-  program: str
-  say: Callable[[str], None]
-  project: str = ""
-  dry: bool = False
-  answers: Callable[[Sequence[str]], str] = lambda arguments: ""
-  stopped: threading.Event = dataclasses.field(default_factory=threading.Event)
-
-  def __post_init__(self):
-    self._seen: set[str] = set()
-    self._lock = threading.Lock()
+  def command(self, arguments: Sequence[str]) -> list[str]:
+    project = [f"--project={self.project}"] if self.project else []
+    return ["gcloud", *arguments, *project]
 
   def run(self, arguments: Sequence[str], timeout: float = 3600) -> str:
-    """Runs one command.
-
-    Args:
-      arguments: after "gcloud".
-      timeout: seconds after which it is taken to hang.
-
-    Returns:
-      its standard output
+    """Runs one command and returns its standard output.
 
     Raises:
-      Failure: if it failed.
-      Interrupted: if this program is ending.
+      Failure: if it failed, or took longer than `timeout` seconds.
       UserError: if there is no gcloud.
     """
-    if self.stopped.is_set():
-      raise Interrupted()
-    command = [self.program, *arguments]
-    if self.project:
-      command.append(f"--project={self.project}")
-    if self.dry:
-      with self._lock:  # a poll is printed once
-        text = shlex.join(command)
-        if text not in self._seen:
-          self._seen.add(text)
-          self.say(text)
-      return self.answers(arguments)
     try:
       done = subprocess.run(
-        command,
+        self.command(arguments),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -131,66 +70,39 @@ class Gcloud:
         timeout=timeout,
         check=False,
       )
-    except (FileNotFoundError, PermissionError):
-      raise kinds.UserError(
-        f"{self.program} is not installed: install Google Cloud's command line "
+    except FileNotFoundError:
+      raise command_line.UserError(
+        "there is no gcloud here: install Google Cloud's command line "
         "(cloud.google.com/sdk), or use Cloud Shell, which has it."
       ) from None
     except subprocess.TimeoutExpired:
-      raise Failure(
-        SSH, command, f"did not end in {timeout:.0f} seconds", status=255
-      ) from None
+      raise Failure(Kind.SSH, f"no answer in {timeout:.0f} seconds") from None
     if done.returncode:
-      raise failure(command, done.returncode, done.stderr or done.stdout)
+      raise classify(arguments, done.returncode, done.stderr or done.stdout)
     return done.stdout
 
-  def state(self, arguments: Sequence[str]) -> dict | None:
-    """What `describe` says.
-
-    Args:
-      arguments: of the description.
-
-    Returns:
-      it; None if there is no such thing
-
-    Raises:
-      Failure: if it failed in another way.
-    """
+  def describe(self, arguments: Sequence[str]) -> dict | None:
+    """What a `describe` command says; None if there is no such thing."""
     try:
-      text = self.run([*arguments, "--format=json"], timeout=300)
+      return json.loads(self.run([*arguments, "--format=json"], timeout=300))
     except Failure as e:
-      if e.kind == MISSING:
+      if e.kind is Kind.MISSING:
         return None
       raise
-    try:
-      return json.loads(text)
-    except ValueError:
-      raise Failure(
-        OTHER, list(arguments), f"is not JSON: {text[:200]!r}"
-      ) from None
 
 
-def failure(command: Sequence[str], status: int, text: str) -> Failure:
-  """What a failed command calls for.
-
-  Args:
-    command: as it was run.
-    status: its exit status.
-    text: what it said.
-  """
+def classify(arguments: Sequence[str], status: int, text: str) -> Failure:
+  """The Failure of a command that ended with `status` and said `text`."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   errors = [n for n, line in enumerate(lines) if line.startswith("ERROR")]
   message = " ".join(lines[errors[-1] :] if errors else lines[-3:])[:600]
-  workers = [int(n) for n in _FAILED_WORKER.findall(text)]
-  kind = next((k for k, p in _MESSAGES if re.search(p, text)), OTHER)
-  if _is_ssh(command):
-    # The words of a program on the machine are not gcloud's own.
-    if not errors and kind not in (LOGIN, GONE):
-      kind = OTHER
-    if status == _SSH_FAILED and kind == OTHER:
-      kind = SSH
-  return Failure(kind, list(command), message or "no message", workers, status)
-
-
-def _is_ssh(command: Sequence[str]) -> bool:
-  return "ssh" in command[:6] or "scp" in command[:6]
+  kind = next(
+    (k for k, p in _MESSAGES.items() if re.search(p, text)), Kind.OTHER
+  )
+  if {"ssh", "scp"} & set(arguments[:4]):
+    # The words of a program on the TPU VM are not gcloud's own.
+    if not errors and kind is not Kind.LOGIN:
+      kind = Kind.OTHER
+    if status == _SSH_FAILED and kind is Kind.OTHER:
+      kind = Kind.SSH
+  return Failure(kind, message or "no message")

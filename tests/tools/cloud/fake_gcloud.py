@@ -3,12 +3,14 @@
 `$FAKE_GCLOUD` is a folder: `faults.json` holds what goes wrong, a list of
 {"when": a part of the command line, "say": …, "status": …, "times": …,
 "preempt": a TPU}; `broken.json` says on which workers the installation fails
-how often; `nodes/NAME/worker-N` are the homes of the TPU VMs; `bucket/` is
-the cloud; `calls` is what was called. Commands over ssh run for real in those
-folders, apart from the installation, whose place a stub takes.
+how often; `nodes/NAME.json` is what describes a TPU, `nodes/NAME/worker-N` are
+the homes of its VMs; `bucket/` is the cloud; `calls` is what was called.
+Commands over ssh run for real in those folders, apart from the installation,
+for which `install` here stands.
 """
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -42,26 +44,28 @@ def path_of_node(name):
   return ROOT / "nodes" / name
 
 
-def preempt(name):
-  """Takes a TPU away: its processes end, its disk is gone."""
+def describe(name):
+  path = path_of_node(f"{name}.json")
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write(name, **fields):
+  path_of_node(f"{name}.json").write_text(json.dumps(describe(name) | fields))
+
+
+def preempt(name, state="PREEMPTED"):
+  """Takes a TPU away: its processes end, its disks are gone."""
   node = path_of_node(name)
   for job in node.glob("worker-*/hypergrid_mtf/tpu_job/job.json"):
-    pid = json.loads(job.read_text()).get("pid")
-    if pid:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-  for worker in node.glob("worker-*"):
-    shutil.rmtree(worker)
-  write_state(name, "PREEMPTED")
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(json.loads(job.read_text())["pid"], signal.SIGKILL)
+  shutil.rmtree(node, ignore_errors=True)
+  write(name, state=state)
 
 
-def write_state(name, state):
-  (path_of_node(name) / "state").write_text(state)
-
-
-def read_state(name):
-  path = path_of_node(name) / "state"
-  return path.read_text() if path.exists() else None
+def delete(name):
+  preempt(name)
+  path_of_node(f"{name}.json").unlink()
 
 
 def take_fault(arguments):
@@ -100,61 +104,64 @@ def main(arguments):
   return (queue if kind == "queued-resources" else node)(what, arguments[4:])
 
 
-def new_node(name, accelerator_type):
-  folder = path_of_node(name)
-  cores = int(accelerator_type.split("-")[1])
-  for worker in range(max(1, cores // 8)):
-    (folder / f"worker-{worker}").mkdir(parents=True)
-  write_state(name, "READY")
+def new_node(name, arguments=("--accelerator-type=v3-8",)):
+  accelerator_type = value(arguments, "accelerator-type")
+  for worker in range(max(1, int(accelerator_type.split("-")[1]) // 8)):
+    (path_of_node(name) / f"worker-{worker}").mkdir(parents=True)
+  now = datetime.datetime.now(datetime.timezone.utc)
+  label = value(arguments, "labels")
+  write(
+    name,
+    state="READY",
+    acceleratorType=accelerator_type,
+    createTime=f"{now:%Y-%m-%dT%H:%M:%S.%f}000Z",
+    **({"labels": dict([label.split("=")])} if label else {}),
+  )
 
 
 def node(what, arguments):
   name = arguments[0]
   if what == "create":
-    if read_state(name):
-      fail(f"ERROR: (gcloud.compute.tpus.tpu-vm.create) ALREADY_EXISTS: {name}")
-    new_node(name, value(arguments, "accelerator-type"))
-  elif not read_state(name):
+    assert not describe(name), f"{name} exists"
+    new_node(name, arguments)
+  elif not describe(name):
     fail(f"ERROR: NOT_FOUND: Resource 'nodes/{name}' was not found")
   elif what == "describe":
-    print(json.dumps({"name": name, "state": read_state(name)}))
-  elif what == "delete":
-    preempt(name)
-    shutil.rmtree(path_of_node(name))
+    print(json.dumps(describe(name)))
+  else:
+    delete(name)
 
 
 def queue(what, arguments):
-  name = arguments[0]
-  path = ROOT / "queues" / name
+  path = ROOT / "queues" / arguments[0]
   if what == "create":
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(["WAITING_FOR_RESOURCES", "PROVISIONING"]))
-    (path.parent / f".{name}").write_text(json.dumps(arguments))
+    states = ["WAITING_FOR_RESOURCES", "PROVISIONING"]
+    path.write_text(json.dumps([states, arguments]))
     return
   if not path.exists():
-    fail(f"ERROR: NOT_FOUND: Resource 'queuedResources/{name}' was not found")
-  asked = json.loads((path.parent / f".{name}").read_text())
+    fail(f"ERROR: NOT_FOUND: Resource '{path.name}' was not found")
+  states, asked = json.loads(path.read_text())
   owned = value(asked, "node-id")
   if what == "describe":
-    states = json.loads(path.read_text())
     if states:
       state = states.pop(0)
-      path.write_text(json.dumps(states))
+      path.write_text(json.dumps([states, asked]))
       if not states:
-        new_node(owned, value(asked, "accelerator-type"))
+        new_node(owned, asked)
     else:
-      state = "SUSPENDED" if read_state(owned) != "READY" else "ACTIVE"
+      ready = describe(owned).get("state") == "READY"
+      state = "ACTIVE" if ready else "SUSPENDED"
     print(json.dumps({"state": {"state": state}}))
   else:
-    if read_state(owned):
-      preempt(owned)
-      shutil.rmtree(path_of_node(owned))
+    if describe(owned):
+      delete(owned)
     path.unlink()
 
 
 def reach(what, arguments):
   target = arguments[1].split(":")[0] if what == "scp" else arguments[0]
-  state = read_state(target)
+  state = describe(target).get("state")
   if not state:
     fail(f"ERROR: NOT_FOUND: Resource 'nodes/{target}' was not found")
   if state != "READY":
@@ -183,10 +190,9 @@ def reach(what, arguments):
 
 
 def run(home, line):
-  """Runs a command in a home folder; one that installs, up to there."""
-  before, installs, _ = line.partition("python3 -m tools.cloud.install_tpu")
-  if installs:
-    line = before + "true"
+  """Runs a command in a home folder."""
+  install = f"{sys.executable} -S {__file__} install"
+  line = re.sub(r"python3 -m tools.cloud.install_tpu( --pod)?", install, line)
   line = re.sub(r"\bpython3 -m", f"{sys.executable} -S -m", line)
   env = {
     "HOME": str(home),
@@ -194,22 +200,25 @@ def run(home, line):
     "FAKE_GCLOUD": str(ROOT),
   }
   done = subprocess.run(["sh", "-c", line], cwd=home, env=env, check=False)
-  if done.returncode == 0 and installs:
-    # A worker on which it fails, so many times.
-    broken = ROOT / "broken.json"
-    times = json.loads(broken.read_text()) if broken.exists() else {}
-    if times.get(home.name):
-      times[home.name] -= 1
-      broken.write_text(json.dumps(times))
-      sys.stderr.write("error: the lock was not installed: ERROR: no network\n")
-      return 2
-    stub = home / "hypergrid_mtf/.venv/bin/python"
-    stub.parent.mkdir(parents=True, exist_ok=True)
-    trainer = pathlib.Path(__file__).with_name("fake_training.py")
-    stub.write_text(STUB.format(python=sys.executable, trainer=trainer))
-    stub.chmod(0o755)
-    print(".venv is ready: tensorflow 2.15.0 of the image, cores: 8.")
   return done.returncode
+
+
+def install():
+  """Stands for tools.cloud.install_tpu."""
+  worker = pathlib.Path(os.environ["HOME"]).name
+  broken = ROOT / "broken.json"
+  times = json.loads(broken.read_text()) if broken.exists() else {}
+  if times.get(worker):
+    times[worker] -= 1
+    broken.write_text(json.dumps(times))
+    fail("error: the lock was not installed: ERROR: no network", 2)
+  stub = pathlib.Path(".venv/bin/python")
+  stub.parent.mkdir(parents=True)
+  trainer = pathlib.Path(__file__).with_name("fake_training.py")
+  stub.write_text(STUB.format(python=sys.executable, trainer=trainer))
+  stub.chmod(0o755)
+  pathlib.Path(".venv/installed").touch()
+  print(f".venv is ready: {worker}, TPU cores: 8.")
 
 
 def storage(arguments):
@@ -230,4 +239,7 @@ def storage(arguments):
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  if sys.argv[1:] == ["install"]:
+    install()
+  else:
+    main(sys.argv[1:])

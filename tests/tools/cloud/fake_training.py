@@ -47,7 +47,8 @@ def train():
       fails.write_text(f"{status} {times - 1}")
       print("error: it went wrong", flush=True)
       sys.exit(status)
-  (folder / "results.txt").write_text(" ".join(sys.argv[1:]))
+  mode = "evaluated" if "--gin_file=eval.gin" in sys.argv else "trained"
+  (folder / f"{mode}.txt").write_text(" ".join(sys.argv[1:]))
 
 
 def sweep():

@@ -1,0 +1,294 @@
+"""The life of one TPU: made, installed, started, followed, deleted.
+
+gcloud and the TPU VM know how far it is, and every step asks them first. So the
+same command continues after this program was killed.
+"""
+
+import datetime
+import itertools
+import json
+import os
+import shlex
+import time
+
+from tools.cloud import command_line, commands, gcloud, job
+
+_POLL = 30  # seconds
+# Seconds to wait between attempts, where a cause passes by itself.
+_SSH_WAITS = (10, 20, 40, 80, 160, 300)
+_FEW_WAITS = (10, 20, 40)
+_DELETE_WAITS = (10, 30, 60, 120)
+_CAPACITY_WAITS = (60, 120, 240, 480, 600)  # then the last one again
+# States of a TPU or its queue that do not become READY again.
+_ENDED = (
+  *("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING"),
+  *("SUSPENDING", "SUSPENDED"),
+)
+
+
+class Gone(Exception):
+  """The TPU was taken away."""
+
+
+class Lifecycle:
+  """One TPU and the job on it."""
+
+  def __init__(self, plan: commands.Plan, cloud: gcloud.Gcloud, archive: str):
+    """`archive` is where the project is packed."""
+    self.may_exist = False  # the TPU, or its request in the queue
+    self.started = False  # whether its job ever was
+    self.unsaved = False  # whether it has a job's results that are nowhere else
+    self._plan = plan
+    self._cloud = cloud
+    self._archive = archive
+    self._since: float | None = None  # from when it is paid
+    self._hours = 0.0  # of earlier TPUs
+    self._offset = 0  # bytes of the job's log that were shown
+
+  def say(self, line: str) -> None:
+    print(f"{self._plan.name}: {line}", flush=True)
+
+  def cost(self) -> str:
+    """Hours up to now, and money where a price is known."""
+    hours = self._hours
+    if self._since is not None:
+      hours += (time.time() - self._since) / 3600
+    price = self._plan.price_per_hour
+    if price is None:
+      return f"{hours:.2f} h (give --price_per_hour for the cost)"
+    return f"{hours:.2f} h, {hours * price:.2f} at {price:g} an hour"
+
+  def what_is_left(self) -> str:
+    """Names the TPU, since when it is there, and how to delete it."""
+    when = datetime.datetime.fromtimestamp(
+      self._since or time.time(), datetime.timezone.utc
+    )
+    delete = self._cloud.command(commands.delete(self._plan))
+    return (
+      f"a TPU in {self._plan.zone} may still exist and cost money since "
+      f"{when:%Y-%m-%d %H:%M} UTC, {self.cost()}: {shlex.join(delete)}"
+    )
+
+  def state(self) -> str | None:
+    """The state that gcloud gives, such as "READY"; None if there is no TPU."""
+    plan = self._plan
+    seen = self._cloud.describe(commands.describe(plan))
+    if seen is None:
+      if self._since is not None:
+        self._hours += (time.time() - self._since) / 3600
+        self._since = None
+      if plan.queued:
+        seen = self._cloud.describe(commands.describe_queue(plan))
+      self.may_exist = seen is not None
+      return str(seen["state"]["state"]) if seen else None
+    found, labels = seen["acceleratorType"], seen.get("labels", {})
+    wanted = plan.accelerator_type or found
+    if (labels.get(commands.LABEL), found) != (plan.name, wanted):
+      raise command_line.UserError(
+        f"there is a {found} {plan.name} in {plan.zone} that was not made with "
+        "these flags: delete it first, or give another --name."
+      )
+    self.may_exist = True
+    created = seen["createTime"][:19] + "+00:00"
+    self._since = datetime.datetime.fromisoformat(created).timestamp()
+    return str(seen.get("state", "UNKNOWN"))
+
+  def run_job(self) -> None:
+    """Makes the TPU and runs the job to its end, on new TPUs if necessary."""
+    for times in itertools.count(1):
+      try:
+        self.create()
+        if not self._is_started():
+          self.install()
+          self.start()
+        self.follow()
+        return
+      except Gone:
+        if times > self._plan.restarts:
+          raise gcloud.Stop(
+            f"it was taken away {times} times, and --restarts="
+            f"{self._plan.restarts}"
+          ) from None
+        self.say(f"was taken away ({times}); asking for a new one")
+        self.delete()
+
+  def create(self) -> None:
+    """Makes the TPU, unless there is one, and waits until it is READY."""
+    plan = self._plan
+    deadline = time.time() + plan.capacity_hours * 3600
+    last, refusals = None, 0
+    while (state := self.state()) != "READY":
+      if state in _ENDED:
+        raise Gone()
+      if state == "FAILED":
+        raise gcloud.Stop(
+          "the request in Google's queue FAILED: try another zone"
+        )
+      wait = _POLL
+      if state is None and not self._ask():
+        wait = _CAPACITY_WAITS[min(refusals, 4)]
+        refusals += 1
+        state = f"waiting for capacity in {plan.zone}; trying again in {wait} s"
+      if time.time() + wait > deadline:
+        raise gcloud.Stop(
+          f"there was no {plan.accelerator_type} in {plan.zone} for "
+          f"{plan.capacity_hours:g} hours: try another zone, --queued, or more "
+          "--capacity_hours"
+        )
+      if state and state != last:
+        self.say(f"{state}")
+      last = state
+      time.sleep(wait)
+
+  def _ask(self) -> bool:
+    """Asks for a TPU; returns False if there is no capacity."""
+    kind = self._plan.accelerator_type
+    self.say(f"asking for a {'spot ' * self._plan.spot}{kind}")
+    self.may_exist = True  # until gcloud says no
+    try:
+      self._cloud.run(commands.create(self._plan))
+    except gcloud.Failure as e:
+      self.may_exist = e.kind not in gcloud.REFUSALS
+      if e.kind is not gcloud.Kind.CAPACITY:
+        raise
+      return False
+    return True
+
+  def _is_started(self) -> bool:
+    """Whether the job runs or has ended well; raises if another one runs."""
+    self._offset = -4000  # its last lines
+    seen = self._ask_job(commands.report(self._plan, self._offset))
+    if seen.get("id") == commands.job_id(self._plan):
+      self.started = seen["running"] or (seen["status"] == 0 and seen["saved"])
+      return self.started
+    if seen.get("running"):
+      self.unsaved = True
+      raise gcloud.Stop(
+        "another job runs on it: give the flags of that job to follow it, or "
+        "delete the TPU first"
+      )
+    return False
+
+  def install(self) -> None:
+    """Brings the project to all workers, and makes its environment there."""
+    plan = self._plan
+    self.say("installing")
+    commands.write_archive(self._archive, plan.add)
+    for wait in (*_FEW_WAITS, None):
+      try:
+        self._reach(commands.upload(plan, self._archive))
+        printed = self._reach(commands.install(plan))
+        break
+      except gcloud.Failure as e:
+        if wait is None:
+          raise gcloud.Stop(f"the installation failed: {e}") from None
+        self.say(f"the installation failed ({e}); again in {wait} s")
+        time.sleep(wait)
+    for line in printed.splitlines():
+      if " is ready: " in line:
+        self.say(line)
+
+  def _reach(self, arguments: list[str]) -> str:
+    """Runs a command over ssh, again where the connection is lost."""
+    for wait in (*_SSH_WAITS, None):
+      try:
+        return self._cloud.run(arguments)
+      except gcloud.Failure as e:
+        try:
+          state = self.state()
+        except gcloud.Failure:  # this machine may be offline
+          state = "unknown"
+        if state is None or state in _ENDED:
+          raise Gone() from None
+        if e.kind is not gcloud.Kind.SSH and state != "unknown":
+          raise
+        if wait is None or e.kind is gcloud.Kind.LOGIN:
+          raise gcloud.Stop(
+            f"it is {state} and cannot be reached: {e}"
+          ) from None
+        self.say(f"cannot be reached ({str(e)[:120]}); again in {wait} s")
+        time.sleep(wait)
+    raise AssertionError  # the loop returns or raises
+
+  def _ask_job(self, arguments: list[str]) -> dict:
+    """Runs tools.cloud.job on worker 0; returns its report, {} without one."""
+    for line in self._reach(arguments).splitlines():
+      if line.startswith(job.MARK):
+        return json.loads(line[len(job.MARK) :])
+    return {}
+
+  def start(self) -> None:
+    """Starts the job, unless it runs."""
+    self.say("starting the job")
+    self._offset = 0
+    self._ask_job(commands.start(self._plan))
+    self.started = True
+
+  def follow(self) -> None:
+    """Shows the job's log until it ends; starts it again where that helps."""
+    failures, tail = 0, ""
+    while True:
+      seen = self._ask_job(commands.report(self._plan, self._offset))
+      if not seen:
+        raise gcloud.Stop("there is no job on worker 0")
+      for line in seen["text"].splitlines():
+        if line.strip():
+          self.say(f"| {line}")
+      tail = (tail + seen["text"])[-2000:]
+      self._offset = seen["offset"]
+      if seen["running"]:
+        time.sleep(_POLL)
+        continue
+      status = seen["status"]
+      if status == 0 and not seen["saved"]:
+        self.unsaved = True
+        raise gcloud.Stop(
+          "the job ended well, and its last results could not be copied to "
+          f"{self._plan.gs_dir}; the same command tries again"
+        )
+      if status == 0:
+        return
+      failures += 1
+      if status == 2 or failures > self._plan.retries:
+        last = [line for line in tail.splitlines() if line.strip()][-1:]
+        raise gcloud.Stop(
+          f"the job ended with exit status {status}: {' '.join(last)[:300]}"
+        )
+      self.say(f"the job ended with exit status {status}; starting it again")
+      tail = ""
+      self.start()
+
+  def fetch(self) -> None:
+    """Copies the results from the cloud to this machine."""
+    for command in commands.fetch(self._plan):
+      os.makedirs(command[-1], exist_ok=True)
+      try:
+        self._cloud.run(command)
+      except gcloud.Failure as e:
+        raise gcloud.Stop(
+          f"the results in {self._plan.gs_dir} were not copied ({e}): "
+          f"{shlex.join(self._cloud.command(command))}"
+        ) from None
+    self.say(f"results are in {self._plan.output_dir}")
+
+  def delete(self) -> None:
+    """Deletes the TPU, and checks that it is gone."""
+    existed = False
+    for wait in (*_DELETE_WAITS, None):
+      try:
+        if self.state() is not None:
+          existed = True
+          self._cloud.run(commands.delete(self._plan))
+        if self.state() is None:
+          if existed:
+            self.say(f"deleted, after {self.cost()}")
+          return
+        message = "it still exists"
+      except gcloud.Failure as e:
+        message = str(e)
+        if e.kind is gcloud.Kind.LOGIN:
+          wait = None
+      if wait is None:
+        raise gcloud.Stop(f"it was not deleted: {message}")
+      self.say(f"was not deleted ({message[:200]}); again in {wait} s")
+      time.sleep(wait)
