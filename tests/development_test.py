@@ -1,10 +1,7 @@
 """What a developer relies on: how tests are reported, and the workflows."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 from tests import command
 
@@ -32,16 +29,9 @@ def test_warnings_of_ours_fail_and_what_is_skipped_is_said(tmp_path):
   (tmp_path / "some_test.py").write_text(_TESTS)
   shutil.copy(command.ROOT / "tests" / "conftest.py", tmp_path)
   summary = tmp_path / "summary.md"
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "pytest", "-c", "pyproject.toml"),
-      tmp_path / "some_test.py",
-    ],
-    cwd=command.ROOT,
-    env={**os.environ, "GITHUB_STEP_SUMMARY": str(summary)},
-    capture_output=True,
-    text=True,
-    check=False,
+  done = command.python(
+    *("-m", "pytest", "-c", "pyproject.toml", tmp_path / "some_test.py"),
+    GITHUB_STEP_SUMMARY=str(summary),
   )
   assert "2 failed, 1 passed, 2 skipped" in done.stdout, done.stdout
   for name in ("test_our_message", "test_our_place"):

@@ -1,11 +1,8 @@
 """The package as pip installs it: the command, the tasks and the gin files."""
 
 import importlib.util
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -42,13 +39,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
     )
   for name in ("pyproject.toml", "README.md", "LICENSE"):
     shutil.copy(command.ROOT / name, copy)
-  built = subprocess.run(
-    [sys.executable, "-c", _BUILD, str(root)],
-    cwd=copy,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  built = command.python("-c", _BUILD, str(root), cwd=copy)
   assert built.returncode == 0, built.stderr[-3000:]
   (path,) = root.glob("*.whl")
   return path
@@ -77,32 +68,20 @@ def test_what_the_wheel_holds(wheel):
 
 def test_the_command_finds_its_gin_files_outside_a_clone(wheel, tmp_path):
   site = tmp_path / "site"
-  pip = [
-    "-m",
-    "pip",
-    "install",
-    "-q",
-    "--no-deps",
-    "--no-index",
-    "--no-compile",
-  ]
-  subprocess.run(
-    [sys.executable, *pip, f"--target={site}", str(wheel)], check=True
+  installed = command.python(
+    *("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile"),
+    *(f"--target={site}", wheel),
   )
-  done = subprocess.run(
-    [
-      site / "bin" / "hypergrid_mtf",
-      "--model_dir=model",
-      "--gin_file=models/nano.gin",
-      "--gin_file=hypergrid/L2.gin",
-      "--gin_file=experiments/embedded.gin",
-      "--gin_param=MIXTURE_NAME = 'embedded_copy_v2'",
-    ],
+  assert installed.returncode == 0, installed.stderr
+  done = command.python(
+    site / "bin" / "hypergrid_mtf",
+    "--model_dir=model",
+    "--gin_file=models/nano.gin",
+    "--gin_file=hypergrid/L2.gin",
+    "--gin_file=experiments/embedded.gin",
+    "--gin_param=MIXTURE_NAME = 'embedded_copy_v2'",
     cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(site)},
-    capture_output=True,
-    text=True,
-    check=False,
+    PYTHONPATH=str(site),
   )
   assert done.returncode == 2, done.stderr
   assert done.stderr.startswith(

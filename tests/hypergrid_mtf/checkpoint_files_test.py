@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoint_files, checkpoints, errors
+from tests import testing
 
 DATA = "model.ckpt-60.data-00000-of-00001"
 
@@ -16,21 +17,10 @@ DATA = "model.ckpt-60.data-00000-of-00001"
 def trained(tmp_path_factory):
   """Checkpoints of steps 20, 40 and 60, with weights of both types."""
   folder = tmp_path_factory.mktemp("trained")
-  with tf.Graph().as_default(), tf.Session() as sess:
-    rng = np.random.default_rng(0)
-    weight = tf.constant(rng.normal(size=[16, 8]).astype(np.float32))
-    tf.get_variable("wi/kernel", initializer=weight)
-    tf.get_variable("half", initializer=tf.cast(weight, tf.bfloat16))
-    tf.get_variable("global_step", initializer=tf.constant(0, tf.int64))
-    sess.run(tf.global_variables_initializer())
-    saver = tf.train.Saver(save_relative_paths=True)
-    for step in (20, 40, 60):
-      saver.save(
-        sess,
-        str(folder / "model.ckpt"),
-        global_step=step,
-        write_meta_graph=False,
-      )
+  weight = np.random.default_rng(0).normal(size=[16, 8]).astype(np.float32)
+  half = weight.astype(tf.bfloat16.as_numpy_dtype)
+  variables = {"wi/kernel": weight, "half": half, "global_step": np.int64(0)}
+  testing.write_checkpoint(folder, variables, steps=(20, 40, 60))
   return folder
 
 

@@ -5,9 +5,9 @@ import pathlib
 
 import gin
 import pytest
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
+from tests import testing
 
 from . import mtf_testing
 
@@ -19,22 +19,13 @@ def shapes():
   return checkpoints.variable_shapes(mtf_testing.small_model("L2"))
 
 
-def _save(path, shapes, step=7):
-  with tf.Graph().as_default(), tf.Session() as sess:
-    for name, shape in shapes.items():
-      tf.get_variable(name, shape)
-    tf.get_variable("global_step", initializer=tf.constant(step, tf.int64))
-    sess.run(tf.global_variables_initializer())
-    return tf.train.Saver().save(sess, str(path), global_step=step)
-
-
 def _vanilla(shapes):
   return {n: s for n, s in shapes.items() if "/hypergrid/" not in n}
 
 
 def test_a_checkpoint_of_the_same_model_fits(tmp_path, shapes):
   slots = {"shared/embedding_slot_v": (64, 16)}
-  path = _save(tmp_path / "model.ckpt", {**shapes, **slots})
+  path = testing.write_checkpoint(tmp_path, {**shapes, **slots})
   checkpoints.check_same_model(path, shapes, "here")
   assert checkpoints.step_of(path) == 7
 
@@ -53,14 +44,14 @@ def test_a_checkpoint_of_the_same_model_fits(tmp_path, shapes):
   ],
 )
 def test_another_model_is_named(tmp_path, shapes, changes, says):
-  path = _save(tmp_path / "model.ckpt", {**shapes, **changes})
+  path = testing.write_checkpoint(tmp_path, {**shapes, **changes})
   with pytest.raises(errors.UserError) as e:
     checkpoints.check_same_model(path, shapes, "--model_dir=x")
   assert says in str(e.value) and "--model_dir=x" in str(e.value)
 
 
 def test_a_vanilla_checkpoint_is_not_the_same_model(tmp_path, shapes):
-  path = _save(tmp_path / "model.ckpt", _vanilla(shapes))
+  path = testing.write_checkpoint(tmp_path, _vanilla(shapes))
   with pytest.raises(errors.UserError, match="absent in the checkpoint"):
     checkpoints.check_same_model(path, shapes, "here")
 

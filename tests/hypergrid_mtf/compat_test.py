@@ -5,24 +5,16 @@ import glob
 import json
 import os
 import re
-import subprocess
 import sys
 from unittest import mock
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+from tests import command
 
 
 def _python(code, **variables):
-  return subprocess.run(
-    [sys.executable, "-c", code],
-    cwd=ROOT,
-    env={**os.environ, **variables},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return command.python("-c", code, **variables)
 
 
 def test_importing_it_after_tensorflow_still_patches():
@@ -48,15 +40,14 @@ def test_an_import_that_failed_before_is_refused():
 
 def test_the_list_of_patches_is_whole():
   """docs/patches.md, against what the code replaces."""
-  with open(os.path.join(ROOT, "docs", "patches.md"), encoding="utf-8") as f:
-    text = f.read()
+  text = (command.ROOT / "docs" / "patches.md").read_text()
   rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, re.M)
   listed = [name for name, _ in rows]
   assert len(listed) == len(set(listed))
   sources = [
     path
     for folder in ("hypergrid_mtf", "t5_tasks", "tools")
-    for path in glob.glob(f"{ROOT}/{folder}/**/*.py", recursive=True)
+    for path in glob.glob(f"{command.ROOT}/{folder}/**/*.py", recursive=True)
   ]
   found = set()
   for path in sources:
@@ -75,7 +66,7 @@ def test_the_list_of_patches_is_whole():
     tests = re.findall(r"`(\w+_test)::(\w+)`", row)
     assert tests, name
     for file, test in tests:
-      (path,) = glob.glob(f"{ROOT}/tests/**/{file}.py", recursive=True)
+      (path,) = glob.glob(f"{command.ROOT}/tests/**/{file}.py", recursive=True)
       with open(path, encoding="utf-8") as f:
         assert f"def {test}(" in f.read(), (name, test)
 

@@ -2,18 +2,16 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import gin
 import pytest
 import seqio
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
+from tests import command, testing
 from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 VOCABULARY = os.path.join(
   os.path.dirname(seqio.__file__),
   "test_data/sentencepiece/sentencepiece.model",
@@ -29,12 +27,8 @@ def test_a_warm_start_says_what_it_takes_and_leaves_out_what_does_not_fit(
   run, tmp_path, capsys
 ):
   name = "encoder/rms_norm/scale"
-  with tf.Graph().as_default(), tf.Session() as sess:
-    tf.get_variable(name, [3])
-    tf.get_variable("shared/embedding", [384, 128])
-    tf.get_variable("global_step", initializer=tf.constant(2, tf.int64))
-    sess.run(tf.global_variables_initializer())
-    tf.train.Saver().save(sess, str(tmp_path / "other" / "model.ckpt-2"))
+  variables = {name: (3,), "shared/embedding": (384, 128)}
+  testing.write_checkpoint(tmp_path / "other", variables, steps=(2,))
   with pytest.raises(GraphReached):
     run(
       *EMBEDDED,
@@ -259,19 +253,11 @@ def test_a_vocabulary_that_the_tasks_cannot_take_is_refused(run):
 
 
 def test_exit_status_and_the_one_sentence(tmp_path):
-  done = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "hypergrid_mtf.main",
-      f"--model_dir={tmp_path}",
-      *EMBEDDED,
-      "--gin_param=HyperGrid.variant = 'LL'",
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
+  done = command.program(
+    "hypergrid_mtf.main",
+    f"--model_dir={tmp_path}",
+    *EMBEDDED,
+    "--gin_param=HyperGrid.variant = 'LL'",
   )
   assert done.returncode == 2
   assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")

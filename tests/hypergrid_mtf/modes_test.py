@@ -6,8 +6,6 @@ each mode did. `end_to_end_test` runs the core of it in every suite.
 
 import json
 import math
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -336,12 +334,7 @@ def test_saved_models_answer_one_line_for_each(done):
     "export_infer1",
     "export_score0",
   ]
-  result = subprocess.run(
-    [sys.executable, "-c", _LOAD, str(folder), json.dumps(names)],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  result = command.python("-c", _LOAD, str(folder), json.dumps(names))
   assert result.returncode == 0, result.stderr[-3000:]
   found = json.loads(result.stdout.splitlines()[-1])
   for name in names:

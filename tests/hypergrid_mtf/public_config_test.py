@@ -1,15 +1,15 @@
 """A public operative_config.gin before this project's files, on a CPU."""
 
+import pathlib
+
 import pytest
 
 from hypergrid_mtf.run import gin_files
-from tests.hypergrid_mtf import public_config
 from tests.hypergrid_mtf.command_line import GraphReached
 
 
-def test_a_public_operative_config_works_with_our_files(run, tmp_path, capsys):
-  public = tmp_path / "operative_config.gin"
-  public.write_text(public_config.text())
+def test_a_public_operative_config_works_with_our_files(run, capsys):
+  public = pathlib.Path(__file__).with_name("public_operative_config.gin")
   with pytest.raises(GraphReached):
     run(
       f"--gin_file={public}",

@@ -1,6 +1,6 @@
 """Checkpoints with exactly the names and shapes of the published ones.
 
-  python -m tests.hypergrid_mtf.published --size=base --path=DIR/model.ckpt
+  python -m tests.hypergrid_mtf.published --size=base --path=DIR
 
 The values are random: the real ones are in a bucket. What is known of them: the
 weights are bfloat16 and the norms of 1.0 have their old names (tensorflow/mesh
@@ -11,8 +11,11 @@ import json
 import pathlib
 import zlib
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import app, flags
+
+from tests import testing
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 STEP = 999_900
@@ -46,47 +49,33 @@ def slots(name: str, shape: list[int]) -> dict[str, list[int]]:
   return {f"{name}_slot_v": shape}
 
 
-def _value(name: str, shape: list[int]) -> tf.Tensor:
-  seed = [0, zlib.crc32(name.encode()) & 0x7FFFFFFF]
-  value = tf.random.stateless_normal(shape, seed)
+def _value(name: str, shape: list[int]) -> np.ndarray:
+  seed = [0, zlib.crc32(name.encode())]
+  value = np.random.default_rng(seed).standard_normal(shape, np.float32)
   if name.endswith("scale"):
     return 1 + 0.1 * value
   if "_slot_" in name:
-    return tf.abs(value)
+    return np.abs(value)
   if name.endswith("/q"):  # T5 folds the attention's scale into it
-    return value * (shape[0] * 64) ** -0.5
+    return value * np.float32((shape[0] * 64) ** -0.5)
   if len(shape) == 2 and not name.endswith("embedding"):
-    return value * shape[0] ** -0.5
+    return value * np.float32(shape[0] ** -0.5)
   return value
 
 
-def write(path: str, size: str) -> str:
-  """Writes one.
+def write(folder: str, size: str) -> str:
+  """Writes one of a size of tests/golden; returns the checkpoint's prefix.
 
-  Args:
-    path: without the step.
-    size: of tests/golden.
-
-  Returns:
-    the checkpoint's prefix
+  The folder has no list of its checkpoints, as a download of one file has none.
   """
-  prefix = f"{path}-{STEP}"
-  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  with tf.Graph().as_default(), tf.Session() as sess:
-    values = {"global_step": tf.constant(STEP, tf.int64)}
-    for name, shape in shapes(size).items():
-      for n, s in {name: shape, **slots(name, shape)}.items():
-        # Slots and the step are not weights: they keep their precision.
-        dtype = tf.float32 if n != name else tf.bfloat16
-        values[n] = tf.cast(_value(n, s), dtype)
-    names = list(values)
-    save = tf.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=names,
-      shape_and_slices=[""] * len(names),
-      tensors=list(values.values()),
-    )
-    sess.run(save)
+  values = {}
+  for name, shape in shapes(size).items():
+    # Slots are not weights: they keep their precision.
+    value = _value(name, shape)
+    values[name] = value.astype(tf.bfloat16.as_numpy_dtype)
+    values |= {n: _value(n, s) for n, s in slots(name, shape).items()}
+  prefix = testing.write_checkpoint(folder, values, steps=(STEP,))
+  pathlib.Path(folder, "checkpoint").unlink()
   return prefix
 
 
@@ -97,5 +86,5 @@ def _main(argv) -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_string("size", "base", "A file of tests/golden.")
-  flags.DEFINE_string("path", "model.ckpt", "Where it goes, without the step.")
+  flags.DEFINE_string("path", ".", "The folder of model.ckpt-999900.")
   app.run(_main)

@@ -1,10 +1,7 @@
 """The model from Python: the code of docs/python.md, run as it stands there."""
 
 import math
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -23,13 +20,8 @@ print(json.dumps([[float(s) for s in scores], tf.compat.as_text(folder)]))
 def test_t5s_model_trains_evaluates_and_exports(tmp_path):
   page = (command.ROOT / "docs" / "python.md").read_text()
   (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-  done = subprocess.run(
-    [sys.executable, "-c", code + _AFTER],
-    cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(command.ROOT)},
-    capture_output=True,
-    text=True,
-    check=False,
+  done = command.python(
+    *("-c", code + _AFTER), cwd=tmp_path, PYTHONPATH=str(command.ROOT)
   )
   assert done.returncode == 0, done.stderr[-3000:]
   for path in ("model/model.ckpt-4", "finetuned/model.ckpt-6"):  # 4 + 2

@@ -16,11 +16,10 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import app, flags
 
 from hypergrid_mtf.run import lock
+from tests import testing
 
 ROOT = pathlib.Path(__file__).parents[2]
 BASE = (
@@ -58,15 +57,8 @@ def make_files(folder: pathlib.Path) -> None:
   (folder / "vocabulary").write_text("not a SentencePiece model\n")
   (folder / "broken.py").write_text("import nothing_of_the_kind\n")
   for name in ("model", "cut", "lost", "none_whole"):
-    (folder / name).mkdir()
-    with tf.Graph().as_default(), tf.Session() as sess:
-      tf.get_variable("shared/embedding", initializer=np.zeros([8, 4], "f"))
-      tf.get_variable("global_step", initializer=tf.constant(0, tf.int64))
-      sess.run(tf.global_variables_initializer())
-      saver = tf.train.Saver(save_relative_paths=True)
-      for step in (20, 40):
-        path = f"{folder}/{name}/model.ckpt"
-        saver.save(sess, path, step, write_meta_graph=False)
+    variables = {"shared/embedding": (8, 4)}
+    testing.write_checkpoint(folder / name, variables, steps=(20, 40))
   data = "model.ckpt-40.data-00000-of-00001"
   os.truncate(folder / "cut" / data, 9)
   (folder / "lost" / "checkpoint").unlink()

@@ -1,8 +1,5 @@
 """The list of programs."""
 
-import subprocess
-import sys
-
 from tests import command
 from tools import __main__ as tools
 
@@ -22,12 +19,6 @@ def test_every_program_is_listed_with_what_it_does(capsys):
 
 
 def test_listing_imports_no_tensorflow():
-  done = subprocess.run(
-    [sys.executable, "-X", "importtime", "-m", "tools"],
-    cwd=command.ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  done = command.python("-X", "importtime", "-m", "tools")
   assert "tools.export" not in done.stderr and " export " in done.stdout
   assert "tensorflow" not in done.stderr

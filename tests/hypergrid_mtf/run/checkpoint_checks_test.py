@@ -6,10 +6,10 @@ import shutil
 
 import gin
 import pytest
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import checkpoint_checks, request, vocabulary_file
+from tests import testing
 from tests.hypergrid_mtf import mtf_testing
 
 BYTES = {
@@ -44,20 +44,7 @@ def trained(tmp_path_factory, shapes):
   mtf_testing.small_model("L2")
   (folder / "operative_config.gin").write_text(gin.operative_config_str())
   vocabulary_file.write(str(folder), PIECES)
-  with tf.Graph().as_default(), tf.Session() as sess:
-    for name, shape in shapes.items():
-      tf.get_variable(name, shape)
-    step = tf.get_variable("global_step", initializer=tf.constant(2, tf.int64))
-    saver = tf.train.Saver(save_relative_paths=True)
-    for number in (2, 4):
-      sess.run(tf.global_variables_initializer())
-      sess.run(step.assign(number))
-      saver.save(
-        sess,
-        str(folder / "model.ckpt"),
-        global_step=number,
-        write_meta_graph=False,
-      )
+  testing.write_checkpoint(folder, shapes, steps=(2, 4))
   return folder
 
 

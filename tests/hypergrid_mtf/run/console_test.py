@@ -1,16 +1,11 @@
 """What a command prints, and where everything else goes."""
 
-import os
-import pathlib
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
 from hypergrid_mtf.run import console
-
-ROOT = pathlib.Path(__file__).parents[3]
+from tests import command
 
 
 def _command(tmp_path, body):
@@ -22,7 +17,7 @@ def _command(tmp_path, body):
     textwrap.dedent(f"""
       import importlib.util, sys, types
       package = types.ModuleType("hypergrid_mtf")
-      package.__path__ = [{os.path.join(ROOT, "hypergrid_mtf")!r}]
+      package.__path__ = [{str(command.ROOT / "hypergrid_mtf")!r}]
       sys.modules["hypergrid_mtf"] = package
       from hypergrid_mtf.run import console
       assert console.is_command()
@@ -36,14 +31,7 @@ def _command(tmp_path, body):
     + textwrap.dedent(body)
     + "\nconsole.run(main)\n"
   )
-  return subprocess.run(
-    [sys.executable, "-m", "tools.x"],
-    cwd=tmp_path,
-    env={**os.environ, "TMPDIR": str(tmp_path)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return command.python(*("-m", "tools.x"), cwd=tmp_path, TMPDIR=str(tmp_path))
 
 
 def test_noise_goes_to_the_log_and_our_lines_do_not(tmp_path):

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoint_files, checkpoints, errors
 from hypergrid_mtf.run import repair
+from tests import testing
 
 DATA = "model.ckpt-60.data-00000-of-00001"
 INDEX = "model.ckpt-60.index"
@@ -17,14 +18,7 @@ INDEX = "model.ckpt-60.index"
 def trained(tmp_path_factory):
   """Checkpoints of steps 20, 40 and 60."""
   folder = tmp_path_factory.mktemp("trained")
-  with tf.Graph().as_default(), tf.Session() as sess:
-    tf.get_variable("wi/kernel", [16, 8])
-    tf.get_variable("global_step", initializer=tf.constant(0, tf.int64))
-    sess.run(tf.global_variables_initializer())
-    saver = tf.train.Saver(save_relative_paths=True)
-    for step in (20, 40, 60):
-      path = str(folder / "model.ckpt")
-      saver.save(sess, path, step, write_meta_graph=False)
+  testing.write_checkpoint(folder, {"wi/kernel": (16, 8)}, steps=(20, 40, 60))
   return folder
 
 
