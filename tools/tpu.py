@@ -58,11 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_plan(words: list[str]) -> commands.Plan:
-  """What a command line asks for.
-
-  Raises:
-    UserError: naming the flag and what would be right.
-  """
+  """What a command line asks for; a UserError says which flag is wrong."""
   plan = parser().parse_args(words)
 
   def check(good, sentence: str) -> None:

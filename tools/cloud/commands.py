@@ -1,7 +1,4 @@
-"""The gcloud commands of one TPU, as lists of words.
-
-The flags were read in the reference of gcloud 528.
-"""
+"""The gcloud commands of one TPU; their flags are those of gcloud 528."""
 
 import argparse
 import hashlib
