@@ -14,7 +14,8 @@ import functools
 import gzip
 import lzma
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gin
 import seqio
@@ -27,7 +28,7 @@ from hypergrid_mtf.run import text_files
 
 # By the ending of a file: what opens it, and TensorFlow's name for it. It has
 # none for .xz, which Python reads, so on the host that runs the program only.
-_OPEN = {".gz": gzip.open, ".xz": lzma.open}
+_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _TENSORFLOW_NAME = {"": "", ".gz": "GZIP"}
 # Paragraphs that stay together when the order is shuffled, and how many such
 # groups are shuffled at once: about 50 MB of English prose.
