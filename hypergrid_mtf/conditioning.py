@@ -13,7 +13,7 @@ import dataclasses
 
 import mesh_tensorflow as mtf
 
-from hypergrid_mtf import errors, sharding
+from hypergrid_mtf import errors
 
 CONDITION_ON = ("first_token", "task_token")
 
@@ -33,29 +33,22 @@ class FirstTokens:
   x: mtf.Tensor
   selector: mtf.Tensor | None = None
 
-  def spread(self, vector: mtf.Tensor | None) -> mtf.Tensor | None:
-    """A function of `x`, [..., cells], given to every token it belongs to.
-
-    Args:
-      vector: computed from `x`; None and vectors that do not depend on the
-        position (global ones) pass through.
+  def to_tokens(self, vectors: mtf.Tensor) -> mtf.Tensor:
+    """Gives vectors made from `x`, [..., cells], to the tokens they belong to.
 
     Returns:
       [<batch>, cells], or [<batch>, length, cells] with a selector.
     """
-    if vector is None or self.selector is None:
-      return vector
-    memory_dim = self.selector.shape.dims[-1]
-    if memory_dim not in vector.shape.dims:
-      return vector
+    if self.selector is None:
+      return vectors
     return mtf.einsum(
-      [mtf.cast(self.selector, vector.dtype), vector],
-      reduced_dims=[memory_dim],
+      [mtf.cast(self.selector, vectors.dtype), vectors],
+      reduced_dims=[self.selector.shape.dims[-1]],
     )
 
 
-def one_example_a_row(sequence_id) -> bool:
-  """Whether the batch is known, at graph building, to be unpacked.
+def is_known_unpacked(sequence_id) -> bool:
+  """Whether graph building knows that each row of the batch is one example.
 
   A packed data set brings segment ids of its own; without them,
   `Bitransformer` makes `minimum(inputs, 1)`, and decoding passes the integer 1.
@@ -63,9 +56,6 @@ def one_example_a_row(sequence_id) -> bool:
 
   Args:
     sequence_id: as in `transformer.Context`: a Tensor, an integer or None.
-
-  Returns:
-    a boolean
   """
   if not isinstance(sequence_id, mtf.Tensor):
     return True
@@ -75,105 +65,30 @@ def one_example_a_row(sequence_id) -> bool:
   return isinstance(operation, mtf.ops.MinMaxOperation)
 
 
-def first_tokens(
-  context,
-  x: mtf.Tensor,
-  condition_on: str,
-  shards: list[mtf.Dimension] | None = None,
-) -> FirstTokens:
-  """Finds X for a layer of an encoder or of a decoder.
-
-  Not called at "incremental" decoding steps: the gate is a constant state then.
+def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
+  """The vectors among which X is, for a layer of an encoder or of a decoder.
 
   Args:
-    context: a transformer.Context.
+    context: a transformer.Context, not of an "incremental" decoding step.
     x: the layer's input, [<batch>, length, d_model].
     condition_on: one of CONDITION_ON.
-    shards: from sharding.shard_dims. X gets these dimensions where its gradient
-      can join one that the mesh sums without HyperGrid too. Elsewhere it is
-      cheaper to sum that of the gate's vectors.
 
   Returns:
-    a FirstTokens
+    [<batch>, length or memory_length, d_model], or X itself, [<batch>, d_model]
 
   Raises:
     UserError: for a model without an encoder, or whose decoder cannot see the
       encoder's token embeddings.
   """
-  shards = shards or []
-  if x.shape.dims[-1].name in (d.name for d in shards):
-    shards = []  # X itself is split
-  if context.model.autoregressive:
-    return _decoder_first_tokens(context, condition_on, shards)
-  source = context.input_embeddings if condition_on == "task_token" else x
-  source_id = context.sequence_id
-  length_dim = context.length_dim
-  if one_example_a_row(source_id):
-    return FirstTokens(_at_position_zero(source, length_dim))
-  memory_dim = mtf.Dimension("memory_length", length_dim.size)
-  # The gradient joins that of the layer's wi.
-  source = sharding.copies(source, shards)
-  return FirstTokens(
-    mtf.replace_dimensions(source, length_dim, memory_dim),
-    _selector(
-      source_id, mtf.replace_dimensions(source_id, length_dim, memory_dim)
-    ),
-  )
-
-
-def _decoder_first_tokens(
-  context, condition_on: str, shards: list[mtf.Dimension]
-) -> FirstTokens:
-  """X of a decoder layer: the first token of the encoder's example."""
+  if not context.model.autoregressive:
+    return context.input_embeddings if condition_on == "task_token" else x
   if context.encoder_output is None:
     raise errors.UserError(
       "HyperGrid takes its conditioning vector from an encoder, and this model "
       'is a decoder alone: use run.model_type = "bitransformer".'
     )
-  memory_dim = context.encoder_length_dim
-  packed = not one_example_a_row(context.encoder_sequence_id)
-  if not _attention_is_split(context, shards):
-    shards = []
-  if condition_on == "task_token":
-    source = _input_embeddings(context, memory_dim, first_only=not packed)
-  elif packed:
-    source = sharding.copies(context.encoder_output, shards)
-  else:
-    source = sharding.copies(context.encoder_output, shards)
-    source = _at_position_zero(source, memory_dim)
-  if not packed:
-    return FirstTokens(source)  # [<batch>, d_model]
-  return FirstTokens(
-    source, _selector(context.sequence_id, context.encoder_sequence_id)
-  )
-
-
-def _attention_is_split(context, shards) -> bool:
-  """Whether the gradient of the encoder's output is a sum over these shards.
-
-  All decoder layers' attention then sends one sum, unless a term of another
-  kind comes between: the gates' terms should be of the same kind.
-  """
-  layout = mtf.convert_to_layout_rules(context.model.layout or "")
-  mesh_shape = mtf.convert_to_shape(context.model.mesh_shape or "")
-  axes = [
-    layout.tensor_dimension_to_mesh_axis(d, mesh_shape)
-    for d in (mtf.Dimension("heads", 0), *shards)
-  ]
-  return len(axes) == 2 and axes[0] is not None and axes[0] == axes[1]
-
-
-def _input_embeddings(context, memory_dim, first_only: bool) -> mtf.Tensor:
-  """Embeddings of the encoder's input tokens, as seen from the decoder.
-
-  Args:
-    context: the decoder's Context.
-    memory_dim: the length dimension of the encoder's output.
-    first_only: only of the first token of each row.
-
-  Returns:
-    [<batch>, d_model] if first_only, else [<batch>, memory_length, d_model]
-  """
+  if condition_on == "first_token":
+    return context.encoder_output
   embedding = context.shared_params.get("embedding")
   if embedding is None:
     raise errors.UserError(
@@ -181,22 +96,43 @@ def _input_embeddings(context, memory_dim, first_only: bool) -> mtf.Tensor:
       "embedding of the encoder's first token, so both need one embedding: set "
       "Bitransformer.shared_embedding = True, or gate the encoder alone."
     )
-  ids = context.encoder_inputs
+  ids, memory_dim = context.encoder_inputs, context.encoder_length_dim
   # Beam search passes the ids with their "length" dimension not renamed.
   ids = mtf.reshape(ids, ids.shape.dims[:-1] + [memory_dim])
-  if first_only:
+  if is_known_unpacked(context.encoder_sequence_id):
     ids = _at_position_zero(ids, memory_dim)
   return embedding.ids_to_embedding(ids, context)
 
 
+def first_tokens(context, source: mtf.Tensor) -> FirstTokens:
+  """Finds X of every token among the vectors of `find_source`."""
+  if context.model.autoregressive:
+    memory_id, memory_dim = (
+      context.encoder_sequence_id,
+      context.encoder_length_dim,
+    )
+  else:
+    memory_id, memory_dim = context.sequence_id, context.length_dim
+  if is_known_unpacked(memory_id):
+    return FirstTokens(_at_position_zero(source, memory_dim))
+  if not context.model.autoregressive:
+    length_dim = context.length_dim
+    memory_dim = mtf.Dimension("memory_length", length_dim.size)
+    source = mtf.replace_dimensions(source, length_dim, memory_dim)
+    memory_id = mtf.replace_dimensions(memory_id, length_dim, memory_dim)
+  return FirstTokens(source, _selector(context.sequence_id, memory_id))
+
+
 def _at_position_zero(x: mtf.Tensor, length_dim: mtf.Dimension) -> mtf.Tensor:
-  """[..., length, ...] -> [..., ...] of position 0."""
+  """[..., length, ...] -> [..., ...] of position 0, if there are positions."""
+  if length_dim not in x.shape.dims:
+    return x
   first = mtf.slice(x, 0, 1, length_dim.name)
   return mtf.reshape(first, x.shape - length_dim)
 
 
 def _selector(sequence_id: mtf.Tensor, memory_id: mtf.Tensor) -> mtf.Tensor:
-  """One where a memory position begins the example of a token.
+  """True where a memory position begins the example of a token.
 
   Args:
     sequence_id: int32 [<batch>, length]; 0 is padding.

@@ -4,33 +4,20 @@ A batch goes through these modules in this order:
 
   layers        the layer: wi, activation, dropout, wo
   conditioning  from a Context to the conditioning vector X of every token
-  projection    from X to the gate G, and the product y = h (psi(G) * wo)
-
-Beside them, and not needed to read them: `contraction` chooses the order in
-which the product is computed, `sliced_product` computes it, by `cpu_orders` or
-`tpu_orders` and `tpu_rows`, as a CPU or a TPU does it fast, and `sharding` is
-what a mesh that splits wo needs.
+  gate          from X to the gate G
+  product       y = h (psi(G) * wo), fast on a CPU, a TPU and a mesh
 """
 
 import functools
+from collections.abc import Callable
 
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer_layers
 
-from hypergrid_mtf import (
-  conditioning,
-  contraction,
-  errors,
-  projection,
-  sharding,
-  sliced_product,
-  tpu_rows,
-)
-
-GATED_KERNELS = ("wo", "wi")
-CONTRACTIONS = contraction.CHOICES
+from hypergrid_mtf import conditioning, errors, product
+from hypergrid_mtf import gate as gate_lib
 
 
 # transformer.sublayer_call_layer names the variable scope after the class: with
@@ -61,12 +48,18 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   `hypergrid/{local_row/kernel, local_col/kernel, global_row, global_col}`.
   """
 
+  # What makes G and what multiplies by it. A program that needs another way
+  # sets the attribute of a layer: make_gate(context, x), gated_product(h, wo,
+  # gate, order, where).
+  make_gate: Callable[..., mtf.Tensor] = gate_lib.make_gate
+  gated_product: Callable[..., mtf.Tensor] = staticmethod(product.gated)
+
   def __init__(
     self,
     variant: str = "L2",
     grid_rows: int = 16,
     grid_cols: int = 16,
-    gate: projection.Gate = "sigmoid",
+    gate: str | Callable[[mtf.Tensor], mtf.Tensor] = "sigmoid",
     condition_on: str = "first_token",
     gated_kernel: str = "wo",
     zero_init: bool | None = None,
@@ -81,9 +74,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     Args:
       variant: "L2" (local rows, local columns), "LG", "GL", "row", "col" or
         "GG"; docs/variants.md.
-      grid_rows: grid rows; divides the fan-in of the gated matrix.
-      grid_cols: grid columns; divides its fan-out. Unused by "row", as
-        grid_rows by "col".
+      grid_rows: divides the fan-in of the gated matrix. Unused by "col".
+      grid_cols: divides its fan-out. Unused by "row".
       gate: "sigmoid", the paper's form, "two_sigmoid", twice that, or, by a
         gin reference such as @my_gate, a function of the logits r (x) c: it
         takes an mtf.Tensor and returns one of the same shape and type.
@@ -113,32 +105,58 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       use_bias=use_bias,
     )
     super().__init__(**{k: v for k, v in given.items() if v is not None})
-    _check_choice("variant", variant, tuple(projection.VARIANTS))
-    if not callable(gate):
-      _check_choice("gate", gate, tuple(projection.GATES))
-    _check_choice("condition_on", condition_on, conditioning.CONDITION_ON)
-    _check_choice("gated_kernel", gated_kernel, GATED_KERNELS)
-    _check_choice("contraction", contraction, CONTRACTIONS)
-    self._activations()  # raises UserError for names that are unknown
-    if not isinstance(zero_init, bool | None):
-      raise errors.UserError(
-        f"HyperGrid.zero_init = {zero_init!r} is not a truth value: give "
-        "True, False or None."
-      )
+    for name, value, choices in (
+      ("variant", variant, gate_lib.VARIANTS),
+      ("gate", gate, [gate] if callable(gate) else gate_lib.GATES),
+      ("condition_on", condition_on, conditioning.CONDITION_ON),
+      ("gated_kernel", gated_kernel, ("wo", "wi")),
+      ("contraction", contraction, product.cost.CHOICES),
+      ("zero_init", zero_init, (True, False, None)),
+    ):
+      if value not in list(choices):
+        raise errors.UserError(
+          f"HyperGrid.{name} = {value!r} is unknown: choose one of "
+          f"{', '.join(map(repr, choices))}."
+        )
+    self.activations()  # raises UserError for names that are unknown
     self.variant = variant
     self.gate = gate
     self.condition_on = condition_on
     self.gated_kernel = gated_kernel
     self.contraction = contraction
     self.zero_init = gate == "two_sigmoid" if zero_init is None else zero_init
-    self.last_gate = None  # for tools that look at gates; not read here
-    row_kind, col_kind = projection.VARIANTS[variant]
+    row_kind, col_kind = gate_lib.VARIANTS[variant]
     # A side that the variant leaves out is one cell wide.
     self.grid_rows = mtf.Dimension("grid_rows", grid_rows if row_kind else 1)
     self.grid_cols = mtf.Dimension("grid_cols", grid_cols if col_kind else 1)
 
-  def _activations(self) -> list:
-    """(name of wi, function or None) of each factor of h."""
+  @property
+  def gates_differ(self) -> bool:
+    """Whether examples have gates of their own, as all but "GG" have."""
+    return "local" in gate_lib.VARIANTS[self.variant]
+
+  def check(self, model_dim: mtf.Dimension) -> None:
+    """Raises UserError for what a model of this width cannot have.
+
+    That is a grid that does not fit, or a gate of the user's own that does not
+    give back what a gate must.
+    """
+    self.check_grid(model_dim)
+    gate_lib.check_gate(self.gate)
+
+  def check_grid(self, model_dim: mtf.Dimension) -> None:
+    fan_in, fan_out = self.dims(self.gated_kernel, model_dim)
+    gate_lib.check_grid(
+      fan_in, fan_out, self.grid_rows.size, self.grid_cols.size
+    )
+
+  def dims(self, name: str, model_dim: mtf.Dimension):
+    """Fan-in and fan-out of "wi", which its factors have too, or of "wo"."""
+    dims = model_dim, mtf.Dimension("d_ff", self.hidden_size)
+    return dims[::-1] if name == "wo" else dims
+
+  def activations(self) -> dict[str, Callable | None]:
+    """The function of each factor of h, by the name of its wi."""
     given = self.activation
     given = list(given) if isinstance(given, list | tuple) else [given]
     for i, activation in enumerate(given):
@@ -153,38 +171,10 @@ class DenseReluDense(transformer_layers.DenseReluDense):
             "'linear'."
           )
     names = [f"wi_{i}" for i in range(len(given))] if given[1:] else ["wi"]
-    return list(zip(names, given, strict=True))
-
-  @property
-  def gates_differ(self) -> bool:
-    """Whether examples have gates of their own, as all but "GG" have."""
-    return "local" in projection.VARIANTS[self.variant]
-
-  def check(self, model_dim: mtf.Dimension) -> None:
-    """Checks what can be known without a graph.
-
-    Args:
-      model_dim: the model's d_model.
-
-    Raises:
-      UserError: if the grid does not fit a model of this width, or if a gate
-        of the user's own does not give back what a gate must.
-    """
-    fan_in, fan_out = self._gated_dims(model_dim)
-    projection.check_grid(
-      fan_in, fan_out, self.grid_rows.size, self.grid_cols.size
-    )
-    if callable(self.gate):
-      projection.check_gate(self.gate)
-
-  def _gated_dims(self, model_dim):
-    """Fan-in and fan-out of the gated matrix."""
-    hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
-    dims = (model_dim, hidden_dim)
-    return dims if self.gated_kernel == "wi" else dims[::-1]
+    return dict(zip(names, given, strict=True))
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
-    """Calls the layer.
+    """h = act(x wi); y = h (psi(G) * wo).
 
     Args:
       context: a transformer.Context.
@@ -195,170 +185,90 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       [<batch>, (length,) d_model]
     """
     del losses
-    self.check(x.shape.dims[-1])
-    gate = self._gate(context, x)
-    kernel_dims = self._kernel_dims(context)
-    order = contraction.choose(
-      self.contraction,
-      [*x.shape.dims[:-1], kernel_dims[-2]],
-      kernel_dims,
-      gate,
-      context.train,
-      sharding.ways(context),
-    )
-    length = context.length_dim
-    if self._for_tpu(context, gate, order):
-      length, (x, gate) = tpu_rows.filled(length, [x, gate])
-    y = self._products(context, x, gate, order, length)
-    if length != context.length_dim:
-      y = mtf.slice(y, 0, context.length_dim.size, length.name)
-    return y
+    gate = self._gate(context, x)  # [<batch>, (length,) grid_rows, grid_cols]
+    if product.tpu.serves(self, context):  # the same y, laid out for the chip
+      return product.tpu.feed_forward(self, context, x, gate)
 
-  def _for_tpu(self, context, gate: mtf.Tensor, order: str) -> bool:
-    """Whether a TPU trains a gated wo, by the orders that are made for it."""
-    return (
-      contraction.on_tpu(gate.mesh)
-      and context.train
-      and self.gated_kernel == "wo"
-      and order != "plain"
-      and sharding.ways(context)(context.length_dim) == 1
-    )
+    def multiply(h, kernel):
+      where = product.Where(context)
+      return self.gated_product(h, kernel, gate, self.contraction, where)
 
-  def _products(self, context, x, gate, order, length_dim) -> mtf.Tensor:
-    """`call`, after G; length_dim is the context's or, of x, a longer one."""
-    *leading, model_dim = x.shape.dims
-    hidden_dim = mtf.Dimension("d_ff", self.hidden_size)
-    kernel_dims = self._kernel_dims(context)
-    gates = {self.gated_kernel: (gate, order)}
-    h_dims = [*leading, hidden_dim]
-    if self.gated_kernel == "wo":
-      h_dims = contraction.arranged(order, h_dims, kernel_dims, gate)
-    activations = self._activations()
-    # Dropout multiplies by nothing negative: relu may follow it, and then h is
-    # all that is kept for the gradients.
-    relu_last = self._for_tpu(context, gate, order) and activations == [
-      ("wi", mtf.relu)
-    ]
-    factors = [
-      self._dense(
-        context,
-        x,
-        model_dim,
-        h_dims,
-        name,
-        None if relu_last else activation,
-        gates.get("wi"),
-      )
-      for name, activation in activations
-    ]
-    h = functools.reduce(mtf.multiply, factors)  # [<batch>, (length,) d_ff]
+    gated = {self.gated_kernel: multiply}
+    h = self.hidden(context, x, gated.get("wi"))  # [<batch>, (length,) d_ff]
+    return self.dense(context, h, "wo", gated.get("wo"))
+
+  def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
+    """G; decoding makes it once, from the whole input, and keeps it."""
+    if context.mode == "incremental":
+      return context.get_constant_state()
+    gate = self.make_gate(context, x)
+    if context.mode == "first_part":
+      context.record_constant_state(gate)
+    return gate
+
+  def hidden(
+    self, context, x, multiply=None, activations=None, length_dim=None
+  ) -> mtf.Tensor:
+    """h, with dropout in training.
+
+    Args:
+      context: a transformer.Context.
+      x: [..., d_model].
+      multiply: as in `dense`.
+      activations: in place of `activations()`.
+      length_dim: in place of the context's.
+
+    Returns:
+      [..., d_ff]
+    """
+    factors = []
+    for name, activation in (activations or self.activations()).items():
+      h = self.dense(context, x, name, multiply)
+      factors.append(h if activation is None else activation(h))
+    h = functools.reduce(mtf.multiply, factors)
     if context.train and self.dropout_rate != 0.0:
       h = mtf.dropout(
         h,
         context.train,
         keep_prob=1.0 - self.dropout_rate,
-        noise_shape=h.shape - length_dim,
+        noise_shape=h.shape - (length_dim or context.length_dim),
       )
-    if relu_last:
-      h = tpu_rows.relu(h)
-    return self._dense(
-      context, h, hidden_dim, x.shape.dims, "wo", None, gates.get("wo")
-    )
+    return h
 
-  def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
-    """G of every token, [<batch>, (length,) grid_rows, grid_cols]."""
-    if context.mode == "incremental":
-      return context.get_constant_state()
-    gate = self._make_gate(context, x)
-    if context.mode == "first_part":
-      context.record_constant_state(gate)
-    self.last_gate = gate
-    return gate
-
-  def _make_gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
-    """G = gate(r (x) c), of the vectors that the variant has."""
-    row_kind, col_kind = projection.VARIANTS[self.variant]
-    fan_in, fan_out = self._gated_dims(context.model.model_dim)
-    shards = sharding.shard_dims(fan_in, fan_out, sharding.ways(context))
-    first = conditioning.first_tokens(context, x, self.condition_on, shards)
-
-    def variable(kind, name, grid_dim):
-      return projection.grid_variable(
-        kind,
-        name,
-        first.x,
-        grid_dim,
-        context.model.model_dim,
-        context.variable_dtype,
-        context.model.ensemble_dims,
-        # One zero side is enough for r (x) c = 0, and lets the other learn.
-        zero_init=self.zero_init and (name == "col" or self.variant == "row"),
-      )
-
-    with tf.variable_scope("hypergrid"):
-      sides = {
-        self.grid_rows: variable(row_kind, "row", self.grid_rows),
-        self.grid_cols: variable(col_kind, "col", self.grid_cols),
-      }
-      local = [
-        side
-        for side, kind in zip(sides.values(), (row_kind, col_kind), strict=True)
-        if kind == "local"
-      ]
-      vectors = projection.local_vectors(first.x, local, first.spread)
-      sides |= {v.shape.dims[-1]: v for v in vectors}
-      r, c = (
-        None if v is None else sharding.local_cells(v, grid_dim, dim, shards)
-        for (grid_dim, v), dim in zip(
-          sides.items(), (fan_in, fan_out), strict=True
-        )
-      )
-      return projection.gate_matrix(r, c, self.gate)
-
-  def _kernel_dims(self, context):
-    """Of the gated matrix, [(ensemble,) fan_in, fan_out]."""
-    fan_in, fan_out = self._gated_dims(context.model.model_dim)
-    return [*context.model.ensemble_dims, fan_in, fan_out]
-
-  def _dense(self, context, x, fan_in, y_dims, name, activation, gate):
-    """`mtf.layers.dense`, with its variables, and with a gate if there is one.
+  def dense(self, context, x, name: str, multiply=None) -> mtf.Tensor:
+    """`mtf.layers.dense`, or that with another product of x and the kernel.
 
     Args:
       context: a transformer.Context.
-      x: [..., fan_in], in any order.
-      fan_in: a dimension of x.
-      y_dims: dimensions of the result, in any order.
+      x: [..., fan_in], in any order with a product of its own.
       name: of the kernel.
-      activation: a function, or None.
-      gate: None, or G and the order of the product.
+      multiply: None, or a function of x and the kernel.
 
     Returns:
-      an mtf.Tensor
+      [..., fan_out]
     """
+    fan_in, fan_out = self.dims(name, context.model.model_dim)
     ensemble_dims = context.model.ensemble_dims
-    (new_dim,) = [d for d in y_dims if d not in x.shape.dims]
+    if multiply is None:
+      return mtf.layers.dense(
+        x,
+        [fan_out],
+        [fan_in],
+        ensemble_dims,
+        self.use_bias,
+        variable_dtype=context.variable_dtype,
+        name=name,
+      )
     kernel = mtf.layers.get_dense_kernel_weights(
       x,
-      [new_dim],
+      [fan_out],
       [fan_in],
       ensemble_dims,
       None,
       name=name,
       variable_dtype=context.variable_dtype,
     )
-    if gate is None and contraction.on_tpu(x.mesh) and y_dims[-1] != new_dim:
-      y = sliced_product.tokens_last(x, kernel, y_dims, sharding.ways(context))
-    elif gate is None:
-      y = mtf.einsum([x, kernel], output_shape=y_dims)
-    else:
-      y = projection.gated_product(
-        x,
-        kernel,
-        gate[0],
-        order=gate[1],
-        train=context.train,
-        ways=sharding.ways(context),
-      )
+    y = multiply(x, kernel)
     if mtf.layers.unit_scaling_convention():
       y *= fan_in.size**-0.5
     if self.use_bias:
@@ -366,22 +276,14 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         y += mtf.get_variable(
           x.mesh,
           "bias",
-          mtf.Shape(ensemble_dims + [new_dim]),
+          mtf.Shape([*ensemble_dims, fan_out]),
           initializer=tf.zeros_initializer(),
           dtype=context.variable_dtype,
         )
-    return y if activation is None else activation(y)
+    return y
 
 
 HyperGrid = DenseReluDense
-
-
-def _check_choice(name: str, value, choices) -> None:
-  if value not in choices:
-    raise errors.UserError(
-      f"HyperGrid.{name} = {value!r} is unknown: choose one of "
-      f"{', '.join(map(repr, choices))}."
-    )
 
 
 def hypergrid_layers(model) -> list:

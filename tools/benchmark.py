@@ -19,7 +19,8 @@ import os
 from absl import flags
 from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
-from hypergrid_mtf import errors, projection
+from hypergrid_mtf import errors
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.cost import benchmark_cases as cases
@@ -110,7 +111,7 @@ def plan() -> list[benchmark_group.Group]:
 
 def _check_contraction(case: cases.Case, setting: models.Setting) -> None:
   """HyperGrid checks it too, but only when vanilla has long been built."""
-  local = "local" in projection.VARIANTS[setting.variant]
+  local = "local" in gate_lib.VARIANTS[setting.variant]
   if setting.contraction == "weights" and local and case.examples_per_row > 1:
     raise errors.UserError(
       "--contractions=weights cannot serve train_packed: it makes one gated "

@@ -4,7 +4,7 @@ r"""Measures what the orders of contraction cost on this CPU.
 
 For shapes of T5-base and of a small model, each order and the product without a
 gate run in turn, forward alone and with the gradient. Printed are the median
-times, what the cost model of `hypergrid_mtf.contraction` would choose, and how
+times, what the cost model of `hypergrid_mtf.product.cost` would choose, and how
 much slower that is than the fastest order; then the nanoseconds an element that
 fit this machine best, to compare with those the cost model has. "plain" is the
 equation in Mesh TensorFlow's own operations, which is not made for a CPU and
@@ -22,7 +22,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import contraction, cpu_orders, projection
+from hypergrid_mtf import product
 from hypergrid_mtf.run import console, files
 
 FLAGS = flags.FLAGS
@@ -46,14 +46,14 @@ SHAPES = {
 }
 
 
-def _served(sizes: contraction.Sizes) -> tuple[str, ...]:
+def _served(sizes: product.cost.Sizes) -> tuple[str, ...]:
   """Packed tokens are not offered a gated kernel each: it would not fit."""
   if sizes.gates * sizes.fan_in * sizes.fan_out > 1 << 28:
-    return tuple(o for o in contraction.ORDERS if o != "weights")
-  return contraction.ORDERS
+    return tuple(o for o in product.cost.ORDERS if o != "weights")
+  return product.cost.ORDERS
 
 
-def measure(sizes: contraction.Sizes, train: bool, runs: int) -> dict:
+def measure(sizes: product.cost.Sizes, train: bool, runs: int) -> dict:
   """Runs the product without a gate and every order that serves, in turn.
 
   Args:
@@ -81,9 +81,9 @@ def measure(sizes: contraction.Sizes, train: bool, runs: int) -> dict:
       "plain": _plain(h, kernel, gate, dy, train),
     }
     for order in _served(s):
-      fetches[order] = [cpu_orders.product(order, h, kernel, gate)]
+      fetches[order] = [product.cpu.product(order, h, kernel, gate)]
       if train:
-        fetches[order] += cpu_orders.gradients(order, h, kernel, gate, dy)
+        fetches[order] += product.cpu.gradients(order, h, kernel, gate, dy)
     ops = {k: [t.op for t in tensors] for k, tensors in fetches.items()}
     times: dict[str, list[float]] = {k: [] for k in ops}
     with tf.Session() as sess:
@@ -110,7 +110,7 @@ def _plain(h, kernel, gate, dy, train):
     named(kernel, ("fan_in", "fan_out")),
     named(gate, ("gates", "grid_rows", "grid_cols")),
   ]
-  out = [projection.plain_product(*inputs)]
+  out = [product.plain(*inputs)]
   if train:
     dy = named(dy, ("gates", "tokens", "fan_out"))
     out += mtf.gradients(out, inputs, [dy])
@@ -141,18 +141,18 @@ def fit(records: list[dict]) -> dict:
     `rows` computes a second time is taken off at the speed of that product.
   """
   found = {}
-  for order in contraction.ORDERS:
+  for order in product.cost.ORDERS:
     pair = []
     for train in (False, True):
       ratios = []
       for record in records:
         if record["train"] != train or order not in record["ms"]:
           continue
-        sizes = contraction.Sizes(**record["sizes"])
+        sizes = product.cost.Sizes(**record["sizes"])
         extra = record["ms"][order] - record["ms"][NO_GATE]
         if order == "rows" and train:
           extra -= record["ms"][NO_GATE] / 3
-        ratios.append(1e6 * extra / contraction.elements(order, sizes))
+        ratios.append(1e6 * extra / product.cost.elements(order, sizes))
       pair.append(float(np.median(ratios)))
     found[order] = tuple(pair)
   return found
@@ -172,11 +172,11 @@ def measurements(shapes, runs: int) -> list[dict]:
   records = []
   with console.progress_bar(2 * len(shapes), "calibrate", "shape") as bar:
     for name, numbers in shapes.items():
-      sizes = contraction.Sizes(*numbers)
+      sizes = product.cost.Sizes(*numbers)
       for train in (False, True):
         ms = measure(sizes, train, runs)
         orders = _served(sizes)
-        chosen = contraction.cheapest(orders, sizes, train)
+        chosen = product.cost.cheapest(orders, sizes, train)
         records.append(
           dict(
             shape=name,
@@ -199,7 +199,7 @@ def table(records: list[dict]) -> pd.DataFrame:
       "shape": r["shape"],
       "pass": "with gradient" if r["train"] else "forward",
     }
-    for order in (NO_GATE, "plain", *contraction.ORDERS):
+    for order in (NO_GATE, "plain", *product.cost.ORDERS):
       row[order] = f"{r['ms'][order]:.2f}" if order in r["ms"] else ""
     row["chosen"] = r["chosen"]
     row["slower than the fastest"] = f"{r['regret']:.0%}"
@@ -218,7 +218,7 @@ def main(argv) -> None:
   fitted = fit(records)
   console.say("\nnanoseconds an element (forward, with the gradient)")
   for order, pair in fitted.items():
-    mine = contraction.CPU_NANOSECONDS[order]
+    mine = product.cost.CPU_NANOSECONDS[order]
     console.say(
       f"  {order}: here {pair[0]:.2f}, {pair[1]:.2f}; "
       f"the cost model has {mine[0]}, {mine[1]}"

@@ -20,7 +20,7 @@ import json
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import projection
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import console, files
 from tools.cost import collectives, models
 
@@ -80,7 +80,7 @@ def define_flags() -> None:
   flags.DEFINE_bool("packed", default.packed, "Several examples a row.")
   flags.DEFINE_list(
     "variants",
-    list(projection.VARIANTS),
+    list(gate_lib.VARIANTS),
     "Beside vanilla, separated by commas.",
   )
   flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")

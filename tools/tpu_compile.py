@@ -18,7 +18,8 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors, projection
+from hypergrid_mtf import errors
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import console, files, mesh_checks, meshes
 from tools.cost import benchmark_cases as cases
 from tools.cost import benchmark_worker, collectives, models
@@ -44,7 +45,7 @@ def request_of(flag_values) -> program.Request:
   """
   f = flag_values
   models.choose("size", [f.size], models.sizes())
-  known = (models.VANILLA.variant, *projection.VARIANTS)
+  known = (models.VANILLA.variant, *gate_lib.VARIANTS)
   models.choose("variant", [f.variant], known)
   if f.packed and f.step != "train":
     raise errors.UserError(

@@ -18,7 +18,8 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors, projection
+from hypergrid_mtf import errors
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import console, files
 from tools.cost import collectives, models
 from tools.cost.tpu import client, execution
@@ -181,7 +182,7 @@ def define_flags() -> None:
   flags.DEFINE_string("size", "tiny", "A file of models/.")
   flags.DEFINE_list(
     "variants",
-    list(projection.VARIANTS),
+    list(gate_lib.VARIANTS),
     "Beside vanilla, separated by commas.",
   )
   flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")

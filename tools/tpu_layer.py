@@ -23,7 +23,7 @@ import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import contraction, errors
+from hypergrid_mtf import errors, product
 from hypergrid_mtf.run import console, files
 from tools.cost import models
 from tools.cost.tpu import client, layer
@@ -256,7 +256,7 @@ def main(argv) -> None:
     try:
       records.append(compiler.record(topology, case, setting))
     except errors.UserError as e:
-      if str(e) == contraction.cannot_serve_packed_rows(setting.contraction):
+      if str(e) == product.cost.cannot_serve_packed_rows(setting.contraction):
         continue
       raise
     console.say(_line(frame_of(records).iloc[-1]))
@@ -277,7 +277,7 @@ def define_flags() -> None:
   flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
   flags.DEFINE_list(
     "contraction",
-    list(contraction.CHOICES),
+    list(product.cost.CHOICES),
     "HyperGrid.contraction, one or more.",
   )
   flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")

@@ -9,7 +9,7 @@ import importlib.util
 import gin
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import contraction, errors, layers
+from hypergrid_mtf import errors, layers, product
 from hypergrid_mtf.run import console, gin_files, gin_statements, request
 
 
@@ -170,4 +170,4 @@ def check_packing(model, asked: request.Request) -> None:
     return
   for layer, _ in layers.hypergrid_layers(model):
     if layer.contraction == "weights" and layer.gates_differ:
-      raise errors.UserError(contraction.cannot_serve_packed_rows("weights"))
+      raise errors.UserError(product.cost.cannot_serve_packed_rows("weights"))

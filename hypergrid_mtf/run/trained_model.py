@@ -27,7 +27,7 @@ CONFIG = "operative_config.gin"
 _NO_FUNCTION = re.compile(
   r"dropout|loss|label_smoothing|noise|recompute_grads|_train$|_eval$"
   r"|^(name|layout|mesh_shape|layers|layer_stack|sublayers_\w+|norm_epsilon"
-  r"|contraction|zero_init|last_gate|\w*vocab_size_unpadded)$"
+  r"|contraction|zero_init|\w*vocab_size_unpadded)$"
 )
 _NO_SUBLAYER = re.compile("dropout|clip_activation_gradient")
 _OF_DENSE = ("hidden_size", "activation", "use_bias")

@@ -21,7 +21,7 @@ import t5.models.mtf_model
 import tensorflow.compat.v1 as tf
 
 import t5_tasks  # noqa: F401  (registers the tasks)
-from hypergrid_mtf import projection
+from hypergrid_mtf import gate
 from hypergrid_mtf.run import gin_model
 from tools.data import local_files
 
@@ -43,14 +43,12 @@ HyperGrid.grid_cols = 16
 
 # (variant, condition_on, gated_kernel)
 SETTINGS = [
-  *((variant, "first_token", "wo") for variant in projection.VARIANTS),
+  *((variant, "first_token", "wo") for variant in gate.VARIANTS),
   ("L2", "task_token", "wo"),
   ("L2", "first_token", "wi"),
 ]
 ALL_SETTINGS = list(
-  itertools.product(
-    projection.VARIANTS, ("first_token", "task_token"), ("wo", "wi")
-  )
+  itertools.product(gate.VARIANTS, ("first_token", "task_token"), ("wo", "wi"))
 )
 
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from hypergrid_mtf import projection
+from hypergrid_mtf import gate
 from tools import golden
 from tools.cost import models
 
@@ -26,7 +26,7 @@ def test_every_size_has_a_config_and_a_file():
     for p in glob.glob(os.path.join(root, "operative_configs/models/*.gin"))
   }
   assert files == set(models.sizes()) == configs
-  assert set(golden.VARIANTS) == set(projection.VARIANTS)
+  assert set(golden.VARIANTS) == set(gate.VARIANTS)
 
 
 # t5's own gin file of each size, read without any of ours.

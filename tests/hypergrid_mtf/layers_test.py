@@ -6,7 +6,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer_layers
 
-from hypergrid_mtf import conditioning, errors, layers, projection
+from hypergrid_mtf import conditioning, errors, layers, product
+from hypergrid_mtf import gate as gate_lib
 
 from . import mtf_testing, oracle
 
@@ -43,7 +44,7 @@ def _orders(variant, packed):
   """The orders that can serve: GG has one gate, whatever is packed."""
   return [
     order
-    for order in layers.CONTRACTIONS
+    for order in product.cost.CHOICES
     if order != "weights" or not packed or variant == "GG"
   ]
 
@@ -231,7 +232,7 @@ def _scatter_conditions(dsource, dconditions, source_ids, token_ids):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("decoder", [False, True])
-@pytest.mark.parametrize("variant", projection.VARIANTS)
+@pytest.mark.parametrize("variant", gate_lib.VARIANTS)
 def test_agrees_with_the_oracle(variant, decoder, packed, record_property):
   found, (_, scale) = _errors(variant, decoder, packed)
   for order, (error, of_gradients) in found.items():
@@ -241,7 +242,7 @@ def test_agrees_with_the_oracle(variant, decoder, packed, record_property):
 
 
 @pytest.mark.parametrize("decoder", [False, True])
-@pytest.mark.parametrize("variant", projection.VARIANTS)
+@pytest.mark.parametrize("variant", gate_lib.VARIANTS)
 def test_bfloat16_agrees_with_the_oracle(variant, decoder, record_property):
   # A ReLU may flip where its input is rounded, which says nothing of the gate.
   found, scales = _errors(
@@ -283,7 +284,7 @@ def test_other_settings_agree_with_the_oracle(config):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
   ("variant", "on_tpu"),
-  [(v, False) for v in projection.VARIANTS]
+  [(v, False) for v in gate_lib.VARIANTS]
   # Gates of two sides, of one, and one for all rows.
   + [(v, True) for v in ("L2", "row", "col", "GG")],
 )
@@ -323,7 +324,7 @@ def _extra_shapes(layer, layer_class_scope="layer"):
 
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("activation", ["relu", ["gelu", "linear"]])
-@pytest.mark.parametrize("variant", projection.VARIANTS)
+@pytest.mark.parametrize("variant", gate_lib.VARIANTS)
 def test_variables_are_vanillas_and_the_formulas(variant, activation, use_bias):
   dense = dict(hidden_size=D_FF, activation=activation, use_bias=use_bias)
   vanilla = _extra_shapes(transformer_layers.DenseReluDense(**dense))
@@ -354,7 +355,7 @@ def test_scope_is_vanillas():
 def test_two_sigmoid_starts_at_vanilla():
   x = np.random.default_rng(1).normal(size=(2, 5, D_MODEL)).astype(np.float32)
   outs = []
-  for variant in [None, *projection.VARIANTS]:
+  for variant in [None, *gate_lib.VARIANTS]:
     with tf.Graph().as_default():
       tf.set_random_seed(0)
       graph = mtf.Graph()
@@ -433,7 +434,7 @@ def test_a_decoder_alone_is_refused():
     )
     context = mtf_testing.fake_context(mesh, x, x.shape.dims[-1], decoder=True)
     with pytest.raises(errors.UserError, match="bitransformer"):
-      conditioning.first_tokens(context, x, "first_token")
+      conditioning.find_source(context, x, "first_token")
 
 
 @pytest.mark.parametrize("decoder", [False, True])
@@ -447,7 +448,7 @@ def test_an_order_that_cannot_serve_names_those_that_can(decoder):
 
 if __name__ == "__main__":  # python -m tests.hypergrid_mtf.layers_test
   print("largest absolute error against float64: of y, of the gradients")
-  for of_variant in projection.VARIANTS:
+  for of_variant in gate_lib.VARIANTS:
     for of_decoder in (False, True):
       for of_packed in (False, True):
         for of_dtype in (mtf_testing.FLOAT32, mtf_testing.BFLOAT16):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoints, errors, projection
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import checkpoint_checks, gin_model, vocabulary_file
 from tests.hypergrid_mtf import mtf_testing, published
 
@@ -79,7 +80,7 @@ def _logits(path, files, bindings):
 def test_the_function_under_both_forms_of_the_gate(checkpoint, capsys):
   vanilla, real = _logits(checkpoint, VANILLA, [])
   largest = np.abs(vanilla[real]).max()
-  for gate in projection.GATES:
+  for gate in gate_lib.GATES:
     found, _ = _logits(checkpoint, L2, [f"HyperGrid.gate = '{gate}'"])
     difference = np.abs(found - vanilla)[real].max()
     same = np.mean(found[real].argmax(-1) == vanilla[real].argmax(-1))

@@ -6,17 +6,17 @@ import types
 
 import pytest
 
-from hypergrid_mtf import contraction
+from hypergrid_mtf import product
 from tools import calibrate
 
 
 def _record(sizes, train, plain, nanoseconds):
   """A measurement in which every order costs exactly what a model says."""
-  s = contraction.Sizes(*sizes)
+  s = product.cost.Sizes(*sizes)
   again = plain / 3 if train else 0.0  # `rows` makes a third of it once more
   ms = {calibrate.NO_GATE: plain}
   for order, cost in nanoseconds.items():
-    ms[order] = plain + 1e-6 * cost[train] * contraction.elements(order, s)
+    ms[order] = plain + 1e-6 * cost[train] * product.cost.elements(order, s)
   ms["rows"] += again
   return dict(shape="", sizes=vars(s), train=train, ms=ms)
 
@@ -52,7 +52,7 @@ def test_measured_shapes_become_a_table():
     assert math.isclose(times[r["chosen"]], best * (1 + r["regret"]))
   frame = calibrate.table(records)
   assert list(frame["weights"].iloc[2:]) == ["", ""]
-  assert frame["chosen"].isin(contraction.ORDERS).all()
+  assert frame["chosen"].isin(product.cost.ORDERS).all()
 
 
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
@@ -66,5 +66,5 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
   printed = capsys.readouterr().out
   written = json.loads(output.read_text())
   assert len(written["records"]) == 2
-  for order in contraction.ORDERS:
+  for order in product.cost.ORDERS:
     assert f"{order}: here {written['nanoseconds'][order][0]:.2f}" in printed

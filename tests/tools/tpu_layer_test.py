@@ -7,7 +7,7 @@ import pytest
 import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
-from hypergrid_mtf import contraction, errors
+from hypergrid_mtf import errors, product
 from tests import command
 from tests import program as programs
 from tools.cost.tpu import client
@@ -46,7 +46,7 @@ def test_every_order_beside_vanilla(compiled, tmp_path, monkeypatch, capsys):
   flags = [*SMALL, f"--output={output}"]
   programs.run(NAME, flags, monkeypatch)
   records = json.loads(output.read_text())
-  orders = list(contraction.CHOICES)
+  orders = list(product.cost.CHOICES)
   packed, unpacked = (
     [r["contraction"] for r in records if r["packed"] is p]
     for p in (True, False)

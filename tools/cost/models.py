@@ -5,7 +5,8 @@ import itertools
 import os
 import re
 
-from hypergrid_mtf import errors, projection
+from hypergrid_mtf import errors
+from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import gin_files
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
@@ -121,7 +122,7 @@ def settings(
   """Every combination once, vanilla first.
 
   Args:
-    variants: of projection.VARIANTS; vanilla is there in any case.
+    variants: of gate_lib.VARIANTS; vanilla is there in any case.
     grids: of "ROWSxCOLUMNS"; this and the following: empty for what the gin
       files say.
     contractions: of HyperGrid.contraction.
@@ -134,7 +135,7 @@ def settings(
   Raises:
     UserError: for an unknown variant, stack or a malformed grid.
   """
-  choose("variants", variants, (VANILLA.variant, *projection.VARIANTS))
+  choose("variants", variants, (VANILLA.variant, *gate_lib.VARIANTS))
   choose("stacks", stacks or STACKS, STACKS)
   found = [
     Setting(variant, *grid, contraction, stack, kernel)

@@ -1,6 +1,6 @@
 """y = h (psi(G) * W) on a CPU, for any number of examples and tokens.
 
-`hypergrid_mtf.contraction` chooses an order of the product by sizes that are
+`hypergrid_mtf.product` chooses an order of the product by sizes that are
 known when a graph is built. Here they are known at run time, and so is the
 choice, by costs of its own, between
 
@@ -13,33 +13,39 @@ A step of decoding has one token an example, and always takes the first.
 
 import contextlib
 import functools
-from unittest import mock
 
 import mesh_tensorflow as mtf
 import tensorflow as tf
 
-from hypergrid_mtf import contraction, projection
+from hypergrid_mtf import layers
+from hypergrid_mtf.product import cost, plain
 
 # Nanoseconds for an element of a partial product and of a gated W, beyond those
 # of the plain product: T5-base and small on 2 cores, 8 and 32 examples of 64 to
-# 512 tokens, grids of 4 x 4 to 64 x 32. `contraction.CPU_NANOSECONDS` are those
-# of graphs of fixed sizes.
+# 512 tokens, grids of 4 x 4 to 64 x 32. `cost.CPU_NANOSECONDS` are those of
+# graphs of fixed sizes.
 _ROWS_NANOSECONDS, _WEIGHTS_NANOSECONDS = 0.6, 1.5
 # Examples of one token: for so few, products of vectors cost less.
 _FEW = 8
 
 
 @contextlib.contextmanager
-def for_any_size():
+def for_any_size(model):
   """Within this context, gated layers compute their products as here."""
-  with mock.patch.object(projection, "gated_product", _gated_product):
+  gated = [layer for layer, _ in layers.hypergrid_layers(model)]
+  for layer in gated:
+    layer.gated_product = _gated_product
+  try:
     yield
+  finally:
+    for layer in gated:
+      del layer.gated_product
 
 
-def _gated_product(h, kernel, gate, **how):
-  """`projection.gated_product`."""
-  del how
-  ensemble, gates, tokens = contraction.split_dims(
+def _gated_product(h, kernel, gate, order, where):
+  """`product.gated`, for sizes that are known at run time."""
+  del order, where
+  ensemble, gates, tokens = cost.split_dims(
     h.shape.dims, kernel.shape.dims, gate
   )
   fan_in, fan_out = kernel.shape.dims
@@ -53,7 +59,7 @@ def _gated_product(h, kernel, gate, **how):
     or h.shape.dims != [*gates, *tokens, fan_in]
   )
   if is_plain:  # an ensemble or beams, say
-    return projection.plain_product(h, kernel, gate)
+    return plain(h, kernel, gate)
   if gate.shape.dims != gates + sides:
     gate = mtf.transpose(gate, mtf.Shape(gates + sides))
   cells = {d.name: d.size for d in sides}

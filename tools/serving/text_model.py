@@ -97,7 +97,7 @@ class TextModel:
   def _prepared(self):
     """Within this context, layers and vocabularies are those of a server."""
     with contextlib.ExitStack() as stack:
-      stack.enter_context(gated_product.for_any_size())
+      stack.enter_context(gated_product.for_any_size(self._model))
       for kind in {type(self._vocabularies[k]) for k in self._tokenizers}:
         stack.enter_context(
           mock.patch.object(kind, "tf_tokenizer", property(self._tokenizer_of))

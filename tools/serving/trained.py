@@ -203,6 +203,19 @@ def gated_layers(model) -> list[tuple[str, layers.HyperGrid]]:
   ]
 
 
+def keep_gates(model) -> dict[str, mtf.Tensor]:
+  """{name: G} of `gated_layers`, filled while the model's graph is built."""
+  made = {}
+  for name, layer in gated_layers(model):
+
+    def make_and_keep(context, x, name=name, make=layer.make_gate):
+      made[name] = make(context, x)
+      return made[name]
+
+    layer.make_gate = make_and_keep
+  return made
+
+
 @contextlib.contextmanager
 def gates_session(
   source: Trained, examples: int, length: int
@@ -224,6 +237,7 @@ def gates_session(
     ids = tf.placeholder(tf.int32, [examples, length])
     dims = [mtf.Dimension("batch", examples), mtf.Dimension("length", length)]
     master = tf.as_dtype(source.weights[weights.EMBEDDING].dtype)
+    made = keep_gates(source.model)
     source.model.call_simple(
       inputs=mtf.import_fully_replicated(mesh, ids, mtf.Shape(dims)),
       targets=mtf.ones(
@@ -234,7 +248,7 @@ def gates_session(
       variable_dtype=mtf.VariableDType(master, tf.float32, tf.float32),
     )
     gates = [
-      mtf.anonymize(layer.last_gate) for _, layer in gated_layers(source.model)
+      mtf.anonymize(made[name]) for name, _ in gated_layers(source.model)
     ]
     lowering = mtf.Lowering(
       graph,

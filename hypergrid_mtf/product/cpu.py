@@ -1,19 +1,21 @@
 """Orders of y = h (psi(G) * W) that suit a CPU, on TensorFlow tensors.
 
-All give the same y as `projection.plain_product`, on what one device holds of
-h, W and G. They walk over gates, rows or columns in steps whose temporaries
+All give the same y as `product.plain`, on what one device holds of h, W and G.
+They walk over gates, rows or columns in steps whose temporaries
 stay small enough for a cache (and below the size from which malloc returns
 memory to the system after each use, which costs more than the product does).
 The gradients recompute what they need, so nothing but h, W and G is kept
-between the forward and the backward pass. `contraction` says what each order
-makes, and what that costs.
+between the forward and the backward pass. `cost` says what each order makes,
+and what that costs.
 """
 
 import dataclasses
 
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf.contraction import Sizes
+from hypergrid_mtf.product.cost import Sizes, split_dims
+
+__all__ = ["gradients", "h_layout", "product", "shapes", "split_dims"]
 
 # Elements of one temporary of a step; 4 MB of float32.
 _STEP_ELEMENTS = 1 << 20
@@ -21,40 +23,36 @@ _STEP_ELEMENTS = 1 << 20
 _MAX_STEPS = 32
 
 
+def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
+  """The dimensions of h in the order that `product` reads."""
+  del order
+  return [*ensemble, *gates, *tokens, fan_in]
+
+
+def shapes(s: Sizes, positions: int) -> list:
+  """Shapes of h, W, G and dy."""
+  del positions
+  return [
+    [s.gates, s.tokens, s.fan_in],
+    [s.fan_in, s.fan_out],
+    [s.gates, s.rows, s.cols],
+    [s.gates, s.tokens, s.fan_out],
+  ]
+
+
 def product(order: str, h, kernel, gate):
-  """y = h (psi(G) * W).
-
-  Args:
-    order: one of contraction.ORDERS.
-    h: [N, T, F].
-    kernel: W, [F, M].
-    gate: G, [N, R, C]; R divides F, C divides M.
-
-  Returns:
-    y, [N, T, M], of the type of h
-  """
-  return _PRODUCTS[order](h, kernel, gate)
+  """y = h (psi(G) * W), [N, T, M], of h [N, T, F], W [F, M], G [N, R, C]."""
+  return _ORDERS[order][0](h, kernel, gate)
 
 
 def gradients(order: str, h, kernel, gate, dy):
-  """Gradients of `product`, from its inputs alone.
-
-  Args:
-    order: one of contraction.ORDERS.
-    h: [N, T, F].
-    kernel: W, [F, M].
-    gate: G, [N, R, C].
-    dy: gradient of y, [N, T, M].
-
-  Returns:
-    gradients of h [N, T, F], of W [F, M] and of G [N, R, C]
-  """
+  """Gradients of h, W and G, from the inputs of `product` and that of y."""
   # What is made again must not be shared with the forward pass: it would be
   # kept. The graph optimiser merges equal nodes unless their control inputs
   # differ.
   with tf.control_dependencies([dy]):
     h, kernel, gate = map(tf.identity, (h, kernel, gate))
-  return _GRADIENTS[order](h, kernel, gate, dy)
+  return _ORDERS[order][1](h, kernel, gate, dy)
 
 
 def _sizes(h, kernel, gate) -> Sizes:
@@ -319,9 +317,8 @@ def _cols_gradients(h, kernel, gate, dy):
   )
 
 
-_PRODUCTS = {"weights": _weights, "rows": _rows, "cols": _cols}
-_GRADIENTS = {
-  "weights": _weights_gradients,
-  "rows": _rows_gradients,
-  "cols": _cols_gradients,
+_ORDERS = {
+  "weights": (_weights, _weights_gradients),
+  "rows": (_rows, _rows_gradients),
+  "cols": (_cols, _cols_gradients),
 }

@@ -14,8 +14,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import layers
-
-from . import mtf_testing
+from tests.hypergrid_mtf import mtf_testing
 
 # Large enough for all products of the gate to be a fraction of one unit.
 BATCH, LENGTH, D_MODEL, D_FF, ROWS, COLS = 2, 12, 96, 192, 4, 3

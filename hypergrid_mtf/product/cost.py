@@ -10,18 +10,14 @@ changes N = 1.
   weights  a gated W for each gate                       N F M
   rows     a partial product for each grid row           N T R M
   cols     a scaled copy of h for each grid column       N T C F
-
-All give the same y. "plain" is the equation in Mesh TensorFlow's own operations
-(`projection.plain_product`); the others never hold all that they make at once:
-`cpu_orders` walk over it, and with `tpu_orders` it does not leave the chip.
 """
 
 import dataclasses
-import math
 
 import mesh_tensorflow as mtf
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.product import on_mesh
 
 ORDERS = ("weights", "rows", "cols")
 CHOICES = ("auto", "plain", *ORDERS)
@@ -48,10 +44,10 @@ class Sizes:
   cols: int
 
 
-# Nanoseconds that one element of what an order makes costs beside the plain
-# product: (forward, forward and backward). The geometric means of two CPUs, one
-# of them with AVX-512, which differ by a factor of three, for all orders alike.
-# docs/cost.md; `python -m tools.calibrate` measures them again.
+# Nanoseconds that one element of what an order makes costs in addition to the
+# product without a gate: (forward, forward and backward). The geometric means
+# of two CPUs, one of them with AVX-512, which differ by a factor of three, for
+# all orders alike. docs/cost.md; `python -m tools.calibrate` measures them.
 CPU_NANOSECONDS = {
   "weights": (0.70, 2.9),
   "rows": (0.86, 2.3),
@@ -60,10 +56,9 @@ CPU_NANOSECONDS = {
 # One multiply-add of the partial products that `rows` makes a second time.
 _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 
-
-# Cycles of a TPU v3 core beside the plain product, as its compiler estimates
-# them: (forward, forward and backward), each (for an element of W, for an
-# element of what the order makes). docs/tpu.md.
+# Cycles of a TPU v3 core in addition to the product without a gate, as its
+# compiler estimates them: (forward, forward and backward), each (for an element
+# of W, for an element of what the order makes). docs/tpu.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),
@@ -75,28 +70,20 @@ _TPU_PRODUCT_CYCLES = 3.5e-5
 
 
 def elements(order: str, sizes: Sizes) -> int:
-  """How many elements an order makes beside h, W, G and y."""
+  """How many elements an order makes in addition to h, W, G and y."""
   s = sizes
-  return {
-    "plain": s.gates * s.tokens * s.rows * s.fan_out,
-    "weights": s.gates * s.fan_in * s.fan_out,
-    "rows": s.gates * s.tokens * s.rows * s.fan_out,
-    "cols": s.gates * s.tokens * s.cols * s.fan_in,
-  }[order]
+  if order == "weights":
+    return s.gates * s.fan_in * s.fan_out
+  if order == "cols":
+    return s.gates * s.tokens * s.cols * s.fan_in
+  return s.gates * s.tokens * s.rows * s.fan_out
 
 
 def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
-  """What an order costs beside the product without a gate.
+  """What an order costs in addition to the product without a gate.
 
-  Args:
-    order: one of ORDERS.
-    sizes: of the product.
-    train: whether there is a backward pass.
-    on_tpu: cycles of a TPU, by its compiler's estimate, instead of nanoseconds
-      of a CPU.
-
-  Returns:
-    a number to compare orders by
+  Nanoseconds of a CPU, or cycles of a TPU by its compiler's estimate: numbers
+  to compare orders by.
   """
   s, count = sizes, elements(order, sizes)
   if on_tpu:
@@ -138,7 +125,7 @@ def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
 
 
 def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
-  """The dimensions of h beside fan-in: the ensemble's, N's and T's.
+  """The dimensions of h without fan-in: the ensemble's, N's and T's.
 
   N are those from the first to the last that the gate has too.
 
@@ -157,61 +144,23 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
   return ensemble, leading[:end], leading[end:]
 
 
-def arranged(order: str, h_dims, kernel_dims, gate: mtf.Tensor) -> list:
-  """The dimensions of h in the order that a product reads.
-
-  Args:
-    order: "plain" or one of ORDERS.
-    h_dims: as in `split_dims`, as the others are.
-    kernel_dims: of W.
-    gate: G.
-
-  Returns:
-    a list of dimensions
-  """
-  if order == "plain":
-    return list(h_dims)
-  ensemble, gates, tokens = split_dims(h_dims, kernel_dims, gate)
-  fan_in = kernel_dims[-2]
-  if not on_tpu(gate.mesh):
-    return [*ensemble, *gates, *tokens, fan_in]
-  if order == "weights" and not tokens:
-    return [*ensemble, *gates, fan_in]
-  leading = [*gates, *tokens]
-  return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
-
-
-def sizes_of(h_dims, kernel_dims, gate: mtf.Tensor, ways) -> Sizes:
-  """The Sizes of a product on one device.
-
-  Args:
-    h_dims: as in `split_dims`, as the others are.
-    kernel_dims: of W.
-    gate: G.
-    ways: a function of a Dimension: into how many shards the mesh splits it.
-
-  Returns:
-    a Sizes
-  """
-
-  def local(dims):
-    return math.prod(d.size // ways(d) for d in dims)
-
-  _, gates, tokens = split_dims(h_dims, kernel_dims, gate)
-  fan_in, fan_out = kernel_dims[-2:]
+def sizes_of(
+  gates, tokens, kernel_dims, gate: mtf.Tensor, where: on_mesh.Where
+) -> Sizes:
+  """The sizes of a product whose dimensions `split_dims` gives."""
   cells = {d.name: d.size for d in gate.shape.dims}
   return Sizes(
-    gates=local(gates),
-    tokens=local(tokens),
-    fan_in=local([fan_in]),
-    fan_out=local([fan_out]),
+    gates=where.local_size(gates),
+    tokens=where.local_size(tokens),
+    fan_in=where.local_size(kernel_dims[-2:-1]),
+    fan_out=where.local_size(kernel_dims[-1:]),
     rows=cells.get("grid_rows", 1),
     cols=cells.get("grid_cols", 1),
   )
 
 
 def choose(
-  order: str, h_dims, kernel_dims, gate: mtf.Tensor, train: bool, ways
+  order: str, h_dims, kernel_dims, gate: mtf.Tensor, where: on_mesh.Where
 ) -> str:
   """The order that computes a product: the given one, or the cheapest.
 
@@ -220,8 +169,7 @@ def choose(
     h_dims: as in `split_dims`, as the others are.
     kernel_dims: of W.
     gate: G.
-    train: whether a gradient will be wanted.
-    ways: a function of a Dimension: into how many shards the mesh splits it.
+    where: the graph.
 
   Returns:
     "plain" or one of ORDERS
@@ -229,24 +177,17 @@ def choose(
   Raises:
     UserError: for "weights" if every token has a gate of its own.
   """
+  _, gates, tokens = split_dims(h_dims, kernel_dims, gate)
   # Packed rows: a gate for each position. (A step of decoding has no positions:
   # its gates are one for each example.)
-  packed = "length" in (
-    d.name for d in split_dims(h_dims, kernel_dims, gate)[1]
-  )
+  packed = "length" in (d.name for d in gates)
   if order == "weights" and packed:
     raise errors.UserError(cannot_serve_packed_rows(order))
   if order != "auto":
     return order
-  sizes = sizes_of(h_dims, kernel_dims, gate, ways)
-  tpu = on_tpu(gate.mesh)
-  return cheapest(candidates(sizes, packed, tpu), sizes, train, tpu)
-
-
-def on_tpu(mesh: mtf.Mesh) -> bool:
-  """Whether a TPU runs the graph of a mesh, and not a CPU or a GPU."""
-  # mesh_tensorflow places variables by a function on TPUs only.
-  return callable(mesh.variable_placer_fn)
+  sizes = sizes_of(gates, tokens, kernel_dims, gate, where)
+  orders = candidates(sizes, packed, where.on_tpu)
+  return cheapest(orders, sizes, where.train, where.on_tpu)
 
 
 def cannot_serve_packed_rows(order: str) -> str:

@@ -1,0 +1,97 @@
+"""y = h (psi(G) * W), for the device that computes it.
+
+`gated` is the door: a reader of the layer may stop here. `plain` is the
+equation in Mesh TensorFlow's own operations. Three more orders give the same y
+and never hold all that they make at once: `cpu` walks over it, and with `tpu`
+it does not leave the chip. `cost` chooses between them, and `on_mesh` runs them
+on every device's own slices.
+"""
+
+import math
+
+import mesh_tensorflow as mtf
+
+from hypergrid_mtf.product import cost, cpu, on_mesh, tpu
+from hypergrid_mtf.product.on_mesh import Where
+
+__all__ = ["Where", "cost", "cpu", "gated", "on_mesh", "plain", "tpu"]
+
+
+def gated(
+  h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor, order: str, where: Where
+) -> mtf.Tensor:
+  """y = h (psi(G) * W), in one of several orders, all equal.
+
+  Args:
+    h: [..., fan_in], in any order.
+    kernel: W, [(ensemble,) fan_in, fan_out].
+    gate: G, [..., grid_rows, grid_cols], or without one of the two (a gate of
+      rows or of columns alone). Its leading dimensions are some of those of h
+      and, on a mesh that splits W, those of `on_mesh.shard_dims`; its cells are
+      then those of one shard.
+    order: one of cost.CHOICES.
+    where: the graph.
+
+  Returns:
+    y, [..., fan_out]
+
+  Raises:
+    UserError: for the order "weights" if every token has a gate of its own.
+  """
+  kernel_dims = kernel.shape.dims
+  order = cost.choose(order, h.shape.dims, kernel_dims, gate, where)
+  if order == "plain":
+    return plain(h, kernel, gate)
+  orders = tpu if where.on_tpu else cpu
+  ensemble, gates, tokens = orders.split_dims(h.shape.dims, kernel_dims, gate)
+  fan_in, fan_out = kernel_dims[-2:]
+  sides = [d for d in gate.shape.dims if d.name in ("grid_rows", "grid_cols")]
+  sides.sort(key=lambda d: d.name, reverse=True)
+  shards = on_mesh.shard_dims(fan_in, fan_out, where)
+  h_dims = orders.h_layout(order, ensemble, gates, tokens, fan_in)
+  return on_mesh.operation(
+    lambda *xs: orders.product(order, *xs),
+    lambda *xs: orders.gradients(order, *xs),
+    [
+      on_mesh.reorder(h, h_dims),
+      kernel,
+      on_mesh.reorder(gate, ensemble + gates + shards + sides),
+    ],
+    orders.shapes(
+      cost.sizes_of(gates, tokens, kernel_dims, gate, where),
+      # The tokens of a row, which a TPU has in its lanes.
+      1 if h_dims[-1] == fan_in else where.local_size(h_dims[-1:]),
+    ),
+    ensemble + gates + tokens + [fan_out],
+    where,
+    name="hypergrid_product",
+  )
+
+
+def plain(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
+  """y = h (psi(G) * W), as it is written: a sum over the regions of W.
+
+      p[r, c] = h[r] W[r, c],  y[c] = sum over r of p[r, c] G[r, c]
+
+  where h[r], W[r, c] and y[c] are the parts that belong to one region. So psi
+  is never made: repeating a cell is multiplying a region by it. Arguments and
+  result are those of `gated`.
+  """
+  *ensemble, fan_in, fan_out = kernel.shape.dims
+  *leading, _ = h.shape.dims
+  *rows, row_cell = _grid_dims(gate, "grid_rows", fan_in)
+  *cols, col_cell = _grid_dims(gate, "grid_cols", fan_out)
+  # Below, rows and cols are [(shard,) grid_rows] and [(shard,) grid_cols].
+  h = mtf.reshape(h, [*leading, *rows, row_cell])
+  kernel = mtf.reshape(kernel, [*ensemble, *rows, row_cell, *cols, col_cell])
+  p = mtf.einsum([h, kernel], [*leading, *rows, *cols, col_cell])
+  y = mtf.einsum([p, gate], [*leading, *cols, col_cell])
+  return mtf.reshape(y, [*leading, fan_out])
+
+
+def _grid_dims(gate, side, dim):
+  """One side of W as dimensions: (shard,) (cell of the grid,) place in it."""
+  by_name = {d.name: d for d in gate.shape.dims}
+  dims = [by_name[name] for name in (dim.name, side) if name in by_name]
+  size = dim.size // math.prod(d.size for d in dims)
+  return [*dims, mtf.Dimension(f"{side}_cell", size)]

@@ -1,0 +1,342 @@
+"""Orders of y = h (psi(G) * W) that suit a TPU, and the layer around them.
+
+The orders are functions of TensorFlow tensors. All give the same y as
+`product.plain`, on what one device holds of h, W and G. Each product is one
+operation, which XLA fuses with what stands next to it: the gated weights, the
+partial products and the scaled copies of h that `cost` counts are never in
+memory. For that the tokens of a row are the last dimension, the lanes of the
+chip, because a cell of 48 columns would fill them badly; and what all rows
+share is given to each of them, for XLA fuses a product well if all that its
+result has on the outside is a batch.
+
+The optimization barriers keep XLA from making a thing once for two products:
+it would have to be kept in memory between them, or between the forward and the
+backward pass. docs/tpu.md has the cost of each order, by the TPU's compiler.
+
+Below, N is the rows of a batch and T the tokens of one. The gate is G [N, T, R,
+C], with 1 in place of T where the tokens of a row share it, and in place of N
+where all rows do.
+"""
+
+import functools
+
+import mesh_tensorflow as mtf
+import tensorflow.compat.v1 as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from hypergrid_mtf.product import cost, on_mesh
+
+_LANES = 128
+
+
+def serves(layer, context) -> bool:
+  """Whether a TPU computes a layer's gated wo by the orders made for it."""
+  return (
+    on_mesh.Where(context).on_tpu
+    and layer.gated_kernel == "wo"
+    and layer.contraction != "plain"
+  )
+
+
+def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
+  """The layer's `call` after G, with h laid out as the product reads it.
+
+  In training, rows that nearly fill the lanes of the chip are filled up, and
+  the relu that makes h comes last: h is then all that is kept for the
+  gradients, because dropout multiplies by nothing negative.
+  """
+  where, length = on_mesh.Where(context), context.length_dim
+  hidden_dim, model_dim = layer.dims("wo", context.model.model_dim)
+  h_dims = [*x.shape.dims[:-1], hidden_dim]
+  kernel_dims = [*context.model.ensemble_dims, hidden_dim, model_dim]
+  order = cost.choose(layer.contraction, h_dims, kernel_dims, gate, where)
+  rearranges = order != "plain"
+  trains = where.train and rearranges and where.num_shards(length) == 1
+  if trains:
+    length, (x, gate) = fill_rows(length, [x, gate])
+    h_dims = [*x.shape.dims[:-1], hidden_dim]
+  if rearranges:
+    ensemble, gates, tokens = split_dims(h_dims, kernel_dims, gate)
+    h_dims = h_layout(order, ensemble, gates, tokens, hidden_dim)
+  multiply = functools.partial(_dense_positions_last, h_dims, where)
+  if trains and layer.activations() == {"wi": mtf.relu}:
+    h = relu(layer.hidden(context, x, multiply, {"wi": None}, length))
+  else:
+    h = layer.hidden(context, x, multiply, length_dim=length)
+  y = layer.dense(
+    context,
+    h,
+    "wo",
+    lambda h, kernel: layer.gated_product(h, kernel, gate, order, where),
+  )
+  if length != context.length_dim:
+    y = mtf.slice(y, 0, context.length_dim.size, length.name)
+  return y
+
+
+def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
+  """Pads rows with zeros to whole lanes, where that costs less.
+
+  It does where they become at most a third longer (docs/tpu.md).
+
+  Args:
+    length: of the rows.
+    xs: tensors, with that dimension or without.
+
+  Returns:
+    the length that they have then, and the tensors
+  """
+  size = -(-length.size // _LANES) * _LANES
+  if size == length.size or 3 * size > 4 * length.size:
+    return length, list(xs)
+  padding = [0, size - length.size]
+  return mtf.Dimension(length.name, size), [
+    mtf.pad(x, padding, length.name) if length in x.shape.dims else x
+    for x in xs
+  ]
+
+
+def relu(x: mtf.Tensor) -> mtf.Tensor:
+  """max(x, 0), made once for both passes, its gradient from its result."""
+
+  def forward(x):
+    (y,) = _barrier(tf.nn.relu(x))
+    return y
+
+  def backward(y, dy):
+    y, dy = _barrier(y, dy)
+    return tf.where(y > 0, dy, tf.zeros_like(dy))
+
+  def gradient(op, dy):
+    return [mtf.cwise(backward, [*op.outputs, dy])]
+
+  return mtf.cwise(forward, [x], name="relu", grad_function=gradient)
+
+
+def _dense_positions_last(h_dims, where, x, kernel) -> mtf.Tensor:
+  """x W [N, F, T], as the product with a gate wants it.
+
+  x is [N, T, D]. W [D, F] is given to each row of the batch: otherwise XLA
+  might put the columns last, and then copy.
+  """
+  hidden_dim = kernel.shape.dims[-1]
+  if h_dims[-1] == hidden_dim:
+    return mtf.einsum([x, kernel], output_shape=h_dims)
+
+  def forward(x, kernel):
+    return tf.einsum("ndf,ntd->nft", _to_rows(kernel, x.shape.as_list()[0]), x)
+
+  def backward(x, kernel, dy):
+    dx = tf.einsum("nft,df->ntd", dy, kernel)
+    return dx, tf.einsum("ntd,nft->df", x, dy)
+
+  fan_in, fan_out = (where.local_size([d]) for d in kernel.shape.dims[-2:])
+  positions = where.local_size(h_dims[-1:])
+  sizes = [
+    [-1, positions, fan_in],
+    [fan_in, fan_out],
+    [-1, fan_out, positions],
+  ]
+  return on_mesh.operation(
+    forward, backward, [x, kernel], sizes, h_dims, where, "positions_last"
+  )
+
+
+def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
+  """As `cost.split_dims`, with the last of T's dimensions alone as T's."""
+  ensemble, gates, tokens = cost.split_dims(h_dims, kernel_dims, gate)
+  return ensemble, gates + tokens[:-1], tokens[-1:]
+
+
+def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
+  """The dimensions of h in the order that `product` reads."""
+  if order == "weights" and not tokens:
+    return [*ensemble, *gates, fan_in]
+  leading = [*gates, *tokens]
+  return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
+
+
+def shapes(s: cost.Sizes, positions: int) -> list:
+  """Shapes of h, W, G and dy."""
+  return [
+    [-1, s.fan_in, positions],
+    [s.fan_in, s.fan_out],
+    [-1, positions if s.tokens == 1 else 1, s.rows, s.cols],
+    [-1, positions, s.fan_out],
+  ]
+
+
+def product(order: str, h, kernel, gate):
+  """y = h (psi(G) * W), [N, T, M], of h [N, F, T], W [F, M] and G."""
+  return _ORDERS[order][0](h, kernel, _of_rows(gate, h))
+
+
+def gradients(order: str, h, kernel, gate, dy):
+  """Gradients of h, W and G, from the inputs of `product` and that of y."""
+  of_rows = _of_rows(gate, h)
+  dh, dkernel, dgate = _ORDERS[order][1](*_barrier(h, kernel, of_rows, dy))
+  if gate.shape != of_rows.shape:
+    dgate = tf.reduce_sum(_wide(dgate), 0, keepdims=True)
+  # What dh is multiplied by next is better made for each product than kept.
+  (dh,) = _barrier(tf.reshape(dh, h.shape))
+  dkernel = tf.reshape(dkernel, kernel.shape)
+  return dh, dkernel, tf.cast(dgate, h.dtype)
+
+
+def _barrier(*xs):
+  """Optimization barrier: XLA may not reuse earlier results."""
+  return gen_xla_ops.xla_optimization_barrier(input=list(xs))
+
+
+def _wide(x):
+  """The type that sums are made in: float32 for bfloat16."""
+  return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
+
+
+def _of_rows(gate, h):
+  """G of each row of the batch, which may be one for all."""
+  return tf.broadcast_to(gate, [h.shape[0], *gate.shape[1:]])
+
+
+def _to_rows(x, rows: int):
+  """x [...], for each row of the batch: [N, ...]."""
+  return tf.broadcast_to(x[None], [rows, *x.shape.as_list()])
+
+
+def _by_rows(x, rows: int):
+  """[..., F, a] -> [..., R, F/R, a]"""
+  *leading, fan_in, last = x.shape.as_list()
+  return tf.reshape(x, [*leading, rows, fan_in // rows, last])
+
+
+def _psi(gate, fan_out: int):
+  """G [N, 1, R, C] with each cell repeated over its columns, [N, R, 1, M]."""
+  _, _, _, cols = gate.shape.as_list()
+  (psi,) = _barrier(tf.repeat(gate[:, 0], fan_out // cols, axis=2))
+  return psi[:, :, None]
+
+
+def _weights(h, kernel, gate):
+  rows = gate.shape.as_list()[2]
+  w = _by_rows(kernel, rows) * _psi(gate, kernel.shape.as_list()[1])
+  return tf.einsum("nrft,nrfm->ntm", _by_rows(h, rows), w)
+
+
+def _weights_gradients(h, kernel, gate, dy):
+  _, _, rows, cols = gate.shape.as_list()
+  fan_out = kernel.shape.as_list()[1]
+  psi = _psi(gate, fan_out)
+  h, w = _by_rows(h, rows), _by_rows(kernel, rows)
+  # The kernel's gradient if there were no gate, times the kernel.
+  dgate = tf.reduce_sum(_wide(tf.einsum("nrft,ntm->nrfm", h, dy) * w), 2)
+  dgate = tf.reshape(dgate, [-1, 1, rows, cols, fan_out // cols])
+  dgate = tf.reduce_sum(dgate, 4)
+  dgate, h, dy, psi = _barrier(dgate, h, dy, psi)
+  # The rows of the batch are summed here: no batch, so they come second.
+  dkernel = tf.einsum(
+    "rfnt,rntm->rfm",
+    tf.transpose(h, [1, 2, 0, 3]),
+    dy[None] * tf.transpose(psi, [1, 0, 2, 3]),
+  )
+  dy, psi = _barrier(dy, psi)
+  dh = tf.einsum("ntm,nrfm->nrft", dy, w * psi)
+  return dh, dkernel, dgate
+
+
+def _positions_last(gate, dy):
+  """G as [N, R, C, 1, T or 1], dy as [N, C, M/C, T]."""
+  cols = gate.shape.as_list()[3]
+  rows, tokens, fan_out = dy.shape.as_list()
+  dy = tf.transpose(dy, [0, 2, 1])
+  dy = tf.reshape(dy, [rows, cols, fan_out // cols, tokens])
+  return _gate_last(gate), dy
+
+
+def _gate_last(gate):
+  return tf.transpose(gate, [0, 2, 3, 1])[:, :, :, None]
+
+
+def _positions_first(y):
+  """[N, C, M/C, T] -> [N, T, M]"""
+  rows, cols, cell, tokens = y.shape.as_list()
+  return tf.transpose(tf.reshape(y, [rows, cols * cell, tokens]), [0, 2, 1])
+
+
+def _gate_gradient(gate, dgate):
+  """[N, R, C, T] -> as the gate."""
+  if gate.shape.as_list()[1] == 1:
+    dgate = tf.reduce_sum(dgate, 3, keepdims=True)
+  return tf.transpose(dgate, [0, 3, 1, 2])
+
+
+def _rows_kernel(kernel, gate):
+  """W as [R, C, M/C, F/R]: a copy whose last side fills the lanes better."""
+  _, _, rows, cols = gate.shape.as_list()
+  fan_in, fan_out = kernel.shape.as_list()
+  (w,) = _barrier(tf.transpose(_by_rows(kernel, rows), [0, 2, 1]))
+  return tf.reshape(w, [rows, cols, fan_out // cols, fan_in // rows])
+
+
+def _rows(h, kernel, gate):
+  n, w = h.shape.as_list()[0], _rows_kernel(kernel, gate)
+  p = tf.einsum(
+    "nrcmf,nrft->nrcmt", _to_rows(w, n), _by_rows(h, w.shape.as_list()[0])
+  )
+  y = tf.reduce_sum(_wide(p) * _wide(_gate_last(gate)), 1)
+  return _positions_first(tf.cast(y, h.dtype))
+
+
+def _rows_gradients(h, kernel, gate, dy):
+  n, w = h.shape.as_list()[0], _rows_kernel(kernel, gate)
+  fan_out = kernel.shape.as_list()[1]
+  h = _by_rows(h, w.shape.as_list()[0])
+  h, g, dy = _barrier(h, *_positions_last(gate, dy))
+  dy = dy[:, None]
+  p = tf.einsum("nrcmf,nrft->nrcmt", _to_rows(w, n), h)
+  dgate = _gate_gradient(gate, tf.reduce_sum(_wide(p * dy), 3))
+  dgate, g, dy = _barrier(tf.cast(dgate, h.dtype), g, dy)
+  dkernel = tf.einsum("nrft,nrcmt->rcmf", h, dy * g)
+  dkernel, g, dy = _barrier(dkernel, g, dy)
+  dkernel = tf.reshape(dkernel, [w.shape.as_list()[0], fan_out, -1])
+  # Turned as it is, and not as the float32 that the optimizer wants.
+  (dkernel,) = _barrier(tf.transpose(dkernel, [0, 2, 1]))
+  dh = tf.einsum("nrcmf,nrcmt->nrft", _to_rows(w, n), dy * g)
+  return dh, dkernel, dgate
+
+
+def _cols_kernel(kernel, gate):
+  """W as [C, M/C, R, F/R]."""
+  _, _, rows, cols = gate.shape.as_list()
+  fan_in, fan_out = kernel.shape.as_list()
+  (w,) = _barrier(tf.transpose(kernel))
+  return tf.reshape(w, [cols, fan_out // cols, rows, fan_in // rows])
+
+
+def _cols(h, kernel, gate):
+  n, w = h.shape.as_list()[0], _cols_kernel(kernel, gate)
+  scaled = _by_rows(h, gate.shape.as_list()[2])[:, :, None] * _gate_last(gate)
+  y = tf.einsum("ncmrf,nrcft->ncmt", _to_rows(w, n), scaled)
+  return _positions_first(y)
+
+
+def _cols_gradients(h, kernel, gate, dy):
+  n, w = h.shape.as_list()[0], _cols_kernel(kernel, gate)
+  h = _by_rows(h, gate.shape.as_list()[2])[:, :, None]
+  h, g, dy = _barrier(h, *_positions_last(gate, dy))
+  # The gradient of the scaled h, [N, R, C, F/R, T], serves both its factors.
+  ds = tf.einsum("ncmrf,ncmt->nrcft", _to_rows(w, n), dy)
+  dgate = _gate_gradient(gate, tf.reduce_sum(_wide(ds * h), 3))
+  dgate, h, g, dy = _barrier(tf.cast(dgate, h.dtype), h, g, dy)
+  dkernel = tf.einsum("nrcft,ncmt->cmrf", h * g, dy)
+  dkernel, g, dy = _barrier(dkernel, g, dy)
+  ds = tf.einsum("ncmrf,ncmt->nrcft", _to_rows(w, n), dy)
+  dh = tf.cast(tf.reduce_sum(_wide(ds) * _wide(g), 2), h.dtype)
+  dkernel = tf.reshape(dkernel, kernel.shape.as_list()[::-1])
+  return dh, tf.transpose(dkernel), dgate
+
+
+_ORDERS = {
+  "weights": (_weights, _weights_gradients),
+  "rows": (_rows, _rows_gradients),
+  "cols": (_cols, _cols_gradients),
+}

@@ -1,0 +1,67 @@
+"""Which order is chosen."""
+
+import dataclasses
+
+from hypergrid_mtf.product import cost
+
+T5_BASE = cost.Sizes(
+  gates=4, tokens=512, fan_in=3072, fan_out=768, rows=16, cols=16
+)
+PACKED = dict(gates=2048, tokens=1)
+# A gated wi has as many rows, and the shapes are turned around.
+WI = dict(fan_in=768, fan_out=3072)
+
+
+def test_the_cheapest_order_in_training_and_evaluation():
+  for changes, want in (
+    ({}, "weights"),
+    (PACKED, "rows"),
+    ({**PACKED, **WI}, "cols"),
+    # Gates of rows alone scale h; of columns alone, y.
+    ({**PACKED, "cols": 1}, "cols"),
+    ({**PACKED, "rows": 1}, "rows"),
+    ({"gates": 1, "tokens": 2048}, "weights"),  # one gate for all
+  ):
+    sizes = dataclasses.replace(T5_BASE, **changes)
+    orders = [o for o in cost.ORDERS if o != "weights" or sizes.tokens > 1]
+    for train in (False, True):
+      for on_tpu in (False, True):
+        assert cost.cheapest(orders, sizes, train, on_tpu) == want, changes
+
+
+def test_the_cheapest_order_of_decoding():
+  # 32 rows, a token each: W is what is copied.
+  sizes = dataclasses.replace(T5_BASE, gates=32, tokens=1)
+  assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=False) == "rows"
+  assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=True) == "cols"
+
+
+def test_a_tpu_scales_what_a_gate_of_one_side_scales():
+  for changes, want in (
+    ({"cols": 1}, "cols"),
+    ({"cols": 1, **WI}, "cols"),
+    ({"rows": 1}, "plain"),
+    ({"rows": 1, **WI}, "weights"),
+    ({**PACKED, "cols": 1}, "cols"),
+    ({**PACKED, "rows": 1}, "plain"),
+    ({**PACKED, "rows": 1, **WI}, "plain"),
+    (PACKED, "rows"),
+    ({}, "weights"),
+  ):
+    sizes = dataclasses.replace(T5_BASE, **changes)
+    packed = sizes.tokens == 1
+    for on_tpu in (False, True):
+      orders = cost.candidates(sizes, packed, on_tpu)
+      assert ("weights" in orders) <= (not packed)
+      chosen = cost.cheapest(orders, sizes, True, on_tpu)
+      assert chosen == want if on_tpu else chosen in cost.ORDERS, changes
+
+
+def test_elements_are_those_of_the_table():
+  count = {k: cost.elements(k, T5_BASE) for k in cost.CHOICES if k != "auto"}
+  assert count == {
+    "plain": 2048 * 16 * 768,
+    "weights": 4 * 3072 * 768,
+    "rows": 2048 * 16 * 768,
+    "cols": 2048 * 16 * 3072,
+  }
