@@ -46,7 +46,7 @@ def make_gate(layer, context, x: mtf.Tensor) -> mtf.Tensor:
     which the variant leaves out, and shards where no mesh splits W
   """
   model_dim = context.model.model_dim
-  layer.check_grid(model_dim)
+  check_grid(layer, model_dim)
   fan_in, fan_out = layer.dims(layer.gated_kernel, model_dim)
   shards = on_mesh.shard_dims(fan_in, fan_out, on_mesh.Where(context))
   source = conditioning.find_source(context, x, layer.condition_on)
@@ -202,13 +202,12 @@ def check_gate(gate) -> None:
     apply_gate(gate, mtf.zeros(mtf.Mesh(mtf.Graph(), "gate"), mtf.Shape(dims)))
 
 
-def check_grid(
-  fan_in: mtf.Dimension, fan_out: mtf.Dimension, rows: int, cols: int
-) -> None:
+def check_grid(layer, model_dim: mtf.Dimension) -> None:
   """Raises UserError, naming both numbers, if the grid does not divide."""
+  fan_in, fan_out = layer.dims(layer.gated_kernel, model_dim)
   for what, cells, dim, side in (
-    ("grid_rows", rows, fan_in, "fan-in"),
-    ("grid_cols", cols, fan_out, "fan-out"),
+    ("grid_rows", layer.grid_rows.size, fan_in, "fan-in"),
+    ("grid_cols", layer.grid_cols.size, fan_out, "fan-out"),
   ):
     if not isinstance(cells, int) or isinstance(cells, bool) or cells < 1:
       raise errors.UserError(

@@ -35,11 +35,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   grid_cols; X [d_model] of the example's first token (`conditioning`); L_r
   [d_model, n_r] and L_c [d_model, n_c], in whose place the variants have a
   trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
-  element-wise one.
-
-  Sources, by the marks of docs/fidelity.md: gates from a global and a local
-  vector [A], by outer product and repetition [S], on wo, through the sigmoid,
-  X of the first token [R], in the decoder from the encoder's output [P].
+  element-wise one. docs/fidelity.md has the source of each statement.
 
   The hyperparameters that t5's gin files give to `DenseReluDense` (hidden_size,
   dropout_rate, activation, use_bias) hold for this layer too, because it is
@@ -89,11 +85,11 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         "weights", "rows" or "cols", made for a CPU and for a TPU, or "auto",
         which takes the cheapest for the shapes and the device at hand;
         docs/cost.md. All give the same result.
-      hidden_size: as in DenseReluDense; this and the following are its own
-        hyperparameters, and None takes what gin binds to DenseReluDense.
-      dropout_rate: as in DenseReluDense.
-      activation: as in DenseReluDense.
-      use_bias: as in DenseReluDense.
+      hidden_size: this and the following are those of DenseReluDense; None
+        takes what gin binds to it.
+      dropout_rate: as above.
+      activation: as above.
+      use_bias: as above.
 
     Raises:
       UserError: for an unknown choice, naming the known ones.
@@ -136,19 +132,13 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     return "local" in gate_lib.VARIANTS[self.variant]
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError for what a model of this width cannot have.
+    """Raises UserError, before there is a graph, for what a graph would refuse.
 
-    That is a grid that does not fit, or a gate of the user's own that does not
-    give back what a gate must.
+    That is a grid that does not fit a model of this width, or a gate of the
+    user's own that does not give back what a gate must.
     """
-    self.check_grid(model_dim)
+    gate_lib.check_grid(self, model_dim)
     gate_lib.check_gate(self.gate)
-
-  def check_grid(self, model_dim: mtf.Dimension) -> None:
-    fan_in, fan_out = self.dims(self.gated_kernel, model_dim)
-    gate_lib.check_grid(
-      fan_in, fan_out, self.grid_rows.size, self.grid_cols.size
-    )
 
   def dims(self, name: str, model_dim: mtf.Dimension):
     """Fan-in and fan-out of "wi", which its factors have too, or of "wo"."""
@@ -209,7 +199,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   def hidden(
     self, context, x, multiply=None, activations=None, length_dim=None
   ) -> mtf.Tensor:
-    """h, with dropout in training.
+    """h, [..., d_ff], with dropout in training.
 
     Args:
       context: a transformer.Context.
@@ -217,9 +207,6 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       multiply: as in `dense`.
       activations: in place of `activations()`.
       length_dim: in place of the context's.
-
-    Returns:
-      [..., d_ff]
     """
     factors = []
     for name, activation in (activations or self.activations()).items():
@@ -240,12 +227,9 @@ class DenseReluDense(transformer_layers.DenseReluDense):
 
     Args:
       context: a transformer.Context.
-      x: [..., fan_in], in any order with a product of its own.
+      x: [..., fan_in].
       name: of the kernel.
-      multiply: None, or a function of x and the kernel.
-
-    Returns:
-      [..., fan_out]
+      multiply: None, or a function of x and the kernel, [..., fan_out].
     """
     fan_in, fan_out = self.dims(name, context.model.model_dim)
     ensemble_dims = context.model.ensemble_dims

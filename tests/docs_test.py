@@ -188,7 +188,7 @@ def test_every_page_is_two_links_from_the_readme():
   pages = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")}
   assert pages - {ROOT / "README.md"} <= first | second
   # Where the gate is made.
-  assert ROOT / "hypergrid_mtf" / "projection.py" in first
+  assert ROOT / "hypergrid_mtf" / "gate.py" in first
 
 
 def test_the_readme_is_short():
