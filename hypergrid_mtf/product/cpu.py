@@ -81,11 +81,11 @@ def _concat(parts, axis: int):
   return parts[0] if len(parts) == 1 else tf.concat(parts, axis)
 
 
-def _matmul(a, b, **turned):
+def _matmul(a, b, **transposes):
   """`tf.matmul` of [g, …]; a product of plain matrices is faster."""
   if a.shape[0] == 1:
-    return tf.matmul(a[0], b[0], **turned)[None]
-  return tf.matmul(a, b, **turned)
+    return tf.matmul(a[0], b[0], **transposes)[None]
+  return tf.matmul(a, b, **transposes)
 
 
 def _add(total, term):
@@ -110,7 +110,7 @@ def _weights(h, kernel, gate):
   return _concat(y, 0)
 
 
-def _turned(s: Sizes) -> Sizes:
+def _transposed(s: Sizes) -> Sizes:
   """Of the transposed kernel."""
   return dataclasses.replace(
     s, fan_in=s.fan_out, fan_out=s.fan_in, rows=s.cols, cols=s.rows
@@ -129,23 +129,23 @@ def _weights_gradients(h, kernel, gate, dy):
   s = _sizes(h, kernel, gate)
   gates = _weights_steps(s, gate)
   # A product with a transposed kernel takes longer than one transposition does.
-  turned = tf.reshape(
+  transposed = tf.reshape(
     tf.transpose(kernel), [s.cols, s.fan_out // s.cols, s.fan_in]
   )
-  turned_gates = _weights_steps(
-    _turned(s), tf.transpose(gate, [0, 2, 1])
+  transposed_gates = _weights_steps(
+    _transposed(s), tf.transpose(gate, [0, 2, 1])
   )  # [g, C, 1, F]
   kernel = tf.reshape(kernel, [s.rows, s.fan_in // s.rows, s.fan_out])
   dh, dgate, dkernel = [], [], None
-  for part, dpart, g, turned_g in zip(
+  for part, dpart, g, transposed_g in zip(
     _split(h, len(gates), 0),
     _split(dy, len(gates), 0),
     gates,
-    turned_gates,
+    transposed_gates,
     strict=True,
   ):
     with tf.control_dependencies([] if dkernel is None else [dkernel]):
-      dh.append(_matmul(dpart, _gated(turned, turned_g)))
+      dh.append(_matmul(dpart, _gated(transposed, transposed_g)))
     with tf.control_dependencies(dh[-1:]):
       # The kernel's gradient if there were no gate: [g, R, F/R, M]
       plain = _matmul(part, dpart, transpose_a=True)
@@ -175,7 +175,7 @@ def _rows_steps(s: Sizes, h, kernel, gate):
   """What each step of grid rows takes of h, W and G.
 
   Slices of anything but the first axis are copies, and slow ones: everything is
-  turned once instead.
+  transposed once instead.
 
   Returns:
     a list of (h [g, N T, F/R], W [g, F/R, M], G as it multiplies `_regions`)
@@ -197,10 +197,10 @@ def _rows_steps(s: Sizes, h, kernel, gate):
 
 
 def _regions(s: Sizes):
-  """The shape of a step's partial products beside their gates.
+  """The shape in which a step's partial products meet their gates.
 
-  Where tokens share a gate, [g, N, T, M] beside [g, N, 1, M]; otherwise
-  [g, N, C, M/C] beside [g, N, C, 1]: fewer axes broadcast faster.
+  Where tokens share a gate, [g, N, T, M] times [g, N, 1, M]; otherwise
+  [g, N, C, M/C] times [g, N, C, 1]: fewer axes broadcast faster.
   """
   if s.tokens > 1:
     return [-1, s.gates, s.tokens, s.fan_out]

@@ -14,7 +14,7 @@ it would have to be kept in memory between them, or between the forward and the
 backward pass. docs/tpu.md has the cost of each order, by the TPU's compiler.
 
 Below, N is the rows of a batch and T the tokens of one. The gate is G [N, T, R,
-C], with 1 in place of T where the tokens of a row share it, and in place of N
+C], with 1 instead of T where the tokens of a row share it, and instead of N
 where all rows do.
 """
 

@@ -4,7 +4,6 @@
 settings, each on 200 real inputs.
 """
 
-import contextlib
 import functools
 import itertools
 import os
@@ -22,7 +21,6 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks  # noqa: F401  (registers the tasks)
 from hypergrid_mtf import gate
-from hypergrid_mtf.run import gin_model
 from tools.data import local_files
 
 from . import mtf_testing
@@ -133,88 +131,42 @@ def example_losses(logits, targets, segments=None):
   )
 
 
-class Model:
-  """One small model in one graph, called in several ways.
-
-  Each method adds a part to the graph and returns mtf tensors; `start` then
-  lowers all of them and gives every variable a random value. Placeholders are
-  named by the caller.
-  """
+class Model(mtf_testing.Model):
+  """One small model that is teacher-forced and decodes, in one graph."""
 
   def __init__(
     self,
     layers="L2",
     bindings="",
     vocab_size=VOCABULARY.vocab_size,
-    layout=None,
-    mesh_shape=None,
+    layout="",
+    mesh_shape="",
   ):
-    mtf_testing.small_model(layers, bindings)  # parses the configuration
-    self._mesh_arguments = (mesh_shape or "", layout or "")
-    self.tf_graph = tf.Graph()
-    self.graph = mtf.Graph()
-    self.mesh = mtf.Mesh(self.graph, "mesh")
-    self.model = gin_model.build(vocab_size, None, layout, mesh_shape)
-    self._placeholders, self._features = {}, {}
-
-  def _feature(self, name, batch, length):
-    """The placeholder [batch, length] of that name."""
-    if name not in self._features:
-      shape = mtf.Shape(
-        [mtf.Dimension("batch", batch), mtf.Dimension("length", length)]
-      )
-      placeholder = tf.placeholder(tf.int32, [batch, length], name)
-      self._placeholders[name] = placeholder
-      self._features[name] = mtf.import_fully_replicated(
-        self.mesh, placeholder, shape
-      )
-    return self._features[name]
+    super().__init__(layers, bindings, layout, mesh_shape, vocab_size)
 
   def forced(
     self, batch, length, targets_length, prefix="", packed=False, train=False
   ):
-    """One teacher-forced pass.
+    """One teacher-forced pass: logits [batch, length, vocab], and the loss.
 
     The placeholders are `<prefix>inputs` and `<prefix>targets`, packed also
     `<prefix>inputs_segmentation` and so on.
-
-    Args:
-      batch: number of rows
-      length: of the inputs
-      targets_length: of the targets
-      prefix: of the placeholders' names
-      packed: whether rows hold several examples
-      train: whether a loss is wanted too
-
-    Returns:
-      logits [batch, length, vocab] and loss, a scalar or None
     """
-    given = {}
-    for name, size in (("inputs", length), ("targets", targets_length)):
-      for suffix in ("", "_segmentation", "_position") if packed else ("",):
-        given[name + suffix] = self._feature(
-          prefix + name + suffix, batch, size
-        )
+    given = {
+      name + suffix: self.feature(prefix + name + suffix, batch, size)
+      for name, size in (("inputs", length), ("targets", targets_length))
+      for suffix in (("", "_segmentation", "_position") if packed else ("",))
+    }
+    if packed:
+      return self.call(given, train)
     # An untrained model also says 0, which must not be taken for padding.
-    decoder_id = given.get("targets_segmentation")
-    if decoder_id is None:
-      decoder_id = mtf.ones(self.mesh, given["targets"].shape, tf.int32)
-    return self.model.call_simple(
-      inputs=given["inputs"],
-      targets=given["targets"],
-      compute_loss=train,
-      mode=tf.estimator.ModeKeys.TRAIN if train else "eval",
-      variable_dtype=mtf_testing.FLOAT32,
-      encoder_sequence_id=given.get("inputs_segmentation"),
-      decoder_sequence_id=decoder_id,
-      encoder_position=given.get("inputs_position"),
-      decoder_position=given.get("targets_position"),
-    )
+    no_padding = mtf.ones(self.mesh, given["targets"].shape, tf.int32)
+    return self.call(given, train, decoder_sequence_id=no_padding)
 
   def decode(self, batch, length, steps, **kwargs):
     """Bitransformer.decode of the placeholder `inputs`, [batch, steps]."""
     return self.model.decode(
-      self._feature("inputs", batch, length),
+      self.feature("inputs", batch, length),
       variable_dtype=mtf_testing.FLOAT32,
       max_decode_length=steps,
       **kwargs,
@@ -225,7 +177,7 @@ class Model:
 
     The decoder's steps are those of `sample_autoregressive`. They carry one
     more state, into which each step writes the logits it is about to choose
-    from; it leaves the loop beside the ids.
+    from; it leaves the loop with the ids.
 
     Returns:
       ids [batch, steps], logits [batch, steps, vocab] and the number of steps
@@ -271,37 +223,6 @@ class Model:
       best = self.decode(batch, length, steps, beam_size=width, alpha=alpha)
     ((beams, scores),) = found
     return best, beams, scores
-
-  @contextlib.contextmanager
-  def start(self, fetches, seed=0, scale=1.0):
-    """Yields run(names, **placeholders), which gives the tensors so named.
-
-    Args:
-      fetches: {name: mtf tensor}
-      seed: of the weights
-      scale: factor on HyperGrid's own
-    """
-    fetches = {name: mtf.anonymize(t) for name, t in fetches.items()}
-    mesh_shape, layout = self._mesh_arguments
-    size = mtf.convert_to_shape(mesh_shape).size
-    lowering = mtf_testing.lower(
-      self.graph, self.mesh, mesh_shape, layout, ["cpu:0"] * size
-    )
-    exported = {
-      name: lowering.export_to_tf_tensor(t) for name, t in fetches.items()
-    }
-    # Optimising one of these graphs costs more than running it.
-    config = tf.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    with tf.Session(config=config) as self.session:
-      self.session.run(tf.global_variables_initializer())
-      mtf_testing.randomize(self.session, lowering, seed, scale)
-
-      def run(names, **values):
-        feed = {self._placeholders[k]: v for k, v in values.items()}
-        return self.session.run([exported[n] for n in names], feed)
-
-      yield run
 
 
 def _compare_greedy(inputs, batch, setting, contraction=None):

@@ -7,12 +7,10 @@ each member's own; a mesh axis "ensemble" gives every member devices.
 
 import dataclasses
 
-import mesh_tensorflow as mtf
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
-from . import mtf_testing
+from . import decoding_test, mtf_testing
 
 MEMBERS, BATCH, INPUTS, TARGETS = 2, 4, 8, 6
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
@@ -58,74 +56,32 @@ def _features(packed, members):
   return {k: v.astype(np.int32) for k, v in features.items()}
 
 
-class _Graph:
-  """A model of one or several members: what it gives for weights and tokens."""
-
-  def __init__(self, case: _Case, members: int | None, decode: bool):
-    bindings = [SMALL]
-    own = []
-    if members:
-      bindings += [
-        f"Unitransformer.ensemble = {members}",
-        f"HyperGrid.contraction = '{case.contraction}'",
-      ]
-      own = [members] if case.own_inputs else []
-    mesh_shape = case.mesh_shape if members else ""
-    self._graph = tf.Graph()
-    with self._graph.as_default():
-      model = mtf_testing.small_model(
-        case.layers, "\n".join(bindings), LAYOUT, mesh_shape
+def _graph(case: _Case, members: int | None, decode: bool):
+  """A model of one or several members, its fetches, and their features."""
+  bindings, mesh_shape, own = [SMALL], "", []
+  if members:
+    bindings += [
+      f"Unitransformer.ensemble = {members}",
+      f"HyperGrid.contraction = '{case.contraction}'",
+    ]
+    mesh_shape = case.mesh_shape
+    own = [members] if case.own_inputs else []
+  small = mtf_testing.Model(
+    case.layers, "\n".join(bindings), LAYOUT, mesh_shape
+  )
+  with small.tf_graph.as_default():
+    given = {
+      key: small.feature(key, *own, *value.shape[1:])
+      for key, value in _features(case.packed, 1).items()
+    }
+    logits, loss = small.call(given)
+    gradients = small.gradients(loss)
+    fetches = {"logits": logits, "loss": loss, "gradients": gradients}
+    if decode:
+      fetches["decoded"] = small.model.decode(
+        given["inputs"], variable_dtype=mtf_testing.FLOAT32
       )
-      graph = mtf.Graph()
-      mesh = mtf.Mesh(graph, "mesh")
-      self._tokens, given = {}, {}
-      for key, value in _features(case.packed, 1).items():
-        sizes = [*own, *value.shape[1:]]
-        names = ["ensemble", "batch", "length"][-len(sizes) :]
-        shape = mtf.Shape(list(map(mtf.Dimension, names, sizes)))
-        self._tokens[key] = tf.placeholder(tf.int32, sizes)
-        given[key] = mtf.import_fully_replicated(mesh, self._tokens[key], shape)
-      logits, loss = model.call_simple(
-        inputs=given["inputs"],
-        targets=given["targets"],
-        compute_loss=True,
-        mode=tf.estimator.ModeKeys.TRAIN,
-        variable_dtype=mtf_testing.FLOAT32,
-        encoder_sequence_id=given.get("inputs_segmentation"),
-        decoder_sequence_id=given.get("targets_segmentation"),
-        encoder_position=given.get("inputs_position"),
-        decoder_position=given.get("targets_position"),
-      )
-      variables = graph.trainable_variables
-      gradients = mtf.gradients([loss], [v.outputs[0] for v in variables])
-      fetches = {
-        "logits": mtf.anonymize(logits),
-        "loss": loss,
-        "gradients": {
-          v.name: g for v, g in zip(variables, gradients, strict=True)
-        },
-      }
-      if decode:
-        fetches["decoded"] = mtf.anonymize(
-          model.decode(given["inputs"], variable_dtype=mtf_testing.FLOAT32)
-        )
-      size = mtf.convert_to_shape(mesh_shape).size
-      self._lowering = mtf_testing.lower(
-        graph, mesh, mesh_shape, LAYOUT, [""] * size
-      )
-      self._fetches = tf.nest.map_structure(
-        self._lowering.export_to_tf_tensor, fetches
-      )
-      self.shapes = {v.name: v.shape.to_integer_list for v in variables}
-      self._session = mtf_testing.session(
-        self._lowering, mtf_testing.quick_options()
-      )
-
-  def __call__(self, weights, tokens):
-    with self._graph.as_default(), self._session.as_default() as sess:
-      mtf_testing.set_masters(sess, self._lowering, weights)
-      feed = {self._tokens[key]: value for key, value in tokens.items()}
-      return sess.run(self._fetches, feed)
+  return small, fetches
 
 
 def _weights(shapes, seed):
@@ -134,11 +90,6 @@ def _weights(shapes, seed):
     name: rng.normal(0, shape[0] ** -0.5 if len(shape) > 1 else 1, shape)
     for name, shape in shapes.items()
   }
-
-
-def _log_softmax(x):
-  x = x - x.max(-1, keepdims=True)
-  return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize(
@@ -159,23 +110,37 @@ def _log_softmax(x):
 )
 def test_an_ensemble_is_its_members_one_by_one(case):
   decode = not case.own_inputs  # which is how t5 decodes
-  member = _Graph(case, None, decode)
-  ensemble = _Graph(case, MEMBERS, decode)
-  weights = [_weights(member.shapes, seed) for seed in range(MEMBERS)]
-  stacked = {k: np.stack([w[k] for w in weights]) for k in weights[0]}
-  assert ensemble.shapes == {k: list(v.shape) for k, v in stacked.items()}
   features = _features(case.packed, MEMBERS)
   each = {k: v if case.own_inputs else v[:1] for k, v in features.items()}
   tokens = [{k: v[i % len(v)] for k, v in each.items()} for i in range(MEMBERS)]
-  want = [member(w, t) for w, t in zip(weights, tokens, strict=True)]
-  got = ensemble(
-    stacked, {k: v if case.own_inputs else v[0] for k, v in each.items()}
-  )
+  member, fetches = _graph(case, None, decode)
+  shapes = {
+    v.name: v.shape.to_integer_list for v in member.graph.trainable_variables
+  }
+  weights = [_weights(shapes, seed) for seed in range(MEMBERS)]
+  want = []
+  with member.tf_graph.as_default(), member.start(fetches) as run:
+    for values, features in zip(weights, tokens, strict=True):
+      member.set_weights(values)
+      want.append(run(**features))
+  stacked = {k: np.stack([w[k] for w in weights]) for k in weights[0]}
+  ensemble, fetches = _graph(case, MEMBERS, decode)
+  assert {k: list(v.shape) for k, v in stacked.items()} == {
+    v.name: v.shape.to_integer_list for v in ensemble.graph.trainable_variables
+  }
+  with ensemble.tf_graph.as_default(), ensemble.start(fetches) as run:
+    ensemble.set_weights(stacked)
+    got = run(**{k: v if case.own_inputs else v[0] for k, v in each.items()})
+    if decode:
+      twins = {k: np.stack([v] * MEMBERS) for k, v in weights[0].items()}
+      ensemble.set_weights(twins)
+      (decoded,) = run(["decoded"], **tokens[0])
+      np.testing.assert_array_equal(decoded, want[0]["decoded"])
   np.testing.assert_allclose(
     got["loss"], sum(w["loss"] for w in want), rtol=1e-5
   )
   probabilities = np.mean(
-    [np.exp(_log_softmax(w["logits"])) for w in want], axis=0
+    [np.exp(decoding_test.log_softmax(w["logits"])) for w in want], axis=0
   )
   np.testing.assert_allclose(
     np.exp(got["logits"]), probabilities, rtol=1e-3, atol=1e-6
@@ -185,7 +150,3 @@ def test_an_ensemble_is_its_members_one_by_one(case):
     largest = np.abs(right).max()
     assert largest > 0 and np.abs(right[0] - right[1]).max() > 0, name
     assert np.abs(gradient - right).max() < 1e-4 * largest, name
-  if decode:
-    twins = {k: np.stack([v] * MEMBERS) for k, v in weights[0].items()}
-    decoded = ensemble(twins, tokens[0])["decoded"]
-    np.testing.assert_array_equal(decoded, want[0]["decoded"])

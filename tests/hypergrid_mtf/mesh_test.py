@@ -6,7 +6,6 @@ CPU, in microbatches, with recomputed gradients, in bfloat16.
 
 import dataclasses
 import functools
-import zlib
 
 import mesh_tensorflow as mtf
 import numpy as np
@@ -15,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow import optimize
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import layers
+from tools.experiments import task_gates
 
 from . import mtf_testing
 
@@ -88,128 +87,75 @@ def _features(packed):
       positions = np.where(second, at - starts, at) * (segments > 0)
       features[f"{key}_segmentation"] = segments
       features[f"{key}_position"] = positions
-  return features
+  return {k: v.astype(np.int32) for k, v in features.items()}
 
 
 @functools.cache
 def _run(case: _Case) -> _Result:
-  variable_dtype = (
-    mtf_testing.BFLOAT16 if case.bfloat16 else mtf_testing.FLOAT32
+  small = mtf_testing.Model(
+    case.variant,
+    f"{SMALL}\n{case.bindings}\nutils.serialize_num_microbatches."
+    f"tokens_per_microbatch_per_replica = {case.tokens}",
+    LAYOUT,
+    case.mesh_shape,
+    dtype=mtf_testing.BFLOAT16 if case.bfloat16 else mtf_testing.FLOAT32,
   )
-  with tf.Graph().as_default():
-    model = mtf_testing.small_model(
-      case.variant,
-      f"{SMALL}\n{case.bindings}\nutils.serialize_num_microbatches."
-      f"tokens_per_microbatch_per_replica = {case.tokens}",
-      LAYOUT,
-      case.mesh_shape,
-    )
-    graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "mesh")
-    features = {
-      key: mtf_testing.import_array(
-        mesh, value.astype(np.int32), ["batch", "length"]
-      )
-      for key, value in _features(case.packed).items()
-    }
-    batch_dim = mtf.Dimension("batch", BATCH)
-    mesh_shape = mtf.convert_to_shape(case.mesh_shape)
-    microbatches = utils.serialize_num_microbatches(
-      batch_dim,
-      {"inputs": INPUTS, "targets": TARGETS},
-      mesh_shape,
-      mtf.convert_to_layout_rules(LAYOUT),
-    )
+  features = _features(case.packed)
+  batch_dim = mtf.Dimension("batch", BATCH)
+  microbatches = utils.serialize_num_microbatches(
+    batch_dim,
+    {"inputs": INPUTS, "targets": TARGETS},
+    mtf.convert_to_shape(case.mesh_shape),
+    mtf.convert_to_layout_rules(LAYOUT),
+  )
 
-    def loss_fn(given):
-      _, loss = model.call_simple(
-        inputs=given["inputs"],
-        targets=given["targets"],
-        compute_loss=True,
-        mode=tf.estimator.ModeKeys.TRAIN,
-        variable_dtype=variable_dtype,
-        encoder_sequence_id=given.get("inputs_segmentation"),
-        decoder_sequence_id=given.get("targets_segmentation"),
-        encoder_position=given.get("inputs_position"),
-        decoder_position=given.get("targets_position"),
-        num_microbatches=microbatches,
-      )
-      return {"loss": loss}
+  def loss_fn(given):
+    return {"loss": small.call(given, num_microbatches=microbatches)[1]}
 
+  with small.tf_graph.as_default():
+    gates = task_gates.keep_gates(small.model)
+    given = {k: small.feature(k, *v.shape) for k, v in features.items()}
     if microbatches > 1:
       gradients, outputs = mtf.serialize_training_step(
-        features, loss_fn, batch_dim, microbatches
+        given, loss_fn, batch_dim, microbatches
       )
+      names = [v.name for v in small.graph.trainable_variables]
+      gradients = dict(zip(names, gradients, strict=True))
     else:
-      outputs = loss_fn(features)
-      gradients = mtf.gradients(
-        [outputs["loss"]], [v.outputs[0] for v in graph.trainable_variables]
-      )
-    variables = list(graph.trainable_variables)
+      outputs = loss_fn(given)
+      gradients = small.gradients(outputs["loss"])
+    variables = list(small.graph.trainable_variables)
     updates = []
     if case.steps:
       optimizer = optimize.AdafactorOptimizer(learning_rate=0.01)
-      updates = optimizer.apply_grads(gradients, variables)
-    lowering = mtf_testing.lower(
-      graph, mesh, mesh_shape, LAYOUT, ["cpu:0"] * mesh_shape.size
-    )
-    fetches = {
-      "loss": tf.cast(
-        lowering.export_to_tf_tensor(outputs["loss"]), tf.float32
-      ),
-      "gradients": {
-        v.name: tf.cast(lowering.export_to_tf_tensor(g), tf.float32)
-        for v, g in zip(variables, gradients, strict=True)
-      },
-    }
-    train = tf.group([lowering.lowered_operation(u) for u in updates])
-    copy_back = lowering.copy_slices_to_masters()
+      updates = optimizer.apply_grads(list(gradients.values()), variables)
     masters = {v.name: v.get_master() for v in variables}
-    gates = [layer.last_gate for layer, _ in layers.hypergrid_layers(model)]
     dtypes = (
-      {g.dtype for g in gates},
+      {g.dtype for g in gates.values()},
       {v.dtype.base_dtype for v in masters.values()},
       {v.outputs[0].dtype for v in variables},
     )
     losses, changes = [], {}
-    with _session(lowering, masters) as sess:
+    fetches = {"loss": outputs["loss"], "gradients": gradients}
+    with small.start(fetches) as run:
+      lowering, sess = small.lowering, small.session
+      train = tf.group([lowering.lowered_operation(u) for u in updates])
+      feed = {f"{name}:0": value for name, value in features.items()}
       before = sess.run(masters)
-      result = sess.run(fetches)
+      result = run(**features)
       losses.append(result["loss"])
       for _ in range(case.steps):
-        sess.run(train)
-        losses.append(sess.run(fetches["loss"]))
+        sess.run(train, feed)
+        losses += run(["loss"], **features)
       if case.steps:
-        sess.run(copy_back)
+        sess.run(lowering.copy_slices_to_masters())
         after = sess.run(masters)
         changes = {name: after[name] - before[name] for name in before}
   return _Result(losses, result["gradients"], changes, microbatches, dtypes)
 
 
-def _session(lowering, masters):
-  """A session with random weights, the same for the same names and shapes.
-
-  All in one run and without TensorFlow's rewriting: most of the time of such
-  small graphs would go there.
-  """
-  sess = tf.Session(config=mtf_testing.quick_options())
-  values = {}
-  for name, master in masters.items():
-    shape = master.shape.as_list()
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    value = rng.normal(0, 1, shape)
-    if name.endswith(("kernel", "/q", "/k", "/v", "/o")):
-      value *= shape[0] ** -0.5
-    if name.endswith("scale"):
-      value = 1 + 0.1 * value
-    values[master.initializer.inputs[1]] = value
-  sess.run(tf.global_variables_initializer(), values)
-  sess.run(lowering.copy_masters_to_slices())
-  return sess
-
-
 def _assert_close(got, want, tolerance):
-  """Largest difference beside the largest element, for every variable."""
+  """Largest difference relative to the largest element, for every variable."""
   assert set(got) == set(want)
   for name, b in want.items():
     largest = np.abs(b).max()

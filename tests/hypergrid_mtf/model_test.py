@@ -1,15 +1,12 @@
 """Whole models: vanilla against Hugging Face, padding, gradients, settings."""
 
-import mesh_tensorflow as mtf
 import numpy as np
 import pytest
 import tensorflow as tf2
-import tensorflow.compat.v1 as tf
 
 from . import decoding_test, mtf_testing
 
 LENGTH, TARGETS = 12, 6
-FLOAT32 = mtf_testing.FLOAT32
 
 
 def _examples(count, seed=0):
@@ -46,46 +43,22 @@ def _packed(examples):
   return features
 
 
-def _import(mesh, value):
-  return mtf_testing.import_array(mesh, value, ["batch", "length"])
-
-
 class _Run:
   """A model on some features: logits, loss and gradients as NumPy."""
 
   def __init__(
     self, features, layers="L2", bindings="", scale=1.0, gradients=False
   ):
-    with tf.Graph().as_default():
-      model = mtf_testing.small_model(layers, bindings)
-      graph = mtf.Graph()
-      mesh = mtf.Mesh(graph, "mesh")
-      given = {k: _import(mesh, v) for k, v in features.items()}
-      logits, loss = model.call_simple(
-        inputs=given["inputs"],
-        targets=given["targets"],
-        compute_loss=True,
-        mode=tf.estimator.ModeKeys.TRAIN,
-        variable_dtype=FLOAT32,
-        encoder_sequence_id=given.get("inputs_segmentation"),
-        decoder_sequence_id=given.get("targets_segmentation"),
-        encoder_position=given.get("inputs_position"),
-        decoder_position=given.get("targets_position"),
-      )
-      variables = graph.trainable_variables if gradients else []
-      gradients = mtf.gradients([loss], [v.outputs[0] for v in variables])
-      lowering = mtf_testing.lower(graph, mesh)
-      fetches = {
-        "logits": lowering.export_to_tf_tensor(logits),
-        "loss": lowering.export_to_tf_tensor(loss),
-        "gradients": {
-          v.name: lowering.export_to_tf_tensor(g)
-          for v, g in zip(variables, gradients, strict=True)
-        },
-      }
-      with mtf_testing.session(lowering) as sess:
-        self.weights = mtf_testing.randomize(sess, lowering, scale=scale)
-        result = sess.run(fetches)
+    small = mtf_testing.Model(layers, bindings)
+    with small.tf_graph.as_default():
+      given = {k: small.feature(k, *v.shape) for k, v in features.items()}
+      logits, loss = small.call(given)
+      fetches = {"logits": logits, "loss": loss, "gradients": {}}
+      if gradients:
+        fetches["gradients"] = small.gradients(loss)
+      self.weights = small.random_weights(scale=scale)
+      with small.start(fetches, scale=scale) as run:
+        result = run(**features)
     self.logits = result["logits"]
     self.loss = result["loss"]
     self.gradients = result["gradients"]

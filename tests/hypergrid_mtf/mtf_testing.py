@@ -1,5 +1,6 @@
 """Running small Mesh TensorFlow graphs in tests."""
 
+import contextlib
 import types
 import zlib
 
@@ -201,7 +202,9 @@ dropout_rate = 0.0
 VOCAB_SIZE = 64
 
 
-def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
+def small_model(
+  layers="L2", bindings="", layout=None, mesh_shape=None, vocab_size=VOCAB_SIZE
+):
   """A Bitransformer of the configs, small enough to look at.
 
   Args:
@@ -209,6 +212,7 @@ def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
     bindings: further gin bindings, one a line.
     layout: as in utils.build_model.
     mesh_shape: as in utils.build_model.
+    vocab_size: of inputs and targets.
 
   Returns:
     a transformer.Bitransformer
@@ -217,39 +221,111 @@ def small_model(layers="L2", bindings="", layout=None, mesh_shape=None):
     [gin_model.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],
     [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
   )
-  return gin_model.build(VOCAB_SIZE, None, layout, mesh_shape)
+  return gin_model.build(vocab_size, None, layout, mesh_shape)
 
 
-def randomize(sess, lowering, seed=0, scale=1.0):
-  """Random values for all variables, the same for the same names and shapes.
+class Model:
+  """One small model in one graph, called in several ways.
 
-  Variables of the optimizer and of the mesh's slices follow their masters.
-
-  Args:
-    sess: a tf.Session
-    lowering: an mtf.Lowering
-    seed: an integer
-    scale: factor on HyperGrid's own variables
-
-  Returns:
-    {variable name: value}
+  `feature` and `call` add parts to the graph; `start` then lowers all of them
+  and gives every variable a value. Arguments are those of `small_model`.
   """
-  values = {}
-  for v in sorted(tf.global_variables(), key=lambda v: v.op.name):
-    name, shape = v.op.name, v.shape.as_list()
-    if (
-      not name.startswith(("shared/", "encoder/", "decoder/"))
-      or "slice" in name
-    ):
-      continue
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    value = rng.normal(0, 1, shape)
-    if name.endswith("kernel") or "/q" in name or "/k" in name:
-      value *= shape[0] ** -0.5
-    if name.endswith("scale"):
-      value = 1 + 0.1 * value
-    if "/hypergrid/" in name:
-      value *= scale
-    values[name] = value
-  set_masters(sess, lowering, values)
-  return values
+
+  def __init__(
+    self,
+    layers="L2",
+    bindings="",
+    layout="",
+    mesh_shape="",
+    vocab_size=VOCAB_SIZE,
+    dtype=FLOAT32,
+  ):
+    self.model = small_model(layers, bindings, layout, mesh_shape, vocab_size)
+    self._mesh_arguments = mesh_shape or "", layout or ""
+    self._placeholders: dict = {}
+    self.dtype = dtype
+    self.tf_graph = tf.Graph()
+    self.graph = mtf.Graph()
+    self.mesh = mtf.Mesh(self.graph, "mesh")
+
+  def feature(self, name, *sizes):
+    """The mtf tensor of an int32 placeholder [(ensemble,) batch, length]."""
+    if name not in self._placeholders:
+      dims = ["ensemble", "batch", "length"][-len(sizes) :]
+      shape = mtf.Shape(list(map(mtf.Dimension, dims, sizes)))
+      placeholder = tf.placeholder(tf.int32, sizes, name)
+      tensor = mtf.import_fully_replicated(self.mesh, placeholder, shape)
+      self._placeholders[name] = placeholder, tensor
+    return self._placeholders[name][1]
+
+  def call(self, given, train=True, **kwargs):
+    """Logits and, in training, the loss, of {feature: mtf tensor}."""
+    kwargs.setdefault("decoder_sequence_id", given.get("targets_segmentation"))
+    return self.model.call_simple(
+      inputs=given["inputs"],
+      targets=given["targets"],
+      compute_loss=train,
+      mode=tf.estimator.ModeKeys.TRAIN if train else "eval",
+      variable_dtype=self.dtype,
+      encoder_sequence_id=given.get("inputs_segmentation"),
+      encoder_position=given.get("inputs_position"),
+      decoder_position=given.get("targets_position"),
+      **kwargs,
+    )
+
+  def gradients(self, loss):
+    """{variable: gradient} of a scalar."""
+    variables = self.graph.trainable_variables
+    found = mtf.gradients([loss], [v.outputs[0] for v in variables])
+    return {v.name: g for v, g in zip(variables, found, strict=True)}
+
+  @contextlib.contextmanager
+  def start(self, fetches, seed=0, scale=1.0):
+    """Yields run(names=all, **placeholders), which gives the tensors so named.
+
+    Args:
+      fetches: {name: nest of mtf tensors}
+      seed: of the weights, the same for the same names and shapes
+      scale: factor on HyperGrid's own
+    """
+    mesh_shape, layout = self._mesh_arguments
+    devices = ["cpu:0"] * mtf.convert_to_shape(mesh_shape).size
+    fetches = tf.nest.map_structure(mtf.anonymize, fetches)
+    self.lowering = lower(self.graph, self.mesh, mesh_shape, layout, devices)
+
+    def export(tensor):
+      tensor = self.lowering.export_to_tf_tensor(tensor)
+      is_narrow = tensor.dtype == tf.bfloat16
+      return tf.cast(tensor, tf.float32) if is_narrow else tensor
+
+    exported = tf.nest.map_structure(export, fetches)
+    # Optimising one of these graphs costs more than running it.
+    with session(self.lowering, quick_options()) as self.session:
+      self.set_weights(self.random_weights(seed, scale))
+
+      def run(names=None, **values):
+        feed = {self._placeholders[k][0]: v for k, v in values.items()}
+        of = exported if names is None else [exported[n] for n in names]
+        return self.session.run(of, feed)
+
+      yield run
+
+  def set_weights(self, values):
+    """Sets variables by name, {name: array}, on all slices."""
+    set_masters(self.session, self.lowering, values)
+
+  def random_weights(self, seed=0, scale=1.0):
+    """{variable: value}, as in `start`."""
+    values = {}
+    for variable in self.graph.trainable_variables:
+      name, shape = variable.name, variable.shape.to_integer_list
+      rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+      value = rng.normal(0, 1, shape)
+      if name.endswith("kernel") or "/q" in name or "/k" in name:
+        value *= shape[0] ** -0.5
+      if name.endswith("scale"):
+        value = 1 + 0.1 * value
+      if "/hypergrid/" in name:
+        value *= scale
+      values[name] = value
+    return values

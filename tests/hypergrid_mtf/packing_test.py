@@ -6,7 +6,6 @@ settings.
 
 import functools
 
-import mesh_tensorflow as mtf
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -79,19 +78,15 @@ def _losses(setting, plain, packed, contraction=None, wants_gradients=False):
       )
       fetches[name] = logits
       if wants_gradients:
-        variables = micro.graph.trainable_variables
-        gradients = mtf.gradients([loss], [v.outputs[0] for v in variables])
         fetches |= {
-          f"{name} {v.name}": g * features["targets"].size
-          for v, g in zip(variables, gradients, strict=True)
+          f"{name} {variable}": gradient * features["targets"].size
+          for variable, gradient in micro.gradients(loss).items()
         }
     with micro.start(fetches) as run:
       values = run(
-        list(fetches),
         **{f"plain_{k}": v for k, v in plain.items()},
         **{f"packed_{k}": v for k, v in packed.items()},
       )
-  values = dict(zip(fetches, values, strict=True))
   gradients = [
     {
       key.removeprefix(name): value
