@@ -33,8 +33,8 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   with x, y [length, d_model]; h [length, d_ff]; wi [d_model, d_ff]; wo [d_ff,
   d_model]; G [n_r, n_c] of each example, n_r and n_c being grid_rows and
   grid_cols; X [d_model] of the example's first token (`conditioning`); L_r
-  [d_model, n_r] and L_c [d_model, n_c], instead of which the variants have
-  a trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
+  [d_model, n_r] and L_c [d_model, n_c], instead of which the variants have a
+  trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
   element-wise one. docs/fidelity.md has the source of each statement.
 
   The hyperparameters that t5's gin files give to `DenseReluDense` (hidden_size,
