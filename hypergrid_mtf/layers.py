@@ -87,9 +87,6 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         docs/cost.md. All give the same result.
       hidden_size: this and the following are those of DenseReluDense; None
         takes what gin binds to it.
-      dropout_rate: as above.
-      activation: as above.
-      use_bias: as above.
 
     Raises:
       UserError: for an unknown choice, naming the known ones.
@@ -149,16 +146,13 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     """The function of each factor of h, by the name of its wi."""
     given = self.activation
     given = list(given) if isinstance(given, list | tuple) else [given]
-    for i, activation in enumerate(given):
-      if activation == "linear":
-        given[i] = None
-      elif isinstance(activation, str):
-        given[i] = getattr(mtf, activation, None)
-        if given[i] is None:
+    for i, name in enumerate(given):
+      if isinstance(name, str):
+        given[i] = None if name == "linear" else getattr(mtf, name, None)
+        if given[i] is None and name != "linear":
           raise errors.UserError(
-            f"DenseReluDense.activation = {activation!r} is unknown: give the "
-            "name of a function of mesh_tensorflow, such as 'relu', or "
-            "'linear'."
+            f"DenseReluDense.activation = {name!r} is unknown: give the name "
+            "of a function of mesh_tensorflow, such as 'relu', or 'linear'."
           )
     names = [f"wi_{i}" for i in range(len(given))] if given[1:] else ["wi"]
     return dict(zip(names, given, strict=True))
