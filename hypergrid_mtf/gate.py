@@ -27,7 +27,7 @@ VARIANTS = {
   "col": (None, "local"),
 }
 GATES: dict[str, Callable[[mtf.Tensor], mtf.Tensor]] = {
-  "sigmoid": lambda logits: 1.0 * mtf.sigmoid(logits),
+  "sigmoid": mtf.sigmoid,
   "two_sigmoid": lambda logits: 2.0 * mtf.sigmoid(logits),
 }
 
