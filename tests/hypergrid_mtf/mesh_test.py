@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow import optimize
 from mesh_tensorflow.transformer import utils
 
-from tools.experiments import task_gates
+from tools.serving import trained
 
 from . import mtf_testing
 
@@ -113,7 +113,7 @@ def _run(case: _Case) -> _Result:
     return {"loss": small.call(given, num_microbatches=microbatches)[1]}
 
   with small.tf_graph.as_default():
-    gates = task_gates.keep_gates(small.model)
+    gates = trained.keep_gates(small.model)
     given = {k: small.feature(k, *v.shape) for k, v in features.items()}
     if microbatches > 1:
       gradients, outputs = mtf.serialize_training_step(
