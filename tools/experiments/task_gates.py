@@ -46,6 +46,11 @@ def task_gates(
   """
   tasks: dict = {}
   with trained.open_model(model_dir) as source:
+    if not source.mixture:
+      raise errors.UserError(
+        f"{source.config} names no mixture (mesh_train_dataset_fn."
+        "mixture_or_task_name): put back the file that the training wrote."
+      )
     data_checks.check_data(source.mixture, data_dir)
     data_checks.check_split(source.mixture, split)
     named = trained.gated_layers(source.model)

@@ -40,7 +40,7 @@ class Trained:
     folder: of its training.
     checkpoint: the prefix of the one that was chosen.
     model: a transformer.Bitransformer.
-    mixture: None if it is not registered and --vocabulary was given.
+    mixture: None if only the vocabulary is known.
     vocabularies: {feature: seqio.Vocabulary}.
   """
 
@@ -123,7 +123,7 @@ def open_model(
     gin_model.parse([config], bindings, skip_unknown=True)
     t5_tasks.define_from_gin()
     used = vocabularies.use_vocabulary()
-    mixture = _find_mixture(config, vocabulary)
+    mixture = _find_mixture(config, used, vocabulary)
     checkpoint = choose_checkpoint(model_dir, step)
     if mixture:
       vocabularies.check_used(vocabulary and used, mixture)
@@ -148,10 +148,15 @@ def open_model(
     gin.clear_config()
 
 
-def _find_mixture(config: str, vocabulary: str | None):
-  """The mixture of a training; None if only its vocabulary is known."""
+def _find_mixture(config: str, used, vocabulary: str | None):
+  """The mixture of a training; None if only its vocabulary is known.
+
+  So it is with a model that tools.huggingface wrote, and, given --vocabulary,
+  with one of a mixture that is not registered.
+  """
   name = gin_files.value(_MIXTURE)
-  if vocabulary and name not in mixtures.known_names():
+  is_known = name in mixtures.known_names()
+  if used and (not name or (vocabulary and not is_known)):
     return None
   if not name:
     raise errors.UserError(

@@ -155,6 +155,12 @@ def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
     if name == weights.EMBEDDING:
       turned = expected
     np.testing.assert_array_equal(value, turned.astype(value.dtype))
+  # Nothing names a mixture there: its vocabulary is enough.
+  again = _to(monkeypatch, back, tmp_path / "again")
+  found = hf_weights.load(again)
+  np.testing.assert_array_equal(
+    found["lm_head.weight"], tensors["lm_head.weight"].astype(np.float32)
+  )
 
 
 def _texts():
