@@ -9,8 +9,6 @@ r and c are local, r = X L_r and c = X L_c, or global, trained vectors.
 Equations and their sources: docs/fidelity.md.
 """
 
-from collections.abc import Callable
-
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 
@@ -26,10 +24,8 @@ VARIANTS = {
   "row": ("local", None),
   "col": (None, "local"),
 }
-GATES: dict[str, Callable[[mtf.Tensor], mtf.Tensor]] = {
-  "sigmoid": mtf.sigmoid,
-  "two_sigmoid": lambda logits: 2.0 * mtf.sigmoid(logits),
-}
+# gate -> factor in front of the logistic sigmoid
+GATES = {"sigmoid": 1.0, "two_sigmoid": 2.0}
 
 
 def make_gate(layer, context, x: mtf.Tensor) -> mtf.Tensor:
@@ -175,7 +171,7 @@ def apply_gate(gate, logits: mtf.Tensor) -> mtf.Tensor:
       tensor like the logits.
   """
   if isinstance(gate, str):
-    return GATES[gate](logits)
+    return GATES[gate] * mtf.sigmoid(logits)
   name = f"{gate.__module__}.{getattr(gate, '__qualname__', gate)}"
   try:
     result = gate(logits)
