@@ -15,7 +15,7 @@ def prepared_dir(tfds_name: str, data_dir=None):
     data_dir: the TFDS data folder; None for the default of TFDS.
 
   Returns:
-    The folder, `<data_dir>/glue/cola/1.0.0`, as a string.
+    `<data_dir>/glue/cola/1.0.0`
   """
   import tensorflow_datasets as tfds
 
@@ -35,9 +35,6 @@ def is_prepared(tfds_name: str, data_dir=None) -> bool:
 
 def why_not_generated(tfds_name: str) -> str | None:
   """Why the installed TFDS cannot make a data set that is not on disk.
-
-  Args:
-    tfds_name: as t5 tasks give it.
 
   Returns:
     a clause, or None where it can: by `download_and_prepare`, the latest
@@ -73,7 +70,6 @@ def generate(tfds_name: str, data_dir) -> None:
 
   Args:
     tfds_name: one for which `why_not_generated` is None.
-    data_dir: the TFDS data folder.
   """
   import tensorflow_datasets as tfds
 

@@ -38,8 +38,8 @@ def define_flags() -> None:
 
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
-  mixture_flags.bind(FLAGS, "mixture", "output_cache_dir")
-  cache(
+  mixture_flags.bind_flags(FLAGS, "mixture", "output_cache_dir")
+  cache_mixture(
     FLAGS.mixture,
     FLAGS.output_cache_dir,
     FLAGS.t5_tfds_data_dir,
@@ -47,7 +47,7 @@ def main(unused_argv: Sequence[str]) -> None:
   )
 
 
-def cache(
+def cache_mixture(
   name: str,
   folder: str,
   tfds_data_dir: str | None = None,
@@ -77,7 +77,7 @@ def cache(
       continue
     for split in task.splits:
       data_checks.check_examples([task], split)
-    rows = task_cache.write(task, folder, vocabulary_record.record(task))
+    rows = task_cache.write_task(task, folder, vocabulary_record.record(task))
     counts = [f"{split} {count:,}" for split, count in (rows or {}).items()]
     console.say(f"{task.name}: {', '.join(counts) or 'there already'}")
   console.say(

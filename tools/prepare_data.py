@@ -114,7 +114,7 @@ def prepare(
     raise UserError(
       f"--tfds_dir is {tfds_dir!r}: it cannot be written to ({reason})."
     ) from e
-  gin_file = local_mixture.write(tfds_dir)
+  gin_file = local_mixture.write_gin_file(tfds_dir)
   _print_table(prepared)
   console.say(f"\nWrote {len(prepared)} data sets to {tfds_dir}")
   data_dir = f"--t5_tfds_data_dir={tfds_dir}"
@@ -145,7 +145,9 @@ def _find_datasets(
   root = os.path.expanduser(root)
   if not os.path.isdir(root):
     raise UserError(f"--{benchmark}_dir is {root!r}: there is no such folder.")
-  found = local_files.find(benchmark, root, configs and configs[benchmark])
+  found = local_files.find_datasets(
+    benchmark, root, configs and configs[benchmark]
+  )
   if not found.datasets:
     raise UserError(
       f"--{benchmark}_dir is {root!r}: no task of {benchmark} is in it; "
@@ -166,7 +168,7 @@ def _count_rows(dataset: local_files.LocalDataset) -> dict[str, int]:
   """Reads and checks all of a data set; its rows by split."""
   counts = {}
   for split in dataset.splits:
-    counts[split], notes = dataset.check(split)
+    counts[split], notes = dataset.check_split(split)
     for note in notes:
       console.say(note)
   return counts
@@ -262,7 +264,7 @@ def download_and_prepare(
     mirror: a base address in place of the official one.
 
   Raises:
-    UserError: as `downloads.download` and `prepare`.
+    UserError: as `downloads.download_files` and `prepare`.
   """
   tfds_dir = _check_tfds_dir(tfds_dir)
   if mirror is not None and not mirror.startswith(("http://", "https://")):
@@ -270,7 +272,7 @@ def download_and_prepare(
       f"--mirror={mirror} is not an address: give https://HOST/PATH."
     )
   configs = downloads.find_configs(tasks)
-  roots = downloads.download(
+  roots = downloads.download_files(
     configs,
     os.path.abspath(os.path.expanduser(download_dir or f"{tfds_dir}_download")),
     mirror,

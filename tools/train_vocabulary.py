@@ -67,9 +67,9 @@ def define_flags() -> None:
 
 def main(unused_argv: Sequence[str]) -> None:
   """Runs the program on its flags."""
-  mixture_flags.bind(FLAGS, "mixture", "output")
+  mixture_flags.bind_flags(FLAGS, "mixture", "output")
   t5_tasks.define_from_gin()
-  trained = vocabulary_training.train(
+  trained = vocabulary_training.train_vocabulary(
     FLAGS.mixture,
     FLAGS.size,
     FLAGS.output,

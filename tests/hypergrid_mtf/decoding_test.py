@@ -73,7 +73,7 @@ def real_texts(shared_data, count):
     a list of (inputs, targets), strings
   """
   each = -(-count // len(GLUE))  # of a task
-  found = local_files.find("glue", str(shared_data / "glue")).datasets
+  found = local_files.find_datasets("glue", str(shared_data / "glue")).datasets
   by_task = {}
   for dataset in found:
     if dataset.config not in GLUE:

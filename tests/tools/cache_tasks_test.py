@@ -46,7 +46,7 @@ def cache_dir(tfds_dir, bytes_for_all, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp("cache"))
   seqio.set_tfds_data_dir_override(str(tfds_dir))
   name = mixtures.define_mixture("all_cached_v1", TASKS)
-  cache_tasks.cache(name, folder, str(tfds_dir), "bytes")
+  cache_tasks.cache_mixture(name, folder, str(tfds_dir), "bytes")
   seqio.set_tfds_data_dir_override(None)
   for task in TASKS:  # each keeps the first folder that it saw
     seqio.TaskRegistry.get(task).source.tfds_dataset.override_data_dir(None)
@@ -204,8 +204,10 @@ def test_another_vocabulary_is_refused(
   command_line.reset()
   seqio.set_tfds_data_dir_override(str(tfds_dir))
   with pytest.raises(UserError, match="has glue_cola_v002 with other tokens"):
-    cache_tasks.cache("glue_cola_v002", str(copy), str(tfds_dir), "bytes")
-  cache_tasks.cache("glue_rte_v002", str(copy), str(tfds_dir), "bytes")
+    cache_tasks.cache_mixture(
+      "glue_cola_v002", str(copy), str(tfds_dir), "bytes"
+    )
+  cache_tasks.cache_mixture("glue_rte_v002", str(copy), str(tfds_dir), "bytes")
   assert "glue_rte_v002: there already" in capsys.readouterr().out
 
 
@@ -219,6 +221,8 @@ def test_nothing_is_left_of_a_task_that_fails(tfds_dir, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(cache_tasks.task_cache, "_info", broken)
     with pytest.raises(UserError, match="no."):
-      cache_tasks.cache(task.name, str(tmp_path), str(tfds_dir), "bytes")
+      cache_tasks.cache_mixture(
+        task.name, str(tmp_path), str(tfds_dir), "bytes"
+      )
   assert not list(tmp_path.iterdir())
   assert tfds_data.is_prepared("glue/cola:1.0.0", str(tfds_dir))

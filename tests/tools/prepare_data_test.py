@@ -58,7 +58,7 @@ def _named(example, features):
 def test_tfds_reads_what_was_written(downloads, tfds_dir):
   for name in local_files.OFFICIAL_ROWS:
     benchmark, config = name.split("/")
-    (dataset,) = local_files.find(
+    (dataset,) = local_files.find_datasets(
       benchmark, str(downloads / benchmark), [config]
     ).datasets
     version = local_files.VERSIONS[benchmark]
@@ -83,7 +83,9 @@ def test_tfds_reads_what_was_written(downloads, tfds_dir):
 
 
 def test_every_task_of_the_gin_file_reads(t5_reads, tfds_dir):
-  entries, _ = local_mixture.task_rates(local_mixture.present(str(tfds_dir)))
+  entries, _ = local_mixture.task_rates(
+    local_mixture.find_prepared(str(tfds_dir))
+  )
   names = [e if isinstance(e, str) else e[0] for e in entries]
   assert len(names) == len(set(names)) == 12 + 1 + 10
   for name in names:
@@ -216,7 +218,7 @@ def test_a_later_run_replaces_or_changes_nothing(
   assert "glue/cola: no test, because " in printed
   assert f"--gin_file={out}/local_mixture.gin" in printed
   wnli = {"train": 4, "validation": 4, "test": 4}
-  assert local_mixture.present(str(out)) == {
+  assert local_mixture.find_prepared(str(out)) == {
     "glue/cola": {"train": 6, "validation": 3},
     "glue/wnli": wnli,
     "glue/ax": {"test": 3},
@@ -273,7 +275,7 @@ def test_download_and_prepare(mirror, tmp_path, capsys):
     prepare_data.main([])
   assert len(server.ranges) == asked == 6
   assert "all 5 files are in" in capsys.readouterr().out
-  assert local_mixture.present(str(tmp_path / "tfds")) == {
+  assert local_mixture.find_prepared(str(tmp_path / "tfds")) == {
     "glue/mrpc": {"train": 4, "validation": 2, "test": 4},
     "glue/wnli": {"train": 4, "validation": 4, "test": 4},
     "super_glue/axb": {"test": 3},
@@ -319,7 +321,7 @@ def test_the_command(shared_data, tmp_path):
   result = command.tool("prepare_data", *arguments, f"--tfds_dir={out}")
   assert result.returncode == 0 and not result.stderr
   assert re.search("\nglue/mrpc +train +3,667 +3,668\n", result.stdout)
-  assert local_mixture.present(str(out)) == {
+  assert local_mixture.find_prepared(str(out)) == {
     "glue/mrpc": {"train": 3667, "validation": 408, "test": 1725},
     "super_glue/cb": {"train": 32, "validation": 56},
   }

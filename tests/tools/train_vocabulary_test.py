@@ -28,7 +28,9 @@ LABELS = (
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
   output = str(tmp_path_factory.mktemp("vocabulary"))
-  return vocabulary_training.train("embedded_v1", 200, output, max_examples=300)
+  return vocabulary_training.train_vocabulary(
+    "embedded_v1", 200, output, max_examples=300
+  )
 
 
 def test_conventions(trained):
@@ -51,7 +53,7 @@ def test_conventions(trained):
 
 @pytest.mark.parametrize("model_type", vocabulary_training.MODEL_TYPES)
 def test_text_round_trips(tmp_path, model_type):
-  trained = vocabulary_training.train(
+  trained = vocabulary_training.train_vocabulary(
     "embedded_copy_v1", 150, str(tmp_path), model_type, max_examples=200
   )
   vocabulary = vocabularies.get_vocabulary(trained.path)
@@ -62,7 +64,7 @@ def test_text_round_trips(tmp_path, model_type):
 
 
 def test_same_text_same_file(trained, tmp_path):
-  again = vocabulary_training.train(
+  again = vocabulary_training.train_vocabulary(
     "embedded_v1", 200, str(tmp_path / "b.model"), max_examples=300
   )
   assert again.path == str(tmp_path / "b.model")
@@ -73,7 +75,7 @@ def test_same_text_same_file(trained, tmp_path):
 
 def test_text_of_the_task_token_variant_is_the_same(tmp_path):
   one, other = (
-    vocabulary_training.train(
+    vocabulary_training.train_vocabulary(
       name, 120, str(tmp_path / f"{name}.model"), max_examples=100
     )
     for name in ("embedded_copy_v1", "embedded_copy_v1_task_token")
@@ -135,7 +137,7 @@ def test_errors(tmp_path, arguments, says):
     **arguments,
   }
   with pytest.raises(UserError, match=says):
-    vocabulary_training.train(**arguments)
+    vocabulary_training.train_vocabulary(**arguments)
   assert not (tmp_path / "v" / "sentencepiece.model").exists()
   assert not list(tmp_path.glob("v/*"))
 
@@ -145,9 +147,9 @@ def test_errors(tmp_path, arguments, says):
 def test_the_limit_it_names_works(tmp_path, model_type, size):
   arguments = ("embedded_sort_v1", size, str(tmp_path), model_type, 50)
   with pytest.raises(UserError) as error:
-    vocabulary_training.train(*arguments)
+    vocabulary_training.train_vocabulary(*arguments)
   limit = int(str(error.value).split("--size=")[1].split()[0])
-  trained = vocabulary_training.train(
+  trained = vocabulary_training.train_vocabulary(
     arguments[0], limit, str(tmp_path), model_type, 50
   )
   assert vocabularies.get_vocabulary(trained.path, 0).vocab_size == limit
@@ -166,11 +168,13 @@ def test_characters_that_the_vocabulary_lacks_are_named(tmp_path, monkeypatch):
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
   arguments = ("embedded_copy_v1", 104, str(tmp_path))
-  trained = vocabulary_training.train(*arguments)
+  trained = vocabulary_training.train_vocabulary(*arguments)
   assert set(trained.unknown) == {"\u00ef", "\u4e2d"}
   ids = vocabularies.get_vocabulary(trained.path).encode("na\u00efve")
   assert 2 in ids
-  trained = vocabulary_training.train(*arguments, character_coverage=1.0)
+  trained = vocabulary_training.train_vocabulary(
+    *arguments, character_coverage=1.0
+  )
   assert trained.unknown == ()
 
 
@@ -183,7 +187,9 @@ def test_a_bad_row_of_a_tasks_own_file_has_its_line(tmp_path, monkeypatch):
   steps = [preprocessors.parse_tsv, *task.preprocessors]
   monkeypatch.setattr(task, "preprocessors", steps)
   with pytest.raises(UserError, match=f"{path}, line 2 .*, expected 2"):
-    vocabulary_training.train("embedded_v1", 200, str(tmp_path / "v"))
+    vocabulary_training.train_vocabulary(
+      "embedded_v1", 200, str(tmp_path / "v")
+    )
 
 
 def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
@@ -194,7 +200,7 @@ def test_unreadable_data_is_one_sentence(tmp_path, monkeypatch):
   source = seqio.FunctionDataSource(dataset, splits=["train"])
   monkeypatch.setattr(task, "_source", source)
   with pytest.raises(UserError, match=r"'embedded_copy_v1' .*disk is gone\)"):
-    vocabulary_training.train("embedded_v1", 200, str(tmp_path))
+    vocabulary_training.train_vocabulary("embedded_v1", 200, str(tmp_path))
 
 
 def test_it_is_recommended_to_tasks_that_can_take_it(capsys):

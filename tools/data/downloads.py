@@ -6,7 +6,6 @@ begins a file again when the connection drops.
 """
 
 import collections
-import hashlib
 import os
 import shutil
 import tempfile
@@ -90,7 +89,7 @@ def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
   return found
 
 
-def download(
+def download_files(
   configs: Mapping[str, Collection[str]],
   folder: str,
   mirror: str | None = None,
@@ -133,7 +132,7 @@ def download(
           if mirror:
             at = mirror.rstrip("/") + urllib.parse.urlsplit(at).path
           console.say(f"downloading {at} ({int(info.size) / 1e6:,.1f} MB)")
-          fetch(at, path, info)
+          fetch_file(at, path, info)
         if path.endswith(".zip"):
           _unzip(path)
   except OSError as e:
@@ -151,16 +150,10 @@ def download(
 
 def is_right(path: str, info: checksums.UrlInfo) -> bool:
   """Whether a file is on disk, with its size and SHA-256."""
-  if not os.path.isfile(path) or os.path.getsize(path) != info.size:
-    return False
-  digest = hashlib.sha256()
-  with open(path, "rb") as f:
-    while piece := f.read(1 << 20):
-      digest.update(piece)
-  return digest.hexdigest() == info.checksum
+  return os.path.isfile(path) and checksums.compute_url_info(path) == info
 
 
-def fetch(url: str, path: str, info: checksums.UrlInfo) -> None:
+def fetch_file(url: str, path: str, info: checksums.UrlInfo) -> None:
   """Fetches a file, which gets its name when size and SHA-256 are right.
 
   What came is kept in `<path>.part`, and is resumed, also by a later run.
@@ -169,8 +162,7 @@ def fetch(url: str, path: str, info: checksums.UrlInfo) -> None:
     UserError: the server does not give the file, or gives other bytes.
   """
   part = f"{path}.part"
-  resumed = _size(part) > 0
-  failures = 0
+  failures, was_wrong = 0, False
   while True:
     before = _size(part)
     try:
@@ -180,12 +172,12 @@ def fetch(url: str, path: str, info: checksums.UrlInfo) -> None:
         os.replace(part, path)
         return
       os.unlink(part)
-      if not resumed:
+      if was_wrong or not before:
         raise _Refused(
           f"gives other bytes than expected (SHA-256 is not {info.checksum})"
         )
       # The two halves may be of two versions: once more, from the beginning.
-      resumed = False
+      was_wrong = True
       continue
     except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
       root: BaseException = e
@@ -195,7 +187,7 @@ def fetch(url: str, path: str, info: checksums.UrlInfo) -> None:
     except _Refused as e:
       problem, failures = str(e), _TRIES
     if _size(part) > before:
-      resumed, failures = True, 0
+      failures = 0
     failures += 1
     if failures >= _TRIES:
       raise UserError(

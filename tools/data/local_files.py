@@ -1,6 +1,6 @@
 """Reads the files of GLUE and SuperGLUE on disk with TFDS's own builders.
 
-for dataset in find("glue", "/data/glue_data").datasets:
+for dataset in find_datasets("glue", "/data/glue_data").datasets:
   for split in dataset.splits:
     for key, example in dataset.examples(split):
       ...
@@ -152,7 +152,7 @@ class LocalDataset:
     is_unique = len({question for _, question in numbers}) == len(numbers)
     return numbers if is_labelled and not is_unique else {}
 
-  def check(self, split: str) -> tuple[int, list[str]]:
+  def check_split(self, split: str) -> tuple[int, list[str]]:
     """Reads a split once and checks what t5 takes for granted.
 
     Returns:
@@ -240,7 +240,7 @@ class Found:
   notes: list[str]
 
 
-def find(
+def find_datasets(
   benchmark: str, root: str, configs: Collection[str] | None = None
 ) -> Found:
   """Finds the tasks of a benchmark in the folder of its download.

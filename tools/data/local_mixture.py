@@ -22,7 +22,7 @@ _WNLI = "glue/wnli"
 _NEARLY_WHOLE = 0.99
 
 
-def present(tfds_dir: str) -> dict[str, dict[str, int]]:
+def find_prepared(tfds_dir: str) -> dict[str, dict[str, int]]:
   """The GLUE and SuperGLUE data sets in a TFDS folder.
 
   Args:
@@ -63,7 +63,7 @@ def task_rates(
   rate by their rows, as in `glue_super_glue_proportional`.
 
   Args:
-    datasets: the answer of `present`.
+    datasets: the answer of `find_prepared`.
 
   Returns:
     Entries for `define_mixture.tasks`, and sentences that explain them.
@@ -119,7 +119,7 @@ def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:
   return [f"super_glue_{config}_v102"]
 
 
-def write(tfds_dir: str) -> str | None:
+def write_gin_file(tfds_dir: str) -> str | None:
   """Writes the gin file of everything that is in tfds_dir now.
 
   Returns:
@@ -127,7 +127,7 @@ def write(tfds_dir: str) -> str | None:
     no mixture to train on then, and a file of an earlier run is deleted.
   """
   path = os.path.join(tfds_dir, FILE_NAME)
-  datasets = present(tfds_dir)
+  datasets = find_prepared(tfds_dir)
   if any("train" in splits for splits in datasets.values()):
     files.write(path, _gin(datasets, *task_rates(datasets)))
     return path

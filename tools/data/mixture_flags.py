@@ -6,7 +6,7 @@ from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import gin_files, gin_model
 
 
-def bind(flags, *required: str) -> None:
+def bind_flags(flags, *required: str) -> None:
   """Imports modules, sets the data folder, and binds what gin files say.
 
   Args:

@@ -24,14 +24,14 @@ from hypergrid_mtf.run import console, files, vocabulary_file
 _ONE_SHARD = "-00000-of-00001"
 
 
-def write(
+def write_task(
   task: seqio.Task, folder: str, record: dict[str, dict]
 ) -> dict[str, int] | None:
   """Writes a task, whole or not at all.
 
   Args:
-    task: whose raw data are on this machine.
-    folder: of all cached tasks; local or in the cloud.
+    task: a task whose raw data are on this machine.
+    folder: the folder of all cached tasks; local or in the cloud.
     record: {feature: facts} of its vocabularies.
 
   Returns:

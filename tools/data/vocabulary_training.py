@@ -28,7 +28,7 @@ _SPECIAL_IDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What `train` wrote: where, from how much.
+  """What `train_vocabulary` wrote: where, from how much.
 
   Attributes:
     path: of the SentencePiece model.
@@ -48,7 +48,7 @@ class Trained:
   unknown: tuple[str, ...]
 
 
-def train(
+def train_vocabulary(
   mixture: str,
   size: int,
   output: str,

@@ -33,10 +33,10 @@ def _fetch(server, tmp_path, said=None):
   """Fetches PATH; the files that are there afterwards."""
   path = str(tmp_path / "file.bin")
   if said is None:
-    official.fetch(server.address + PATH, path, INFO)
+    official.fetch_file(server.address + PATH, path, INFO)
   else:
     with pytest.raises(UserError, match=said) as error:
-      official.fetch(server.address + PATH, path, INFO)
+      official.fetch_file(server.address + PATH, path, INFO)
     assert "\n" not in str(error.value)
   return {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
@@ -110,7 +110,7 @@ def contents(downloads):
 def _download(server, contents, folder, *tasks):
   configs = official.find_configs(tasks or None)
   infos = official_server.infos(contents)
-  return official.download(configs, str(folder), server.address, infos)
+  return official.download_files(configs, str(folder), server.address, infos)
 
 
 def test_every_task_has_its_official_address():
@@ -134,8 +134,8 @@ def test_all_tasks_of_both_benchmarks(contents, downloads, tmp_path):
       server.faults[path] = [-100]
     roots = _download(server, contents, tmp_path)
     for benchmark in local_files.BUILDERS:
-      ours = local_files.find(benchmark, roots[benchmark])
-      theirs = local_files.find(benchmark, str(downloads / benchmark))
+      ours = local_files.find_datasets(benchmark, roots[benchmark])
+      theirs = local_files.find_datasets(benchmark, str(downloads / benchmark))
       assert not ours.notes
       for a, b in zip(ours.datasets, theirs.datasets, strict=True):
         assert a.name == b.name and list(a.splits) == list(b.splits)
@@ -218,4 +218,4 @@ def test_user_errors(tmp_path):
   a_file = tmp_path / "file"
   a_file.write_text("")
   with pytest.raises(UserError, match="--download_dir=.* cannot be written"):
-    official.download(official.find_configs(None), str(a_file))
+    official.download_files(official.find_configs(None), str(a_file))
