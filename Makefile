@@ -2,7 +2,7 @@
 # make test    the whole test suite
 # make benchmark    HyperGrid beside vanilla T5, a step of T5-base at a time
 # The rest of a developer's day is further down. Everything runs in .venv, which
-# is made from requirements.txt when it is missing or older than the lock.
+# is made from requirements.txt when it is missing, and updated when it is older.
 
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
@@ -79,44 +79,49 @@ parity-test: .venv/installed
 
 # The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
 upstream-test: .venv/installed
-	$(PY) -m tools.upstream_test
+	$(PY) -m tools.dev.upstream_test
 
 # .venv on a TPU VM, around the TensorFlow of its image (docs/cloud_tpu.md).
 install-tpu:
 	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
 
-# The compiler of the TPU (docs/tpu_compiler.md), in .venv-tpu; nothing else
+# The compiler of the TPU (docs/dev/tpu_compiler.md), in .venv-tpu; nothing else
 # needs it.
 tpu-compiler: .venv-tpu/installed
 
 # The tests that need it, and those of a TPU that is only described.
 test-tpu: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
-	  tests/tools/tpu_layer_test.py tests/tools/tpu_execute_test.py \
-	  tests/tools/plan_test.py tests/tools/cost/tpu_estimator_test.py
+	  tests/tools/plan_test.py tests/tools/cost/tpu_estimator_test.py \
+	  tests/tools/dev/tpu_layer_test.py tests/tools/dev/tpu_execute_test.py
 
 # Every variant on a mesh of eight cores, on virtual devices, beside one core.
 pod-test: .venv/installed .venv-tpu/installed
-	$(PY) -m pytest -m slow -s tests/tools/tpu_execute_test.py
+	$(PY) -m pytest -m slow -s tests/tools/dev/tpu_execute_test.py
 
-# $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): a PYTHON given on the
-# command line comes first. A name on PATH may be a shim that does not run, so
+# $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): what is there already stays,
+# and only what the lock has changed is installed. For a new one, a PYTHON given on
+# the command line comes first. A name on PATH may be a shim that does not run, so
 # each candidate is asked for its version.
 define make_venv
 @set -e; \
-found=; \
-for python in $(PYTHON) python3.11 python3.10 python3 python; do \
-  if "$$python" -c 'import sys, ensurepip; \
-      sys.exit("%d.%d" % sys.version_info[:2] not in "$(3)".split())' \
-      >/dev/null 2>&1; then found=$$python; break; fi; \
-done; \
-if [ -z "$$found" ]; then \
-  echo "error: Python $(subst $() , or ,$(strip $(3))) with venv is needed" \
-    "($(4)); name one with: make PYTHON=/path/to/python3.11" >&2; \
-  exit 2; \
+is_one='import sys, ensurepip; \
+  sys.exit("%d.%d" % sys.version_info[:2] not in "$(3)".split())'; \
+if $(1)/bin/python -c "import pip; $$is_one" >/dev/null 2>&1; then \
+  echo "updating $(1) from $(2)"; \
+else \
+  found=; \
+  for python in $(PYTHON) python3.11 python3.10 python3 python; do \
+    if "$$python" -c "$$is_one" >/dev/null 2>&1; then found=$$python; break; fi; \
+  done; \
+  if [ -z "$$found" ]; then \
+    echo "error: Python $(subst $() , or ,$(strip $(3))) with venv is needed" \
+      "($(4)); name one with: make PYTHON=/path/to/python3.11" >&2; \
+    exit 2; \
+  fi; \
+  echo "making $(1) with $$("$$found" --version) from $(2)"; \
+  "$$found" -m venv --clear $(1); \
 fi; \
-echo "making $(1) with $$("$$found" --version) from $(2)"; \
-"$$found" -m venv --clear $(1); \
 $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
   --no-deps --require-hashes -r $(2); \
 touch $(1)/installed

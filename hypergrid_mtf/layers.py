@@ -84,7 +84,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
       contraction: the order of the product: "plain", as the equation has it,
         "weights", "rows" or "cols", made for a CPU and for a TPU, or "auto",
         which takes the cheapest for the shapes and the device at hand;
-        docs/cost.md. All give the same result.
+        docs/dev/cost.md. All give the same result.
       hidden_size: this and the following are those of DenseReluDense; None
         takes what gin binds to it.
 

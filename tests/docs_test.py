@@ -241,7 +241,7 @@ def test_the_figures_in_the_heads_of_gin_files_are_those_of_the_results():
 
 
 def _cost() -> str:
-  return (ROOT / "docs" / "cost.md").read_text()
+  return (ROOT / "docs" / "dev" / "cost.md").read_text()
 
 
 _TYPES = {

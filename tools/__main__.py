@@ -29,7 +29,7 @@ def main() -> None:
     print()
     for name, line in programs.items():
       if name.startswith("dev.") == dev:
-        print(f"  {name:<17} {line}")
+        print(f"  {name:<20} {line}")
 
 
 if __name__ == "__main__":

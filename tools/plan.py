@@ -1,44 +1,185 @@
-r"""Plans a training run on a TPU before anything is rented.
+r"""Plans a training run on a TPU: whether it fits, its hours and its price.
 
   python -m tools.plan --gin_file=models/base.gin --gin_file=hypergrid/L2.gin \
-    --gin_file=experiments/glue.gin --topology=v3:2x2 --output_dir=plan
+    --gin_file=experiments/glue.gin --topology=v3:2x2 --price=2
 
-The flags of a run, and a topology: whether it compiles and fits, memory, time,
-what is sent, hours and price, for each way to spread it, beside vanilla T5. All
-figures are estimates of the TPU's compiler (docs/plan.md).
+The flags of a run, and a topology; vanilla T5 is planned too. Nothing is
+rented: all figures are estimates of the TPU's compiler (docs/plan.md).
 """
 
 import json
 import os
-import resource
-import time
+import tempfile
 
+import pandas as pd
 import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, gin_files, meshes
-from tools.cost import models
-from tools.cost.plan import chips, estimate, programs, report, run
-from tools.cost.tpu import client
+from hypergrid_mtf.run import console, files
+from tools.cost import chips, gin_run, models
+from tools.cost.tpu import client, program, sent
 
 FLAGS = flags.FLAGS  # --gin_file, --gin_param and --module_import are t5's own
 
-_WHOLE = ("none", "chosen", "all")
+# Fields of an answer that are not counts or bytes of one step on one core.
+_NOT_SCALED = ("compiles", "refused", "seconds", "resident")
+_SIZES = {"float32": 4, "bfloat16": 2, "int32": 4}
 
 
-def _numbers(flag: str, given) -> list[int | None]:
-  """Positive integers of a flag; "none" is None."""
-  found: list[int | None] = []
-  for text in given:
-    if text.strip().lower() == "none" and flag == "microbatch_tokens":
-      found.append(None)
-    else:
-      found.append(models.positive(flag, text))
-  return list(dict.fromkeys(found))
+def extrapolate(found: dict[int, dict], depth: int) -> dict:
+  """What two depths say of a third: every number as a line through both.
+
+  Args:
+    found: {depth: from `measure`}, two of them.
+    depth: that is asked for.
+  """
+  (low, a), (high, b) = sorted(found.items())
+
+  def line(x, y):
+    if isinstance(x, dict) or isinstance(y, dict):
+      x, y = x or {}, y or {}
+      keys = {**x, **y}.keys() - _NOT_SCALED
+      return {k: line(x.get(k, 0), y.get(k, 0)) for k in keys}
+    return round(x + (y - x) * (depth - low) / (high - low))
+
+  for one in (a, b):
+    if not one["compiles"]:
+      return one
+  return {"compiles": True, **line(a, b)}
 
 
-def _check_flags(f) -> estimate.Inputs:
+def measure(run: gin_run.Run, depth, slice_: chips.Slice, cache: str) -> dict:
+  """What the compiler says of a step.
+
+  Args:
+    run: the run.
+    depth: blocks of each stack; None for the run's own.
+    slice_: the chips.
+    cache: a folder of answers.
+
+  Returns:
+    as `client.compile_program`; where it compiles, also "parameters",
+    "by_axis" of `sent.count_by_axis`, and in "memory" "weights" and "optimizer"
+  """
+  request = program.Request(run.job_at(depth), run.mesh, slice_.cores)
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "program.hlo")
+    written = program.write(request, path)
+    found = client.compile_program(slice_.topology, written, path, cache)
+    if not found["compiles"]:
+      return found
+    by_axis = sent.count_by_axis(path, written)
+  kinds = {"weights": 0, "optimizer": 0}
+  for argument in written["arguments"]:
+    if argument["kind"] == "variable":
+      slot = any("_slot_" in name for name in argument["masters"])
+      size = _SIZES[argument["dtype"]]
+      for n in argument["shape"]:
+        size *= n
+      kinds["optimizer" if slot else "weights"] += size
+  return found | {
+    "memory": found["memory"] | kinds,
+    "parameters": written["parameters"],
+    "by_axis": by_axis,
+  }
+
+
+def plan_model(run: gin_run.Run, name: str, slice_: chips.Slice, f) -> dict:
+  """The plan of one model.
+
+  Args:
+    run: the run.
+    name: of the model, for progress.
+    slice_: the chips.
+    f: absl's FLAGS, parsed.
+
+  Returns:
+    `measure` and `chips.estimate`; "extrapolated" from two depths or None; and
+    where it fits, "hours" and "price", each at the compiler's speed and at the
+    share --utilisation of it
+  """
+  cache = f"{f.output_dir}/cache"
+  depths = [models.positive("depths", text) for text in f.depths]
+  if depths and run.depth and run.depth > max(depths):
+    found = {}
+    for depth in depths:
+      console.say(f"{name}, {depth} + {depth} blocks: compiling")
+      found[depth] = measure(run, depth, slice_, cache)
+    answer = extrapolate(found, run.depth) | {"extrapolated": depths}
+  else:
+    console.say(f"{name}: compiling")
+    answer = measure(run, None, slice_, cache) | {"extrapolated": None}
+  answer |= chips.estimate(answer, slice_)
+  if answer["compiles"] and run.train_steps:
+    hours = run.train_steps * answer["step_seconds"]["step"] / 3600
+    answer["hours"] = [hours, hours / f.utilisation]
+    if f.price is not None:
+      answer["price"] = [h * slice_.chips * f.price for h in answer["hours"]]
+  return answer
+
+
+def answer_lines(plan: dict) -> list[str]:
+  """Whether each model fits, its hours and its price: the answer, in lines."""
+  lines = []
+  share = f"{plan['utilisation']:.0%}"
+  for name, found in plan["models"].items():
+    if not found["compiles"]:
+      lines.append(f"{name}: does not compile: {found['refused'][:300]}")
+      continue
+    said = "fits" if found["fits"] else "does not fit"
+    text = f"{name}: {said}: {found['needs'] / 1e9:.3g} of "
+    text += f"{plan['hbm'] / 1e9:.3g} GB a core"
+    if "hours" in found:
+      low, high = found["hours"]
+      text += f"; {low:,.1f} hours at the compiler's speed, {high:,.1f} at "
+      text += f"{share} of it, for {plan['steps']:,} steps"
+    if "price" in found:
+      low, high = found["price"]
+      text += f"; price {low:,.0f} to {high:,.0f}"
+    lines.append(text)
+  return lines
+
+
+def detail_lines(plan: dict) -> list[str]:
+  """What the answer rests on: a table, what is sent, the assumptions."""
+  rows, lines = {}, []
+  for name, found in plan["models"].items():
+    if not found["compiles"]:
+      continue
+    memory, step = found["memory"], found["step_seconds"]
+    rows[name] = {
+      "GB a core": found["needs"] / 1e9,
+      "weights": memory["weights"] / 1e9,
+      "optimizer": memory["optimizer"] / 1e9,
+      "temporaries": memory["temporaries"] / 1e9,
+      "million cycles": found["cycles"] / 1e6,
+      "step, ms": 1e3 * step["step"],
+      "of it sending": 1e3 * step["collectives"],
+    }
+    along = [
+      f"{kind} {axes} {size / 1e6:,.3f}"
+      for kind, of_kind in found["by_axis"].items()
+      for axes, size in of_kind.items()
+    ]
+    lines.append(f"{name} sends in MB a core and step: {', '.join(along)}")
+    if found["extrapolated"]:
+      low, high = found["extrapolated"]
+      lines.append(
+        f"{name}: every number is the line through programs of {low} + {low} "
+        f"and {high} + {high} blocks"
+      )
+  frame = pd.DataFrame.from_dict(rows, orient="index")
+  if {"vanilla"} < set(rows):
+    beside = frame.drop(index="vanilla") / frame.loc["vanilla"]
+    frame = pd.concat([frame, beside.rename(index="{} / vanilla".format)])
+  table = frame.to_string(float_format="{:,.4g}".format).splitlines()
+  assumed = [f"assumed: {a}" for a in plan["assumptions"]]
+  return [*table, "", *lines, *assumed]
+
+
+def make_plan(f) -> dict:
+  """The plan that the flags ask for, as `plan.json` holds it."""
   if not f.gin_file:
     raise errors.UserError(
       "there is no --gin_file: give those of a training run, such as "
@@ -46,227 +187,76 @@ def _check_flags(f) -> estimate.Inputs:
     )
   if not 0 < f.utilisation <= 1:
     raise errors.UserError(
-      f"--utilisation={f.utilisation} is not a share: give a number above 0 "
-      "and at most 1."
+      f"--utilisation={f.utilisation} must be a share in (0, 1]."
     )
   if f.price is not None and f.price < 0:
-    raise errors.UserError(f"--price={f.price} is below zero: give a price.")
-  return estimate.Inputs(f.utilisation, f.price)
-
-
-def _candidates(f, asked: run.Run, found: run.Facts, slice_: chips.Slice):
-  """The candidates, and why others are left out; gin is bound."""
-  cores = len(slice_.cores)
-  own = gin_files.value("tpu_mesh_shape.tpu_topology")
-  if own is not None and found.mesh is None:
-    given = "tpu_mesh_shape.tpu_topology = "
-    size = meshes.tpu_shape(own, 1, None, (given, "", "")).size
-    if size != cores:
-      raise errors.UserError(
-        f"{given}{own!r} has {size} cores, and --topology={f.topology} has "
-        f"{cores}: leave the binding out, or give a topology of {size}."
-      )
-  degrees = _numbers("degrees", f.degrees)
-  if degrees or found.mesh is None:
-    spread = [run.spread(d, cores) for d in degrees or [found.degree] if d]
-  else:
-    spread = [found.mesh]
-  layouts = [x.strip() for x in f.layouts.split(";") if x.strip()]
-  layouts = layouts or [found.layout]
-  tokens = _numbers("microbatch_tokens", f.microbatch_tokens)
-  chosen: list[run.Candidate] = []
-  reasons: list[errors.UserError] = []
-  for layout in layouts:
-    for mesh in spread:
-      for microbatch in tokens or [found.microbatch]:
-        try:
-          chosen.append(run.candidate(found, mesh, layout, microbatch, cores))
-        except errors.UserError as e:
-          reasons.append(e)
-          break
-  if not chosen:
-    raise reasons[0]
-  return layouts, chosen, [errors.sentence(e) for e in reasons]
-
-
-def _depths(f, found: run.Facts) -> list[int]:
-  """Two depths to extrapolate from; none where all is compiled whole."""
-  depths = [d for d in _numbers("depths", f.depths) if d]
-  if len(depths) != 2:
+    raise errors.UserError(f"--price={f.price} must not be negative.")
+  if len(f.depths) not in (0, 2):
     raise errors.UserError(
-      f"--depths={','.join(f.depths)} is not two depths: give two numbers of "
-      "blocks, such as 2,4."
+      f"--depths={','.join(f.depths)} must be two numbers of blocks, such as "
+      "2,4, or empty."
     )
-  if f.whole == "all" or found.depth is None or found.depth <= max(depths):
-    return []
-  return sorted(depths)
-
-
-class _Progress:
-  """Says which program is made, of how many."""
-
-  def __init__(self, total: int):
-    self._total = total
-    self._done = 0
-    self._begin = time.perf_counter()
-
-  def next(self, what: str):
-    """A function that says lines about the next program."""
-    self._done += 1
-    minutes = (time.perf_counter() - self._begin) / 60
-    head = f"[{self._done}/{self._total}, {minutes:.1f} min] {what}"
-    console.say(f"{head}: making the program")
-    return lambda line: console.say(f"{head}: {line}")
-
-
-def make(f) -> dict:
-  """The plan that the flags ask for.
-
-  Args:
-    f: absl's FLAGS, parsed.
-
-  Returns:
-    what `plan.json` holds
-
-  Raises:
-    UserError: for what the user can put right.
-  """
-  begin = time.perf_counter()
-  inputs = _check_flags(f)
-  chips.check(f.topology)
-  params, modules = tuple(f.gin_param or ()), tuple(f.module_import or ())
-  asked = run.Run(tuple(f.gin_file), params, modules)
-  found = run.facts(asked)
-  depths = _depths(f, found)
-  slice_ = chips.Slice(f.topology, client.cores(f.topology))
-  layouts, chosen, left_out = _candidates(f, asked, found, slice_)
-  runs = {asked.gated or "vanilla": asked}
-  if asked.gated and f.beside_vanilla:
-    runs = {"vanilla": asked.vanilla(), **runs}
-  steps = found.steps and max(0, found.steps - run.started_at(params))
-  inputs = estimate.Inputs(inputs.utilisation, inputs.price, steps)
-  made = programs.Programs(
-    slice_, f.cache or os.path.join(f.output_dir, "cache")
+  slice_ = chips.make_slice(f.topology, client.cores)
+  given = tuple(
+    map(tuple, (f.gin_file, f.gin_param or (), f.module_import or ()))
   )
-  wholes = len(runs) if depths and f.whole == "chosen" else 0
-  total = len(chosen) * len(runs) * (len(depths) or 1) + wholes
-  progress = _Progress(total)
-
-  def measure(name, candidate, depth):
-    blocks = depth or found.depth
-    what = f"{name}, {candidate.words}, {blocks} + {blocks} blocks"
-    job = run.job(runs[name], found, candidate, depth)
-    return made.measure(job, candidate, progress.next(what))
-
-  def estimated(numbers, candidate):
-    return estimate.of(numbers, candidate, found.lengths, slice_, inputs)
-
-  candidates = []
-  for candidate in chosen:
-    of_models = {}
-    for name in runs:
-      if depths and found.depth:
-        measured = {d: measure(name, candidate, d) for d in depths}
-        numbers = programs.extrapolate(measured, found.depth)
-      else:
-        numbers = measure(name, candidate, None)
-      of_models[name] = estimated(numbers, candidate)
-    candidates.append(
-      {
-        "mesh": candidate.mesh,
-        "layout": candidate.layout,
-        "layout_number": 1 + layouts.index(candidate.layout),
-        "microbatch": candidate.microbatch,
-        "batch": candidate.batch,
-        "models": of_models,
-      }
-    )
-  best = {name: estimate.cheapest(candidates, name) for name in runs}
-  if wholes:
-    for name, number in best.items():
-      if number is not None:
-        whole = measure(name, chosen[number], None)
-        of_models = candidates[number]["models"]
-        whole = estimated(whole, chosen[number])
-        of_models[name] = whole | {"from_two_depths": of_models[name]}
-  own, children = (
-    1024 * resource.getrusage(who).ru_maxrss
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-  )
-  every = [m for c in candidates for m in c["models"].values()]
+  source = gin_run.Source(*given)
+  sources = {"vanilla": source.vanilla(), source.variant: source}
+  runs = {n: gin_run.read(s, len(slice_.cores)) for n, s in sources.items()}
+  run = runs[source.variant]
   return {
-    "run": {
-      "gin_files": asked.gin_files,
-      "gin_params": asked.gin_params,
-      "lengths": found.lengths,
-      "packed": found.packed,
-    },
+    "gin_files": source.gin_files,
+    "gin_params": source.gin_params,
     "topology": f.topology,
     "chips": slice_.chips,
     "cores": len(slice_.cores),
     "hbm": slice_.hbm,
-    "steps": steps,
-    "depth": found.depth,
-    "depths": depths,
-    "layouts": layouts,
-    "left_out": left_out,
-    "candidates": candidates,
-    "cheapest": best,
-    "loops_counted_once": any(m.get("loops", {}).get("other") for m in every),
-    "assumptions": estimate.assumptions(slice_, inputs),
-    "planner": {
-      "seconds": time.perf_counter() - begin,
-      "resident": max(own, children),
-      "compiled": made.compiled,
-      "cached": made.cached,
-    },
+    "mesh": ",".join(f"{d.name}:{d.size}" for d in run.mesh.axes),
+    "batch": run.job.case.batch,
+    "lengths": run.job.case.lengths,
+    "steps": run.train_steps,
+    "utilisation": f.utilisation,
+    "assumptions": chips.assumptions(slice_),
+    "models": {name: plan_model(runs[name], name, slice_, f) for name in runs},
   }
 
 
 def main(argv) -> None:
-  """Makes a plan, prints and writes it.
-
-  Args:
-    argv: unused.
-  """
+  """Makes a plan, prints and writes it."""
   del argv
   tf.disable_v2_behavior()
   client.check()
-  files.check_output_dir(FLAGS.output_dir)
-  plan = make(FLAGS)
-  text = report.lines(plan)
-  for line in text:
-    console.say(line)
   folder = FLAGS.output_dir
+  files.check_output_dir(folder)
+  plan = make_plan(FLAGS)
+  lines = [
+    f"{plan['topology']}: {plan['chips']} chips, {plan['cores']} cores, "
+    f"{plan['mesh']}; {plan['batch']} rows of {plan['lengths']} tokens a step",
+    *answer_lines(plan),
+    "",
+    *detail_lines(plan),
+  ]
+  for line in lines:
+    console.say(line)
   files.write(f"{folder}/plan.json", json.dumps(plan, indent=1) + "\n")
-  files.write(f"{folder}/plan.txt", "\n".join(text) + "\n")
-  report.picture(plan, f"{folder}/plan.png")
-  console.say(f"wrote {folder}/plan.json, plan.txt, plan.png")
+  files.write(f"{folder}/plan.txt", "\n".join(lines) + "\n")
+  console.say(f"wrote {folder}/plan.json, plan.txt")
 
 
 def define_flags() -> None:
   """Not at import: the tests import this module and have flags too."""
   flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
   flags.DEFINE_list(
-    "degrees", [], "Cores a replica, one or more; the run's if empty."
+    "depths",
+    ["2", "4"],
+    "Blocks of two programs that deeper models are extrapolated from; if "
+    "empty, the whole model is compiled.",
   )
-  flags.DEFINE_string(
-    "layouts",
-    "",
-    "DIMENSION:AXIS, …; several by semicolons; the run's if empty.",
+  flags.DEFINE_float(
+    "utilisation", 0.4, "Share of the compiler's speed that a slow run reaches."
   )
-  flags.DEFINE_list(
-    "microbatch_tokens", [], "Of a microbatch a replica, or none; the run's."
-  )
-  flags.DEFINE_bool("beside_vanilla", True, "Plan vanilla T5 too.")
-  flags.DEFINE_list(
-    "depths", ["2", "4"], "Blocks that deeper models come from."
-  )
-  flags.DEFINE_enum("whole", "none", _WHOLE, "Deeper models compiled whole.")
-  flags.DEFINE_float("utilisation", 1.0, "Share of the estimated speed.")
   flags.DEFINE_float("price", None, "Of a chip and hour, in any money.")
-  flags.DEFINE_string("output_dir", "runs/plan", "plan.json, .txt, .png.")
-  flags.DEFINE_string("cache", None, "Compiled before; OUTPUT_DIR/cache.")
+  flags.DEFINE_string("output_dir", "runs/plan", "plan.json, plan.txt, cache.")
 
 
 if __name__ == "__main__":

@@ -5,152 +5,97 @@ r"""Compiles what t5 would run on a TPU with the TPU's compiler, without a TPU.
 
 The step is t5's own, lowered by Mesh TensorFlow for a TPU (`tools.cost.tpu`).
 All figures are the compiler's estimates for one core. `make tpu-compiler` makes
-the environment that this needs (docs/tpu_compiler.md).
+the environment that this needs (docs/dev/tpu_compiler.md).
 """
 
 import dataclasses
 import json
 import os
-import re
 import tempfile
-import time
 
 import tensorflow.compat.v1 as tf
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import console, files, mesh_checks, meshes
-from tools.cost import benchmark_cases as cases
-from tools.cost import benchmark_worker, collectives, models
-from tools.cost.tpu import client, program
+from hypergrid_mtf.run import console, files
+from tools.cost import mesh_flags, models
+from tools.cost.tpu import client, program, sent
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
 
 STEPS = ("train", "eval", "decode", "score")
-_EXAMPLES_PER_ROW = 3  # of a packed row; their number changes no shape
 
 
-def request_of(flag_values) -> program.Request:
+def request_of(f) -> tuple[program.Request, models.Setting]:
   """What the flags ask for, checked.
 
   Args:
-    flag_values: absl's FLAGS, parsed.
-
-  Returns:
-    a program.Request
+    f: absl's FLAGS, parsed.
 
   Raises:
     UserError: naming the flag that is wrong.
   """
-  f = flag_values
-  models.choose("size", [f.size], models.sizes())
-  known = (models.VANILLA.variant, *gate_lib.VARIANTS)
-  models.choose("variant", [f.variant], known)
+  models.choose("variant", [f.variant], models.KNOWN)
+  setting = models.VANILLA
+  if f.variant != models.VANILLA.variant:
+    grid = models.parse_grid("grid", f.grid) if f.grid else (0, 0)
+    setting = models.Setting(f.variant, *grid, f.contraction, f.stack)
   if f.packed and f.step != "train":
     raise errors.UserError(
       f"--packed is for training: leave it out with --step={f.step}."
     )
-  for name in ("batch", "inputs", "targets"):
-    if getattr(f, name) < 1:
-      raise errors.UserError(
-        f"--{name}={getattr(f, name)} is not a size: give a positive integer."
-      )
-  shape_given = f"--mesh_shape={f.mesh_shape}"
-  mesh = meshes.parse(
-    f.mesh_shape, f.layout, shape_given, f"--layout={f.layout}"
-  )
-  mesh_checks.check_axes(mesh)
-  mesh_checks.check_batch(mesh, f.batch, f"--batch={f.batch}")
-  cores = client.cores(f.topology)
-  if mesh.shape.size not in (1, len(cores)):
-    raise errors.UserError(
-      f"{shape_given} has {mesh.shape.size} devices and --topology="
-      f"{f.topology} {len(cores)} cores: give a mesh of {len(cores)}, or an "
-      "empty one for one core alone."
-    )
-  job = benchmark_worker.Job(
-    size=f.size,
-    case=cases.Case(
-      "train_packed" if f.packed else f.step,
-      f.batch,
-      f.inputs,
-      f.targets,
-      _EXAMPLES_PER_ROW if f.packed else 1,
-    ),
-    setting=_setting(f),
-    activation_dtype=f.activation_dtype,
-    gin_params=(
-      *(f.gin_param or ()),
-      f"run.mesh_shape = {f.mesh_shape!r}",
-      f"run.layout_rules = {f.layout!r}",
-    ),
-  )
-  model = benchmark_worker.check(job)
-  lengths = {"inputs": f.inputs, "targets": f.targets}
-  mesh_checks.check_model(mesh, model, f.batch, lengths)
-  return program.Request(job, mesh, cores[: mesh.shape.size])
+  mesh = mesh_flags.read_mesh(f)
+  cores = mesh_flags.choose_cores(f, mesh, client.cores(f.topology))
+  job = mesh_flags.make_job(f, mesh, setting, f.step)
+  return program.Request(job, mesh, cores), setting
 
 
-def _setting(f) -> models.Setting:
-  if f.variant == models.VANILLA.variant:
-    return models.VANILLA
-  grid = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", f.grid or "")
-  if f.grid and not grid:
-    raise errors.UserError(
-      f"--grid={f.grid} is not a grid: give ROWSxCOLUMNS, such as 16x16."
-    )
-  size = (int(grid[1]), int(grid[2])) if grid else (0, 0)
-  return models.Setting(f.variant, *size, f.contraction, f.stack)
-
-
-def compile_step(
-  request: program.Request, topology: str, keep: str | None = None
-) -> dict:
-  """Writes a program, and compiles it.
+def compile_step(request: program.Request, f, keep: str | None = None) -> dict:
+  """Writes a program, and compiles it unless --nocompile.
 
   Args:
     request: of the program.
-    topology: as libtpu names it.
+    f: absl's FLAGS, parsed.
     keep: a folder for the HLO, before and after; None keeps neither.
 
   Returns:
-    {"request", "program", "estimate"}, of `program.write` and
-    `client.compile_program`
+    {"request", "program", "sent", "estimate"}, of `program.write`,
+    `sent.count_by_axis` and `client.compile_program`
   """
   with tempfile.TemporaryDirectory() as temporary:
     folder = keep or temporary
     os.makedirs(folder, exist_ok=True)
-    hlo = os.path.join(folder, "program.hlo")
-    text = os.path.join(folder, "compiled.txt")
-    begin = time.perf_counter()
+    path = os.path.join(folder, "program.hlo")
     console.say("making the program")
-    written = program.write(request, hlo)
-    written["seconds"] = time.perf_counter() - begin
-    written["hlo_bytes"] = os.path.getsize(hlo)
-    console.say(
-      f"compiling {written['hlo_bytes']:,} bytes for {written['replicas']} "
-      f"core(s) of {topology}"
-    )
-    answer = client.compile_program(topology, written, hlo, text)
-  return {
-    "request": {
-      "topology": topology,
-      "mesh": str(request.mesh.shape),
-      **dataclasses.asdict(request.job),
-    },
-    "program": written,
-    "estimate": answer,
-  }
+    report = {
+      "request": {"topology": f.topology, **dataclasses.asdict(request.job)},
+      "program": program.write(request, path),
+    }
+    report["sent"] = sent.count_by_axis(path, report["program"])
+    if f.compile:
+      console.say(
+        f"compiling {os.path.getsize(path):,} bytes for "
+        f"{report['program']['replicas']} core(s) of {f.topology}"
+      )
+      report["estimate"] = client.compile_program(
+        f.topology, report["program"], path
+      )
+  return report
 
 
-def _lines(report: dict) -> list[str]:
-  """The estimate as a person reads it."""
-  found = report["estimate"]
-  if not found["compiles"]:
-    return [f"it does not compile: {found['refused']}"]
-  memory = found["memory"]
+def lines_of(report: dict) -> list[str]:
+  """A report of `compile_step` as a person reads it."""
   lines = [
+    f"{kind} along {axes}: {size / 1e6:,.3f} MB a core and step"
+    for kind, of_kind in report["sent"].items()
+    for axes, size in of_kind.items()
+  ]
+  found = report.get("estimate")
+  if not found:
+    return lines
+  if not found["compiles"]:
+    return [*lines, f"it does not compile: {found['refused']}"]
+  lines += [
     f"compiled in {found['seconds']:.0f} s; the compiler's estimates, a core:",
     f"cycles        {found['cycles'] / 1e6:,.3f} million, in "
     f"{found['instructions']:,} instructions",
@@ -163,10 +108,12 @@ def _lines(report: dict) -> list[str]:
     f"flops         {found['flops'] / 1e9:,.3f} billion, bytes accessed "
     f"{found['bytes_accessed'] / 1e9:,.3f} GB (a loop's body once)"
   )
-  kinds = ", ".join(f"{k} {v / 1e6:,.1f}" for k, v in memory.items())
+  kinds = found["memory"].items()
+  kinds = ", ".join(f"{k} {v / 1e6:,.1f}" for k, v in kinds)
   lines.append(f"memory in MB  {kinds}")
-  for kind, sent in found["collectives"].items():
-    lines.append(f"{kind:13} {sent['count']}, {sent['bytes'] / 1e6:,.3f} MB")
+  for kind, compiled in found["collectives"].items():
+    size = compiled["bytes"] / 1e6
+    lines.append(f"{kind:13} {compiled['count']}, {size:,.3f} MB")
   if found["loops"]["mtf"]:
     lines.append(
       f"the loop of Mesh TensorFlow runs {report['program']['loop']}"
@@ -180,7 +127,7 @@ def _lines(report: dict) -> list[str]:
   return lines
 
 
-def _beside(found: dict, vanilla: dict) -> list[str]:
+def ratios_of(found: dict, vanilla: dict) -> list[str]:
   """One estimate over another."""
   if not (found["compiles"] and vanilla["compiles"]):
     return []
@@ -190,30 +137,26 @@ def _beside(found: dict, vanilla: dict) -> list[str]:
   for name in ("peak", "temporaries"):
     pairs[name] = found["memory"][name], vanilla["memory"][name]
   said = ", ".join(f"{k} {a / b:.3f}" for k, (a, b) in pairs.items())
-  return [f"beside vanilla: {said}"]
+  return [f"over vanilla: {said}"]
 
 
 def main(argv) -> None:
-  """Compiles, and prints the estimate.
-
-  Args:
-    argv: unused.
-  """
+  """Compiles, and prints the estimate."""
   del argv
   tf.disable_v2_behavior()
   client.check()
   if FLAGS.output:
     files.check_output(FLAGS.output)
-  request = request_of(FLAGS)
-  report = compile_step(request, FLAGS.topology, FLAGS.keep)
-  lines = _lines(report)
-  if FLAGS.beside_vanilla:
-    job = dataclasses.replace(request.job, setting=models.VANILLA)
-    other = dataclasses.replace(request, job=job)
-    vanilla = compile_step(other, FLAGS.topology)
-    report["vanilla"] = {k: vanilla[k] for k in ("program", "estimate")}
-    lines += ["", "vanilla:", *_lines(vanilla), ""]
-    lines += _beside(report["estimate"], vanilla["estimate"])
+  request, setting = request_of(FLAGS)
+  report = compile_step(request, FLAGS, FLAGS.keep)
+  lines = lines_of(report)
+  if FLAGS.beside_vanilla and setting != models.VANILLA:
+    job = mesh_flags.make_job(FLAGS, request.mesh, models.VANILLA, FLAGS.step)
+    vanilla = compile_step(dataclasses.replace(request, job=job), FLAGS)
+    report["vanilla"] = vanilla
+    lines += ["", "vanilla:", *lines_of(vanilla), ""]
+    if FLAGS.compile:
+      lines += ratios_of(report["estimate"], vanilla["estimate"])
   for line in lines:
     console.say(line)
   if FLAGS.output:
@@ -223,25 +166,15 @@ def main(argv) -> None:
 
 def define_flags() -> None:
   """Not at import: the tests import this module and have flags too."""
-  flags.DEFINE_string("size", "tiny", "A file of models/.")
+  mesh_flags.define(mesh_shape="", activation_dtype="bfloat16")
   flags.DEFINE_string("variant", "vanilla", "vanilla, or of hypergrid/.")
   flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
   flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
   flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
   flags.DEFINE_enum("step", "train", STEPS, "The step.")
-  flags.DEFINE_bool("packed", False, "Several examples a row.")
-  flags.DEFINE_integer("batch", 8, "Rows a step, on the whole mesh.")
-  flags.DEFINE_integer("inputs", 64, "Input tokens a row.")
-  flags.DEFINE_integer("targets", 32, "Target tokens a row, or decoded ones.")
-  flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
-  flags.DEFINE_string("mesh_shape", "", "AXIS:SIZE, …; one core if empty.")
-  flags.DEFINE_string("layout", collectives.LAYOUT, "DIMENSION:AXIS, ….")
-  flags.DEFINE_enum(
-    "activation_dtype", "bfloat16", ("bfloat16", "float32"), "As t5's."
-  )
   flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
+  flags.DEFINE_bool("compile", True, "Or only count what the program sends.")
   flags.DEFINE_string("keep", None, "A folder for the program in HLO.")
-  flags.DEFINE_string("output", None, "Also write the estimate as JSON.")
 
 
 if __name__ == "__main__":

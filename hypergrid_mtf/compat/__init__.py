@@ -2,7 +2,7 @@
 
 Importing `hypergrid_mtf` calls `patch()`. Each function `patch_*` of this
 package patches one thing; its docstring says what, why, and when it can go, and
-docs/patches.md lists them. What is replaced only while a command runs is in
+docs/dev/patches.md lists them. What is replaced only while a command runs is in
 `hypergrid_mtf.run`, and in the same list.
 """
 

@@ -39,8 +39,8 @@ def test_an_import_that_failed_before_is_refused():
 
 
 def test_the_list_of_patches_is_whole():
-  """docs/patches.md, against what the code replaces."""
-  text = (command.ROOT / "docs" / "patches.md").read_text()
+  """docs/dev/patches.md, against what the code replaces."""
+  text = (command.ROOT / "docs" / "dev" / "patches.md").read_text()
   rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, re.M)
   listed = [name for name, _ in rows]
   assert len(listed) == len(set(listed))

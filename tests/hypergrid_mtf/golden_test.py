@@ -7,8 +7,8 @@ import os
 import pytest
 
 from hypergrid_mtf import gate
-from tools import golden
 from tools.cost import models
+from tools.dev import golden
 
 _FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden")
 

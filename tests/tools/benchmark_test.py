@@ -1,57 +1,44 @@
 """The benchmark on the smallest model: form and failures, no times."""
 
+import dataclasses
 import io
 import json
+import os
 
 import numpy as np
 import pytest
-from absl import flags
 
 from hypergrid_mtf import errors
-from tools import benchmark
-from tools.cost import benchmark_cases as cases
-from tools.cost import (
-  benchmark_group,
-  benchmark_report,
-  benchmark_worker,
-  models,
-)
+from tests import program
+from tools.cost import models, stepper, steps, turns, worker
+from tools.serving import benchmark_models
 
+NAME = "tools.benchmark"
 SMALLEST = ("num_layers = 1", "d_model = 16", "d_ff = 32")
 L2 = models.Setting("L2", 4, 4)
+SMALL = (
+  "--size=micro",
+  "--grids=4x4",
+  "--batch=2",
+  "--inputs=8",
+  "--targets=4",
+  *(f"--gin_param={p}" for p in SMALLEST),
+)
 
 
-@pytest.fixture
-def parse():
-  """Gives the flags of a command line; they are gone after the test."""
-  before = set(flags.FLAGS)
-  benchmark.define_flags()
-
-  def parse(*arguments):
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-      flags.FLAGS[name].unparse()
-    flags.FLAGS(["benchmark", "--size=micro", *arguments])
-
-  yield parse
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
-  flags.FLAGS["gin_param"].unparse()
-
-
-def _job(case, setting=models.VANILLA, gin_params=SMALLEST):
-  return benchmark_worker.Job("micro", case, setting, gin_params=gin_params)
+def _job(case, setting=models.VANILLA):
+  return steps.make_job("micro", case, setting, gin_params=SMALLEST)
 
 
 def test_packed_features_are_t5s():
-  case = cases.Case("train_packed", 3, 64, 16, examples_per_row=4)
-  found = cases.features(case)
+  case = steps.Case("train_packed", 3, 64, 16, examples_per_row=4)
+  found = steps.make_features(case)
   assert set(found) == {
     f"{name}{suffix}"
     for name in ("inputs", "targets")
     for suffix in ("", "_segmentation", "_position")
   }
-  for name, length in (("inputs", 64), ("targets", 16)):
+  for name, length in case.lengths.items():
     ids = found[name]
     assert ids.shape == (3, length) and ids.dtype == np.int32
     for row, numbers, position in zip(
@@ -64,42 +51,35 @@ def test_packed_features_are_t5s():
       for i in range(1, 5):
         example = row[numbers == i]
         assert len(example) >= 2
-        assert example[-1] == cases.EOS_ID
+        assert example[-1] == steps.EOS_ID
         assert (example[:-1] > 2).all()
         np.testing.assert_array_equal(
           position[numbers == i], np.arange(len(example))
         )
-  again = cases.features(case)
+  again = steps.make_features(case)
   assert all((found[name] == again[name]).all() for name in found)
 
 
 def test_unpacked_features_are_full_rows():
-  found = cases.features(cases.Case("train", 2, 8, 4))
+  found = steps.make_features(steps.Case("train", 2, 8, 4))
   assert {n: a.shape for n, a in found.items()} == {
     "inputs": (2, 8),
     "targets": (2, 4),
   }
   assert (found["inputs"] > 0).all()
-  assert set(cases.features(cases.Case("decode", 2, 8, 4))) == {"inputs"}
+  assert set(steps.make_features(steps.Case("decode", 2, 8, 4))) == {"inputs"}
 
 
-def test_plan_puts_vanilla_in_every_group(parse):
-  parse(
-    "--cases=train,decode",
-    "--inputs=16,32",
-    "--grids=4x4,8x8,16x16,4x4",
-    "--together=2",
+def test_every_combination_has_a_name_of_its_own():
+  compared = models.settings(
+    ["vanilla", "L2", "row"],
+    grids=["4x4", "8x8", "4x4"],
+    stacks=["both", "decoder"],
+    kernels=["wo", "wi"],
   )
-  groups = benchmark.plan()
-  assert [(g.case.name, g.case.inputs) for g in groups] == [
-    (name, inputs)
-    for name in ("train", "decode")
-    for inputs in (16, 32)
-    for _ in range(2)
-  ]
-  names = [[job.setting.name for job in g.jobs] for g in groups[:2]]
-  assert names == [["vanilla", "L2-4x4", "L2-8x8"], ["vanilla", "L2-16x16"]]
-  assert groups[-1].case.batch == 16 and groups[-1].case.targets == 16
+  names = [m.name for m in compared]
+  assert names[0] == "vanilla" and len(set(names)) == len(names) == 17
+  assert "row-wi-8x8-decoder_only" in names
 
 
 @pytest.mark.parametrize(
@@ -112,149 +92,134 @@ def test_plan_puts_vanilla_in_every_group(parse):
     (["--stacks=left"], "--stacks=left is unknown"),
     (["--grids=16"], "--grids=16 is not a grid"),
     (["--grids=16x7"], "does not divide"),
-    (["--grids=0x16"], "--grids=0x16 is not a grid"),
-    (["--inputs=64,x"], "--inputs=x is not a positive integer"),
-    (["--runs=4"], "--runs=4 is too few"),
+    (["--inputs=64,x"], "--inputs=x must be a positive integer"),
+    (["--batch=0"], "--batch=0 must be a positive integer"),
     (["--cases=train_packed", "--targets=8"], "do not fit"),
-    (["--cases=train_packed", "--examples_per_row=1"], "packs nothing"),
-    (
-      ["--cases=train_packed", "--contractions=weights"],
-      "cannot serve train_packed",
-    ),
     (["--contractions=sideways"], "contraction"),
     (["--gin_param=d_modle = = 3"], '--gin_param="d_modle = = 3"'),
   ],
 )
-def test_bad_input_is_one_sentence(parse, arguments, sentence):
-  parse(*arguments)
+def test_bad_input_is_one_sentence(arguments, sentence, monkeypatch, tmp_path):
+  given = ["--size=micro", f"--output_dir={tmp_path}", *arguments]
   with pytest.raises(errors.UserError, match=sentence) as caught:
-    benchmark.plan()
+    program.run(NAME, given, monkeypatch)
   assert "\n" not in errors.sentence(caught.value)
 
 
-def test_decoding_takes_all_its_steps():
-  case = cases.Case("decode", 2, 8, 5)
+def test_decoding_takes_all_its_steps(tmp_path):
+  """And a trace holds every operation."""
+  case = steps.Case("decode", 2, 8, 5)
+  path = tmp_path / "trace.json"
   for setting in (models.VANILLA, L2):
-    model = benchmark_worker.Model(_job(case, setting))
-    assert model.step() > 0
-    picks = [r["count"] for r in model.profile() if r["op"] == "ArgMax"]
-    assert sum(picks) == 5  # one greedy choice a step
+    model = stepper.Model(_job(case, setting))
+    model.run()
+    model.trace(str(path))
     model.close()
+    events = json.loads(path.read_text())["traceEvents"]
+    picks = [e for e in events if e.get("args", {}).get("op") == "ArgMax"]
+    assert len(picks) == 5  # one greedy choice a step
 
 
 def test_a_packed_training_step_moves_the_weights():
-  case = cases.Case("train_packed", 2, 16, 8, examples_per_row=2)
-  model = benchmark_worker.Model(_job(case, L2))
+  case = steps.Case("train_packed", 2, 16, 8, examples_per_row=2)
+  model = stepper.Model(_job(case, L2))
   first = model.run()["loss"]
   for _ in range(3):
     last = model.run()["loss"]
   assert np.isfinite([first, last]).all() and first != last
-  assert model.num_ops > 1000 and model.peak > 1e8
   model.close()
 
 
-def test_a_run_from_flags_to_files(parse, tmp_path, capsys):
-  parse(
-    *("--cases=train", "--batch=2", "--inputs=8", "--targets=4", "--grids=4x4"),
-    *("--quick", "--runs=2", "--warmup=1", "--profile"),
-    *(f"--gin_param={p}" for p in SMALLEST),
-    f"--output_dir={tmp_path}",
-  )
-  assert benchmark.main(["benchmark"]) == 0
+def test_a_run_from_flags_to_files(tmp_path, monkeypatch, capsys):
+  more = ["--cases=train", "--runs=2", "--warmup=1", "--trace"]
+  given = [*SMALL, *more, f"--output_dir={tmp_path}"]
+  assert program.run(NAME, given, monkeypatch) == 0
   measured = json.loads((tmp_path / "benchmark.json").read_text())
-  assert measured["hardware"]["cores"] and measured["config"]["runs"] == 2
+  assert measured["hardware"]["cores"] and measured["config"]["size"] == "micro"
   (group,) = measured["groups"]
   vanilla, gated = group["models"]
   assert (vanilla["name"], gated["name"]) == ("vanilla", "L2-4x4")
   for model in (vanilla, gated):
-    assert len(model["seconds"]) == 2 and len(model["warmup_seconds"]) == 1
+    assert len(model["seconds"]) == 2
     assert model["peak_bytes"] > 1e8
   assert gated["ops"] > vanilla["ops"]
   # Two layers, d_model 16, 4 + 4 cells.
   assert gated["parameters"] - vanilla["parameters"] == 2 * 16 * 8
   table = (tmp_path / "benchmark.md").read_text()
   assert table.strip() in capsys.readouterr().out
-  assert "Einsum" in (tmp_path / "profile.md").read_text()
-  assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob("*.png"))
+  assert "Einsum" in (tmp_path / "train-2x8x4-L2-4x4.trace.json").read_text()
+  assert not list(tmp_path.glob("*.part"))
+
+
+def test_models_that_serve_take_turns(tmp_path, monkeypatch, capsys):
+  """Two batches: the models are made once, and asked for full rows."""
+  made, asked = [], []
+
+  def write(folder, size, setting, case):
+    os.makedirs(folder)
+    made.append((size, setting.name, case.targets))
+
+  def measure(group, *unused):
+    asked.append(group)
+    names = list(group.requests)
+    seconds = {"vanilla": 1.0, "L2-4x4": 1.02, "Hugging Face": 2.0}
+    rows = [
+      dict(name=n, seconds=[seconds[n]] * 3, peak_bytes=10**9, build_seconds=1)
+      for n in names
+    ]
+    turns.summarize(rows)
+    return dict(case=dataclasses.asdict(group.case), models=rows)
+
+  monkeypatch.setattr(benchmark_models, "write", write)
+  monkeypatch.setattr(benchmark_models, "export", lambda _: None)
+  monkeypatch.setattr(benchmark_models, "to_hugging_face", lambda _: None)
+  monkeypatch.setattr(turns, "measure", measure)
+  given = ["--size=micro", "--grids=4x4", "--cases=serve", "--batch=1,8"]
+  program.run(NAME, [*given, f"--output_dir={tmp_path}"], monkeypatch)
+  assert made[0] == ("micro", "vanilla", 16)
+  first, second = asked
+  assert list(first.requests) == ["vanilla", "Hugging Face", "L2-4x4"]
+  texts = [r["texts"] for r in second.requests.values()]
+  assert {len(t) for t in texts} == {8}
+  assert {len(text) for text in texts[0]} == {63}  # and its end
+  said = capsys.readouterr().out
+  assert "| 1.020 |" in said and "| 2.000 |" in said
 
 
 def _answers(*requests):
   channel = io.StringIO()
-  benchmark_worker.answer(
-    io.StringIO("".join(f"{r}\n" for r in requests)), channel
-  )
+  lines = "".join(f"{json.dumps(r)}\n" for r in requests)
+  worker.answer(io.StringIO(lines), channel)
   return [json.loads(line) for line in channel.getvalue().splitlines()]
 
 
 def test_what_ends_a_worker_is_its_last_answer():
-  case = cases.Case("eval", 2, 8, 4)
-  (bad,) = _answers(_job(case, models.Setting("L2", 3, 4)).to_json(), "step")
-  assert "does not divide" in bad["user_error"]
-  (broken,) = _answers('{"no": "job"}', "step")
+  case = steps.Case("eval", 2, 8, 4)
+  job = dataclasses.asdict(_job(case, models.Setting("L2", 3, 4)))
+  (bad,) = _answers({"kind": "step", "job": job}, "step")
+  assert "does not divide" in bad["failure"]
+  (broken,) = _answers({"no": "job"}, "step")
   assert broken["failure"].startswith("KeyError")
 
 
-def test_a_worker_that_dies_is_named_with_its_log(tmp_path):
+def test_a_worker_that_fails_is_named_with_its_log(tmp_path):
   log = str(tmp_path / "worker.log")
-  job = _job(cases.Case("eval", 2, 8, 4))
-  with benchmark_group.Worker(job, log) as worker:
-    worker._process.kill()
-    with pytest.raises(benchmark_group.WorkerError, match="worker.log"):
-      worker.build()
+  with pytest.raises(turns.WorkerError, match=r"of L2 failed .*worker\.log"):
+    turns.Worker("L2", {"kind": "none"}, log)
 
 
-def _measurement(inputs, vanilla, gated, case="train"):
+def test_ratios_are_of_the_same_round():
   rows = [
-    dict(
-      name=setting.name,
-      setting=vars(setting),
-      seconds=seconds,
-      peak_bytes=peak,
-      ops=1000,
-      build_seconds=1.0,
-    )
-    for setting, seconds, peak in (
-      (models.VANILLA, vanilla, 2_000_000_000),
-      (L2, gated, 3_000_000_000),
+    dict(name=name, seconds=seconds, peak_bytes=peak, ops=9, build_seconds=1.0)
+    for name, seconds, peak in (
+      ("vanilla", [1.0, 2.0, 4.0], 2_000_000_000),
+      ("L2", [1.5, 2.2, 4.8], 3_000_000_000),
     )
   ]
-  benchmark_report.summarize(rows, examples=4)
-  case = vars(cases.Case(case, 4, inputs, 64))
-  return dict(label=case["name"], case=case, examples=4, models=rows)
-
-
-def test_ratios_are_of_the_same_round(tmp_path):
-  one = _measurement(128, [1.0, 2.0, 4.0], [1.5, 2.2, 4.8])
-  model = one["models"][1]
-  assert model["ratio"] == pytest.approx(1.2)  # of 1.5, 1.1 and 1.2
-  assert model["min_ratio"] == pytest.approx(1.1)
-  assert model["max_ratio"] == pytest.approx(1.5)
-  assert model["memory_ratio"] == pytest.approx(1.5)
-  assert model["examples_per_second"] == pytest.approx(4 / 2.2)
-  text = benchmark_report.to_markdown(benchmark_report.table([one]))
-  assert "1.100–1.500" in text and "L2-4x4" in text
-  assert benchmark_report.draw([one], str(tmp_path)) == []
-  decode = _measurement(64, [1.0], [1.1], "decode")
-  assert benchmark_report.draw([one, decode], str(tmp_path)) == []
-  two = _measurement(256, [1.0, 2.0, 4.0], [1.6, 2.3, 4.9])
-  (path,) = benchmark_report.draw([one, two], str(tmp_path), "T5 micro")
-  assert path.endswith("ratio_by_inputs.png")
-  with open(path, "rb") as f:
-    assert f.read(4) == b"\x89PNG"
-
-
-def test_earlier_runs_are_drawn_together(parse, tmp_path, capsys):
-  paths = []
-  for i, inputs in enumerate((128, 256)):
-    paths.append(tmp_path / f"{i}.json")
-    group = _measurement(inputs, [1.0, 2.0], [1.5, 2.2])
-    paths[-1].write_text(json.dumps({"groups": [group]}))
-  parse(
-    f"--measured={','.join(map(str, paths))}", f"--output_dir={tmp_path}/both"
-  )
-  assert benchmark.main(["benchmark"]) == 0
-  assert capsys.readouterr().out.count("L2-4x4") == 2
-  assert (tmp_path / "both" / "ratio_by_inputs.png").exists()
-  paths[0].write_text("[]")
-  with pytest.raises(errors.UserError, match="is not a benchmark.json"):
-    benchmark.main(["benchmark"])
+  turns.summarize(rows)
+  assert rows[1]["ratio"] == pytest.approx(1.2)  # of 1.5, 1.1 and 1.2
+  assert rows[1]["ratio_range"] == pytest.approx([1.1, 1.5])
+  assert rows[1]["memory_ratio"] == pytest.approx(1.5)
+  case = dataclasses.asdict(steps.Case("train", 4, 128, 64))
+  text = turns.table_of([dict(case=case, models=rows)])
+  assert "1.100–1.500" in text and "L2" in text

@@ -13,9 +13,9 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import meshes
 from tests import command
-from tests import program as programs_
-from tools.cost import benchmark_cases as cases
-from tools.cost.plan import chips, estimate, programs, run
+from tests import program as programs
+from tools import plan
+from tools.cost import chips, gin_run, steps
 from tools.cost.tpu import client, program
 
 NAME = "tools.plan"
@@ -57,7 +57,9 @@ def described(monkeypatch):
 )
 def test_clocks_give_the_published_peak(kind, tera):
   """cloud.google.com/tpu/docs has the peak FLOPs of a chip."""
-  assert chips.CHIPS[kind].peak == pytest.approx(tera * 1e12, rel=0.01)
+  chip = chips.CHIPS[kind]
+  peak = 2.0 * chip.units * chip.side**2 * chip.clock
+  assert peak == pytest.approx(tera * 1e12, rel=0.01)
 
 
 def test_a_core_has_its_share_of_the_chip():
@@ -73,7 +75,7 @@ def test_a_ring_passes_the_bytes_of_each_kind():
     "collective-permute": {"0": 82e9},
   }
   want = 2 * 1 / 2 + 2 * 7 / 8 + 3 + 1
-  assert estimate.communication(groups, V3_8) == pytest.approx(want)
+  assert chips.send_seconds(groups, V3_8) == pytest.approx(want)
 
 
 def _numbers(depth: int) -> dict:
@@ -82,9 +84,7 @@ def _numbers(depth: int) -> dict:
     "compiles": True,
     "seconds": 1.0,
     "resident": 10,
-    "loop": 4,
     "cycles": 94_000_000 * depth,
-    "matmul_flops": 10**12 * depth,
     "parameters": 1000 + 10 * depth,
     "memory": {
       "peak": 2**30 * (1 + depth),
@@ -101,56 +101,35 @@ def _numbers(depth: int) -> dict:
 
 
 def test_two_depths_give_the_line_through_them():
-  found = programs.extrapolate({d: _numbers(d) for d in (2, 4)}, 12)
+  found = plan.extrapolate({d: _numbers(d) for d in (2, 4)}, 12)
   want = _numbers(12)
-  assert found.pop("extrapolated") == [2, 4]
-  assert (found.pop("seconds"), found.pop("resident")) == (2.0, 10)
   del want["seconds"], want["resident"]
   assert found == want
-
-
-def test_what_a_depth_refuses_is_refused():
   no = {"compiles": False, "refused": "RESOURCE_EXHAUSTED"}
-  assert programs.extrapolate({2: _numbers(2), 4: no}, 12) == no
-
-
-def test_time_hours_and_price_follow():
-  chosen = run.Candidate("batch:8", "batch:batch", None, 16)
-  inputs = estimate.Inputs(utilisation=0.5, price=2.0, steps=3600)
-  lengths = {"inputs": 16, "targets": 8}
-  found = estimate.of(_numbers(1), chosen, lengths, V3_8, inputs)
-  step = found["step_seconds"]
-  assert step["compute"] == pytest.approx(0.1)  # 94 million cycles at 940 MHz
-  assert step["step"] == pytest.approx(2 * (0.1 + 2 * 7 / 8 * 1e6 / 82e9))
-  assert found["tokens_per_second"] == pytest.approx(16 * 24 / step["step"])
-  assert found["hours"] == pytest.approx(step["step"])
-  assert found["price"] == pytest.approx(found["hours"] * 4 * 2.0)
-  assert found["fits"]
-  assert not estimate.of(_numbers(16), chosen, lengths, V3_8, inputs)["fits"]
+  assert plan.extrapolate({2: _numbers(2), 4: no}, 12) == no
 
 
 def test_vanilla_is_the_same_run_without_its_gates():
   files = ("models/nano.gin", "hypergrid/L2.gin", "hypergrid/encoder_only.gin")
-  asked = run.Run(files, ("HyperGrid.grid_rows = 4", "d_ff = 64"))
-  assert asked.gated == "L2"
-  vanilla = asked.vanilla()
+  source = gin_run.Source(files, ("HyperGrid.grid_rows = 4", "d_ff = 64"))
+  assert source.variant == "L2"
+  vanilla = source.vanilla()
   assert vanilla.gin_files == ("models/nano.gin", "hypergrid/vanilla.gin")
   assert vanilla.gin_params == ("d_ff = 64",)
-  assert vanilla.gated is None
+  assert vanilla.variant == "vanilla" and vanilla.vanilla() == vanilla
 
 
-def test_facts_are_those_that_a_run_would_have():
-  found = run.facts(run.Run(FILES, SMALL))
-  assert found.lengths == {"inputs": 16, "targets": 8}
-  assert (found.packed, found.steps, found.depth) == (True, 262144, 1)
-  assert (found.degree, found.mesh, found.microbatch) == (1, None, None)
-  assert found.depth_binding == "num_layers"
-
-
-def test_steps_before_a_warm_start_are_not_paid_again():
-  text = "run.init_checkpoint = 'gs://t5-data/base/model.ckpt-999900'"
-  assert run.started_at([text]) == 999900
-  assert run.started_at(["run.init_checkpoint = None"]) == 0
+def test_a_run_is_what_main_would_train():
+  run = gin_run.read(gin_run.Source(FILES, SMALL), 8)
+  assert run.job.case == steps.Case("train_packed", 16, 16, 8, 3)
+  assert (run.train_steps, run.depth) == (262144, 1)
+  assert run.depth_binding == "num_layers"
+  assert {d.name: d.size for d in run.mesh.axes} == {"batch": 8}
+  warm = "run.init_checkpoint = 'gs://t5-data/base/model.ckpt-262000'"
+  degree = "tpu_mesh_shape.model_parallelism = 2"
+  run = gin_run.read(gin_run.Source(FILES, (*SMALL, warm, degree)), 8)
+  assert run.train_steps == 144  # those before are not paid again
+  assert {d.name: d.size for d in run.mesh.axes} == {"batch": 4, "model": 2}
 
 
 @pytest.mark.parametrize(
@@ -158,18 +137,20 @@ def test_steps_before_a_warm_start_are_not_paid_again():
   [
     ([], "there is no --gin_file"),
     (_flags("--topology=v9:2x2"), "--topology=v9:2x2 begins with none of"),
-    (_flags("--degrees=3"), "--degrees=3 does not divide the 8 cores"),
-    (_flags("--degrees=two"), "--degrees=two is not a positive integer"),
-    (_flags("--depths=2"), "--depths=2 is not two depths"),
-    (_flags("--utilisation=0"), "--utilisation=0.0 is not a share"),
-    (_flags("--price=-1"), "--price=-1.0 is below zero"),
+    (_flags("--depths=2"), "--depths=2 must be two numbers"),
+    (_flags("--utilisation=0"), "--utilisation=0.0 must be a share"),
+    (_flags("--price=-1"), "--price=-1.0 must not be negative"),
+    (
+      _flags(params=[*SMALL, "tpu_mesh_shape.model_parallelism = 3"]),
+      "model_parallelism = 3 does not divide the 8 cores",
+    ),
     (
       _flags(params=[*SMALL, "run.mesh_shape = 'batch:4'"]),
-      "batch:4 has 4 devices, and the topology 8 cores",
+      "'batch:4' has 4 devices, and the topology 8 cores",
     ),
     (
       _flags(params=[*SMALL, "tpu_mesh_shape.tpu_topology = 'v3-32'"]),
-      "'v3-32' has 32 cores, and --topology=v3:2x2 has 8",
+      "'v3-32' has 32 devices, and the topology 8 cores",
     ),
     (_flags(params=[*SMALL, "run.batch_size = 12"]), "does not divide among"),
     (
@@ -177,83 +158,64 @@ def test_steps_before_a_warm_start_are_not_paid_again():
       "is not a batch of rows",
     ),
     (_flags(params=[*SMALL, "run.mode = 'infer'"]), "'infer' is not planned"),
-    (_flags("--degrees=8"), "heads = 4 does not divide among the 8 devices"),
+    (
+      _flags(params=[*SMALL, "tpu_mesh_shape.model_parallelism = 8"]),
+      "heads = 4 does not divide among the 8 devices",
+    ),
   ],
 )
 def test_what_does_not_fit_is_one_sentence_before_a_graph(
   described, flags, want, tmp_path, monkeypatch
 ):
   with pytest.raises(errors.UserError, match=want):
-    programs_.run(NAME, [*flags, f"--output_dir={tmp_path}"], monkeypatch)
+    programs.run(NAME, [*flags, f"--output_dir={tmp_path}"], monkeypatch)
 
 
 def test_without_the_compiler_a_sentence_says_how_to_make_it(monkeypatch):
   monkeypatch.setattr(client, "PYTHON", client.PYTHON / "no")
   with pytest.raises(errors.UserError, match="make tpu-compiler"):
-    programs_.run(NAME, _flags(), monkeypatch)
+    programs.run(NAME, _flags(), monkeypatch)
 
 
-def test_a_plan_names_the_cheapest_that_fits(
+def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
   described, tmp_path, monkeypatch, capsys
 ):
-  """Degree 1 needs too much memory, degree 4 is slower than degree 2."""
-
-  def measure(self, job, chosen, say):
-    depth = int(job.bindings[-1].rpartition(" ")[2])
+  def measure(run, depth, slice_, cache):
     found = _numbers(depth)
-    size = chosen.mesh.partition("model:")[2] or "1"
-    found["cycles"] *= {"1": 1, "2": 2, "4": 3}[size]
-    if "L2" in job.run.gin_files[1]:
+    if "hypergrid/L2.gin" in run.job.gin_files:
       found["cycles"] *= 2
-    if size == "1":
-      found["memory"]["peak"] += 2**34
-    say("compiled")
     return found
 
-  monkeypatch.setattr(programs.Programs, "measure", measure)
-  more = ("--degrees=1,2,4,8", "--depths=1,2", f"--output_dir={tmp_path}")
-  params = [*SMALL, "num_layers = 3"]
-  given = _flags("--price=2", *more, params=params)
-  programs_.run(NAME, given, monkeypatch)
+  monkeypatch.setattr(plan, "measure", measure)
+  more = ("--price=2", "--depths=1,2", f"--output_dir={tmp_path}")
+  params = [*SMALL, "num_layers = 3", "run.train_steps = 36000"]
+  programs.run(NAME, _flags(*more, params=params), monkeypatch)
+  made = json.loads((tmp_path / "plan.json").read_text())
+  found = made["models"]["L2"]
+  assert found["extrapolated"] == [1, 2] and found["cycles"] == 6 * 94_000_000
+  step = 0.6 + 2 * 7 / 8 * 3e6 / 82e9  # 94 million cycles at 940 MHz are 0.1 s
+  assert found["step_seconds"]["step"] == pytest.approx(step)
+  assert found["hours"] == pytest.approx([10 * step, 10 * step / 0.4])
+  assert found["price"] == pytest.approx([h * 4 * 2 for h in found["hours"]])
+  assert found["fits"] and found["needs"] == 4 * 2**30 + 2**20
   out = capsys.readouterr().out
-  assert "L2: the cheapest that fits is batch:4,model:2" in out
-  assert "extrapolated to 3 + 3 blocks from programs of 1 + 1 and 2 + 2" in out
-  assert "left out: heads = 4 does not divide among the 8 devices" in out
-  assert "cycles 2.000" in out
-  assert "step: all-reduce batch 3.000" in out
-  assert "[12/12," in out
-  plan = json.loads((tmp_path / "plan.json").read_text())
-  assert plan["cheapest"] == {"vanilla": 1, "L2": 1}
-  assert [c["models"]["L2"]["fits"] for c in plan["candidates"]] == [0, 1, 1]
-  assert plan["planner"]["resident"] > 1e8
-  assert (tmp_path / "plan.png").stat().st_size > 10_000
-  assert "tokens/s" in (tmp_path / "plan.txt").read_text()
+  text = (tmp_path / "plan.txt").read_text()
+  assert text in out
+  vanilla, gated = text.splitlines()[1:3]
+  assert vanilla.startswith("vanilla: fits: 4.3 of 17.2 GB a core; 3.0 hours")
+  assert "6.0 hours at the compiler's speed, 15.0 at 40%" in gated
+  assert "price 48 to 120" in gated
+  (ratios,) = [line for line in text.splitlines() if "L2 / vanilla" in line]
+  assert ratios.split()[3:8] == ["1", "1", "1", "1", "2"]
 
 
-def _closed_form(batch, inputs, targets, d_model, inner, d_ff, layers):
-  """FLOPs of a step of T5 by its matrix products, backward twice forward.
-
-  Ids are looked up by a product with one-hot vectors, which have no gradient.
-  """
-  encoder = 2 * batch * inputs * (4 * d_model * inner + 2 * d_model * d_ff)
-  encoder += 4 * batch * inputs**2 * inner
-  decoder = 2 * batch * targets * (4 * d_model * inner + 2 * d_model * d_ff)
-  decoder += 4 * batch * targets**2 * inner
-  decoder += 4 * batch * (targets + inputs) * d_model * inner
-  decoder += 4 * batch * targets * inputs * inner
-  vocabulary = 2 * batch * d_model * 32128
-  logits, ids = vocabulary * targets, vocabulary * (inputs + targets)
-  return 3 * (layers * (encoder + decoder) + logits) + 2 * ids
-
-
-def test_flops_and_parameters_are_those_of_the_model(tmp_path):
-  case = cases.Case("train", 8, 32, 16)
-  job = run.Job(run.Run(FILES), case, ("run.mesh_shape = ''",))
+def test_parameters_are_those_of_the_model(tmp_path):
+  case = steps.Case("train", 8, 32, 16)
+  params = ("run.init_checkpoint = None", "run.mesh_shape = ''")
+  job = steps.Job(case, FILES, params)
   mesh = meshes.parse("", "", "", "")
   request = program.Request(job, mesh, [[0, 0, 0, 0]])
   written = program.write(request, str(tmp_path / "program.hlo"))
-  want = _closed_form(8, 32, 16, d_model=16, inner=64, d_ff=64, layers=1)
-  assert written["matmul_flops"] == pytest.approx(want, rel=0.002)
   path = os.path.join(command.ROOT, "tests", "golden", "nano.json")
   with open(path) as f:
     golden = json.load(f)
@@ -266,22 +228,17 @@ def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
   """Three blocks of nano, from one and two; a second plan compiles nothing."""
   if not client.PYTHON.exists():
     pytest.skip("no .venv-tpu (make test-tpu makes it)")
-  params = [*SMALL, "num_layers = 3", f"{run.MICROBATCH} = 16"]
-  more = ("--degrees=2", "--depths=1,2", "--whole=chosen", "--price=2")
-  given = _flags(*more, f"--output_dir={tmp_path}", params=params)
-  given.append("--nobeside_vanilla")
-  plans = []
-  for _ in range(2):
-    with monkeypatch.context() as patch:
-      programs_.run(NAME, given, patch)
-    plans.append(json.loads((tmp_path / "plan.json").read_text()))
-  first, second = plans
-  (candidate,) = first["candidates"]
-  whole = candidate["models"]["L2"]
-  line = whole["from_two_depths"]
-  assert whole["fits"] and whole["loop"] == 4
-  for exact in ("parameters", "matmul_flops"):
-    assert line[exact] == whole[exact]
+  tokens = (
+    "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica = 16"
+  )
+  degree = "tpu_mesh_shape.model_parallelism = 2"
+  params = (*SMALL, "num_layers = 3", tokens, degree)
+  run = gin_run.read(gin_run.Source(FILES, params), 8)
+  folder = str(tmp_path)
+  found = {d: plan.measure(run, d, V3_8, folder) for d in (1, 2)}
+  whole = plan.measure(run, None, V3_8, folder)
+  line = plan.extrapolate(found, 3)
+  assert line["parameters"] == whole["parameters"]
   for kind in ("weights", "optimizer"):
     assert line["memory"][kind] == whole["memory"][kind]
   assert line["cycles"] == pytest.approx(whole["cycles"], rel=0.1)
@@ -289,6 +246,6 @@ def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
   assert sent[0] == pytest.approx(sent[1], rel=0.02)
   assert sum(whole["by_axis"]["all-reduce"].values()) == sent[1]
   assert set(whole["by_axis"]["all-reduce"]) >= {"batch", "model"}
-  assert first["planner"]["compiled"] == second["planner"]["cached"] == 3
-  assert second["planner"]["compiled"] == 0
-  assert second["candidates"] == first["candidates"]
+  assert chips.estimate(whole, V3_8)["fits"]
+  monkeypatch.setattr(client, "_ask", None)
+  assert plan.measure(run, None, V3_8, folder) == whole

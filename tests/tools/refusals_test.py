@@ -9,13 +9,13 @@ from tests import program
 @pytest.mark.parametrize(
   ("name", "given", "says"),
   [
-    ("tools.golden", [], "--output_dir is needed"),
+    ("tools.dev.golden", [], "--output_dir is needed"),
     (
-      "tools.golden",
+      "tools.dev.golden",
       ["--output_dir=x", "--sizes=tiny,huge"],
-      "--sizes=tiny,huge: give one or more of .*tiny",
+      "--sizes=huge is unknown: choose from .*tiny",
     ),
-    ("tools.golden", ["--output_dir=x", "--sizes="], "--sizes=: give one"),
+    ("tools.dev.golden", ["--output_dir=x", "--sizes="], "--sizes= is empty"),
     (
       "tools.sweep",
       ["--sweep=embedded.sweep", "--output_dir=x", "--seeds=0,one"],

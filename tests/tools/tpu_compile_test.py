@@ -10,8 +10,6 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 from hypergrid_mtf import errors
 from tests import command
 from tests import program as programs
-from tools import tpu_execute
-from tools.cost import collectives, models
 from tools.cost.tpu import client, compiled
 
 NAME = "tools.tpu_compile"
@@ -26,7 +24,7 @@ NANO = (
 )
 POD = ("--topology=v3:2x2", "--mesh_shape=model:2,batch:4")
 # Two microbatches of 16 tokens.
-TWO = "serialize_num_microbatches.tokens_per_microbatch_per_replica = 16"
+TWO = "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica = 16"
 
 # What the compiler writes, less its layouts: a loop that runs twice, a fusion.
 TEXT = """HloModule program
@@ -80,7 +78,10 @@ def test_what_a_loop_does_counts_as_often_as_it_runs():
     (("--variant=L3",), "--variant=L3 is unknown"),
     (("--variant=L2", "--grid=4"), "--grid=4 is not a grid"),
     (("--packed", "--step=decode"), "--packed is for training"),
-    (("--batch=0",), "--batch=0 is not a size"),
+    (("--batch=0",), "--batch=0 must be a positive integer"),
+    (("--mesh_shape=model:0",), "--mesh_shape=model:0 is not a mesh"),
+    (("--layout=batch",), "--layout=batch is not a layout"),
+    (("--mesh_shape=modle:8",), "names the axis modle.*did you mean model"),
     (("--mesh_shape=model",), "--mesh_shape=model is not a mesh"),
     (
       ("--mesh_shape=model:2,batch:2",),
@@ -136,30 +137,47 @@ def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
   assert found["compiles"] and found["loops"]["mtf"] == 1
   assert 0 < found["cycles_by_scope"]["hypergrid"] < found["cycles"]
   # The compiler sends them together, but neither more nor less of them.
-  step = collectives.Step(
-    size="nano",
-    mesh_shape="model:2,batch:4",
-    batch=8,
-    inputs=16,
-    targets=8,
-    bindings=(
-      'utils.get_variable_dtype.slice_dtype = "float32"',
-      'utils.get_variable_dtype.activation_dtype = "bfloat16"',
-      TWO,
-    ),
-  )
-  counted = tpu_execute.counted(step, models.Setting("L2", 4, 4))
-  assert found["collectives"].keys() == counted.keys() == {"all-reduce"}
-  sent, wanted = found["collectives"]["all-reduce"], counted["all-reduce"]
-  assert sent["bytes"] == wanted["bytes"] and sent["count"] < wanted["count"]
+  assert found["collectives"].keys() == report["sent"].keys() == {"all-reduce"}
+  wanted = sum(report["sent"]["all-reduce"].values())
+  assert found["collectives"]["all-reduce"]["bytes"] == wanted
   # Updated variables take the place of the old ones.
   assert found["memory"]["aliased"] > 0.9 * found["memory"]["outputs"]
 
 
+def test_hypergrid_sends_little_more_and_nothing_else(
+  monkeypatch, tmp_path, capsys
+):
+  """Of one step, which is not compiled: what goes along which axis."""
+  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
+  monkeypatch.setattr(client, "cores", lambda topology: CORES)
+  output = tmp_path / "sent.json"
+  flags = ["--size=micro", "--variant=L2", "--inputs=16", "--targets=8"]
+  flags += ["--gin_param=num_layers = 1", "--activation_dtype=float32"]
+  flags += [*POD, "--nocompile", "--beside_vanilla", f"--output={output}"]
+  programs.run(NAME, flags, monkeypatch)
+  assert "all-reduce along model: " in capsys.readouterr().out
+  report = json.loads(output.read_text())
+  (gated,), (vanilla,) = (
+    r["sent"].values() for r in (report, report["vanilla"])
+  )
+  assert gated.keys() >= vanilla.keys() >= {"model", "batch"}
+  float32, d_model = 4, 64
+  # Forward: embedding (each stack), attentions, feed-forward; backward as many,
+  # and less for what is summed before it is sent.
+  activation = 8 // 4 * d_model * float32
+  most = 2 * (3 * 16 + 4 * 8) * activation
+  assert 0.7 * most < vanilla["model"] < 1.3 * most
+  parameters = 2 * (4 * d_model * 64 // 2) + d_model * 256
+  assert vanilla["batch"] > parameters * float32
+  # Two maps of [d_model, 16] in each of two layers, and little else.
+  maps = 2 * 2 * d_model * 16 * float32
+  more = sum(gated.values()) - sum(vanilla.values())
+  assert maps <= more < 3 * maps
+
+
 @pytest.mark.tpu
 @pytest.mark.parametrize(
-  ("step", "beam", "loops"),
-  [("decode", 1, 1), ("decode", 4, 1), ("score", 1, 0), ("eval", 1, 0)],
+  ("step", "beam", "loops"), [("decode", 4, 1), ("score", 1, 0), ("eval", 1, 0)]
 )
 def test_other_steps_compile_too(
   compiler, step, beam, loops, tmp_path, monkeypatch, capsys

@@ -54,11 +54,6 @@ class Setting:
     return "-".join(parts)
 
   @property
-  def words(self) -> str:
-    """The name in words."""
-    return re.sub("[-_]", " ", self.name)
-
-  @property
   def gin_files(self) -> list[str]:
     """What is given to --gin_file after the model."""
     files = [f"hypergrid/{self.variant}.gin"]
@@ -80,6 +75,7 @@ class Setting:
 
 
 VANILLA = Setting()
+KNOWN = (VANILLA.variant, *gate_lib.VARIANTS)
 
 
 def choose(flag: str, values, known) -> None:
@@ -100,18 +96,17 @@ def positive(flag: str, text: str) -> int:
   text = text.strip()
   if not text.isdecimal() or int(text) < 1:
     raise errors.UserError(
-      f"--{flag}={text} is not a positive integer: give one, or several "
-      "with commas between."
+      f"--{flag}={text} must be a positive integer, or several with commas."
     )
   return int(text)
 
 
-def _grid(text: str) -> tuple[int, int]:
-  """Rows and columns of one of --grids."""
+def parse_grid(flag: str, text: str) -> tuple[int, int]:
+  """Rows and columns of one of a flag's grids, or a UserError."""
   match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
   if not match:
     raise errors.UserError(
-      f"--grids={text} is not a grid: give ROWSxCOLUMNS, such as 16x16."
+      f"--{flag}={text} is not a grid: give ROWSxCOLUMNS, such as 16x16."
     )
   return int(match[1]), int(match[2])
 
@@ -129,19 +124,16 @@ def settings(
     stacks: of STACKS.
     kernels: of HyperGrid.gated_kernel.
 
-  Returns:
-    a list of Setting
-
   Raises:
     UserError: for an unknown variant, stack or a malformed grid.
   """
-  choose("variants", variants, (VANILLA.variant, *gate_lib.VARIANTS))
+  choose("variants", variants, KNOWN)
   choose("stacks", stacks or STACKS, STACKS)
   found = [
     Setting(variant, *grid, contraction, stack, kernel)
     for variant, grid, contraction, stack, kernel in itertools.product(
       [v for v in variants if v != VANILLA.variant],
-      [_grid(text) for text in grids] or [(0, 0)],
+      [parse_grid("grids", text) for text in grids] or [(0, 0)],
       contractions or ["auto"],
       stacks or ["both"],
       kernels or [""],

@@ -1,7 +1,8 @@
-"""Models of random weights that a benchmark serves."""
+"""Models of random weights that a benchmark serves, and what they are asked."""
 
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -12,51 +13,48 @@ import t5_tasks
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import gin_model
 from tools import environment
-from tools.cost import models
+from tools.cost import models, steps
 from tools.serving import hf_weights, trained, weights
 
 _MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
 _SPECIAL = 3  # padding, end and unknown of the byte vocabulary
 # As many ids as the public vocabulary: a byte is a token, so that a text of n
 # letters has n + 1 of them.
-_BYTES = 256
-EXTRA_IDS = models.VOCAB_SIZE - _BYTES - _SPECIAL
+_EXTRA_IDS = models.VOCAB_SIZE - 256 - _SPECIAL
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def make_texts(case: steps.Case) -> list[str]:
+  """Random texts of so many tokens, with their end; one a row."""
+  rng = random.Random(0)
+  length = case.inputs - 1
+  return ["".join(rng.choices(_LETTERS, k=length)) for _ in range(case.batch)]
 
 
 def write(
-  folder: str, size: str, variant: str, inputs: int, outputs: int
-) -> dict:
-  """Writes a model_dir.
-
-  Args:
-    folder: that exists.
-    size: one of operative_configs/models.
-    variant: one of operative_configs/hypergrid.
-    inputs: most tokens of an input.
-    outputs: tokens of every answer: none ends before.
-
-  Returns:
-    the sizes of the model, as transformers calls them
-  """
+  folder: str, size: str, setting: models.Setting, case: steps.Case
+) -> None:
+  """Writes a model_dir whose answers all have as many tokens as `case` says."""
+  os.makedirs(folder)
   try:
     gin_model.bind(
-      [f"models/{size}.gin", f"hypergrid/{variant}.gin", "dataset.gin"],
+      [f"models/{size}.gin", *setting.gin_files, "dataset.gin"],
       [
         f"MIXTURE_NAME = {_MIXTURE!r}",
         "t5_tasks.vocabularies.use_vocabulary.name = 'bytes'",
-        f"t5_tasks.vocabularies.use_vocabulary.extra_ids = {EXTRA_IDS}",
-        f"run.sequence_length = {{'inputs': {inputs}, 'targets': {outputs}}}",
-        f"Bitransformer.decode.max_decode_length = {outputs}",
+        f"t5_tasks.vocabularies.use_vocabulary.extra_ids = {_EXTRA_IDS}",
+        f"run.sequence_length = {case.lengths}",
+        f"Bitransformer.decode.max_decode_length = {case.targets}",
         "utils.get_variable_dtype.master_dtype = 'float32'",
         "utils.get_variable_dtype.activation_dtype = 'float32'",
         "mesh_train_dataset_fn.mixture_or_task_name = %MIXTURE_NAME",
+        *setting.gin_params,
       ],
     )
     config = gin.config_str()
     t5_tasks.vocabularies.use_vocabulary()
     mixture = t5_tasks.mixtures.get_mixture_or_task(_MIXTURE)
-    model = gin_model.of_mixture(mixture)
-    shapes = checkpoints.variable_shapes(model)
+    shapes = checkpoints.variable_shapes(gin_model.of_mixture(mixture))
   finally:
     gin.clear_config()
   with open(os.path.join(folder, "operative_config.gin"), "w") as f:
@@ -72,45 +70,18 @@ def write(
   # Logits of 0 for the end: among so many tokens, another is always likelier.
   values[weights.EMBEDDING][:_SPECIAL] = 0
   weights.write(folder, 1, values)
-  vocab, d_model = shapes[weights.EMBEDDING]
-  heads = shapes["encoder/block_000/layer_000/SelfAttention/q"][1]
-  bias = shapes[
-    "encoder/block_000/layer_000/SelfAttention/relative_attention_bias"
-  ]
-  blocks = {n.split("/")[1] for n in shapes if n.startswith("decoder/block")}
-  return {
-    "vocab_size": vocab,
-    "d_model": d_model,
-    "d_kv": heads // bias[0],
-    "num_heads": bias[0],
-    "relative_attention_num_buckets": bias[1],
-    "d_ff": shapes["encoder/block_000/layer_001/DenseReluDense/wi/kernel"][1],
-    "num_layers": len(blocks),
-    "num_decoder_layers": len(blocks),
-  }
 
 
-def export(model_dir: str, output_dir: str) -> str:
-  """The SavedModel of a model_dir, made by tools.export.
-
-  Args:
-    model_dir: from `write`.
-    output_dir: where it goes.
-
-  Returns:
-    its folder
+def export(model_dir: str) -> str:
+  """The folder of the SavedModel that tools.export makes of a model_dir.
 
   Raises:
     UserError: if tools.export fails.
   """
+  output_dir = f"{model_dir}_saved"
+  flags = [f"--model_dir={model_dir}", f"--output_dir={output_dir}"]
   done = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "tools.export",
-      f"--model_dir={model_dir}",
-      f"--output_dir={output_dir}",
-    ],
+    [sys.executable, "-m", "tools.export", *flags],
     env=environment.of_child(),
     capture_output=True,
     text=True,
@@ -121,21 +92,29 @@ def export(model_dir: str, output_dir: str) -> str:
   return os.path.join(output_dir, "1")
 
 
-def to_hugging_face(model_dir: str, sizes: dict, folder: str) -> None:
-  """A vanilla T5 1.0 as a folder of transformers.
-
-  Args:
-    model_dir: from `write`.
-    sizes: from `write`.
-    folder: that exists.
-  """
+def to_hugging_face(model_dir: str) -> str:
+  """The folder of transformers that holds the vanilla T5 of a model_dir."""
+  folder = f"{model_dir}_hugging_face"
+  os.makedirs(folder, exist_ok=True)
   path = trained.choose_checkpoint(model_dir, None)
   shapes = checkpoints.reader_shapes(path, model_dir)
   shapes = {n: s for n, s in shapes.items() if n != checkpoints.GLOBAL_STEP}
   hf_weights.write(folder, weights.read(path, shapes))
+  vocab, d_model = shapes[weights.EMBEDDING]
+  block = "encoder/block_000/layer_00"
+  heads = shapes[f"{block}0/SelfAttention/q"][1]
+  bias = shapes[f"{block}0/SelfAttention/relative_attention_bias"]
+  blocks = {n.split("/")[1] for n in shapes if n.startswith("decoder/block")}
   config = {
-    **sizes,
     "model_type": "t5",
+    "vocab_size": vocab,
+    "d_model": d_model,
+    "d_kv": heads // bias[0],
+    "num_heads": bias[0],
+    "relative_attention_num_buckets": bias[1],
+    "d_ff": shapes[f"{block}1/DenseReluDense/wi/kernel"][1],
+    "num_layers": len(blocks),
+    "num_decoder_layers": len(blocks),
     "feed_forward_proj": "relu",
     "decoder_start_token_id": 0,
     "pad_token_id": 0,
@@ -143,3 +122,4 @@ def to_hugging_face(model_dir: str, sizes: dict, folder: str) -> None:
   }
   with open(os.path.join(folder, "config.json"), "w") as f:
     json.dump(config, f)
+  return folder

@@ -2,7 +2,7 @@
 
 The gradient of `rows` makes partial products again, so that they need not be
 kept in memory. Products are counted by their multiplications, of which h wo has
-one unit. What a TPU's compiler makes of them: tools/tpu_layer_test.py.
+one unit. What a TPU's compiler makes of them: tools/dev/tpu_layer_test.py.
 """
 
 import math

@@ -1,5 +1,6 @@
 """Asks the compiler of the TPU, which lives in an environment of its own."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,10 +8,12 @@ import subprocess
 import tempfile
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
 from tools import environment
-from tools.cost.tpu import compiled, compiler
+from tools.cost.tpu import compiled, compiler, hlo
 
 PYTHON = pathlib.Path(environment.ROOT, ".venv-tpu", "bin", "python")
+_LOCK = pathlib.Path(environment.ROOT, "requirements-tpu-compiler.txt")
 
 
 def check() -> None:
@@ -40,13 +43,10 @@ def _ask(request: dict) -> dict:
 
 
 def cores(topology: str) -> list[list[int]]:
-  """The cores of a topology.
+  """Coordinates [x, y, z, core on its chip] of a topology's cores, sorted.
 
   Args:
     topology: as libtpu names it: "v3:2x2", a kind and its chips.
-
-  Returns:
-    coordinates [x, y, z, core on its chip], sorted
 
   Raises:
     UserError: where there is no compiler, or it knows of no such topology.
@@ -61,41 +61,56 @@ def cores(topology: str) -> list[list[int]]:
   return answer["cores"]
 
 
-def compile_program(topology: str, program: dict, hlo: str, text: str) -> dict:
+def compile_program(
+  topology: str, program: dict, path: str, cache: str | None = None
+) -> dict:
   """Compiles a program for a TPU.
 
   Args:
     topology: as above.
     program: from `program.write`.
-    hlo: the file that it wrote.
-    text: where the compiled program goes.
+    path: of the HLO that it wrote; the compiled program goes next to it, to
+      `compiled.txt`.
+    cache: a folder of answers, by a hash of all that they depend on. Where the
+      answer is there, nothing is compiled.
 
   Returns:
     of `compiler.compile_for_tpu` and `compiled.costs`; or {"compiles": False,
     "refused": the compiler's sentence}
   """
-  request = dict(topology=topology, program=program, hlo=hlo, text=text)
-  answer = _ask(request)
+  known = cache and os.path.join(cache, f"{_key(topology, program, path)}.json")
+  if known and os.path.exists(known):
+    with open(known) as f:
+      return json.load(f)
+  text = os.path.join(os.path.dirname(path), "compiled.txt")
+  answer = _ask(dict(topology=topology, program=program, hlo=path, text=text))
   if answer["compiles"]:
     with open(text) as f:
       answer |= compiled.costs(f.read(), program["loop"])
+  if known:
+    files.write(known, json.dumps(answer, indent=1) + "\n")
   return answer
 
 
-def execute(program: dict, hlo: str, values: str) -> dict:
+def _key(topology: str, program: dict, path: str) -> str:
+  """A hash of all that the answer depends on."""
+  parts = [hlo.digest(path), topology, program["cores"], program["loop"]]
+  found = hashlib.sha256(json.dumps(parts).encode())
+  for source in (_LOCK, compiled.__file__, compiler.__file__):
+    found.update(pathlib.Path(source).read_bytes())
+  return found.hexdigest()[:32]
+
+
+def execute(program: dict, path: str, values: str) -> None:
   """Runs a program on virtual CPU devices, one a replica.
 
   Args:
     program: from `program.write`.
-    hlo: the file that it wrote.
+    path: of the HLO that it wrote.
     values: an .npz of the arguments, by the names "0", "1", …, with a leading
       dimension of replicas; it is replaced by that of the results.
-
-  Returns:
-    {"seconds"} of compilation for the CPU
   """
-  text = f"{hlo}.cpu.txt"
-  answer = _ask(dict(program=program, hlo=hlo, values=values, text=text))
+  text = f"{path}.cpu.txt"
+  answer = _ask(dict(program=program, hlo=path, values=values, text=text))
   if "refused" in answer:
     raise RuntimeError(answer["refused"])
-  return answer

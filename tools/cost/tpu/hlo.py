@@ -1,7 +1,10 @@
 """Some tensors of a graph as a function of others, in HLO."""
 
+import hashlib
+
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
+from tensorflow.compiler.xla.service import hlo_pb2
 from tensorflow.python.eager import context as eager
 
 
@@ -11,7 +14,7 @@ def write(graph, arguments, results, path) -> list[dict]:
   Args:
     graph: a tf.Graph.
     arguments: [(placeholder, description)].
-    results: tensors.
+    results: tensors of the graph.
     path: of the file.
 
   Returns:
@@ -75,3 +78,19 @@ def write(graph, arguments, results, path) -> list[dict]:
     )
     for s in hosted.values()
   ]
+
+
+def read(path: str) -> hlo_pb2.HloModuleProto:
+  """The program that `write` wrote."""
+  with open(path, "rb") as f:
+    return hlo_pb2.HloModuleProto.FromString(f.read())
+
+
+def digest(path: str) -> str:
+  """A hash of a program without its names, in which TensorFlow counts."""
+  module = read(path)
+  for field in ("name", "entry_computation_name", "id"):
+    module.ClearField(field)
+  for computation in module.computations:
+    computation.name = ""
+  return hashlib.sha256(module.SerializeToString(True)).hexdigest()

@@ -17,7 +17,6 @@ learning rate, computed on the host of a TPU, is a few scalars of the program.
 import dataclasses
 import inspect
 import math
-from typing import Any, ClassVar, Protocol
 
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -25,22 +24,8 @@ from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_context
 
 from hypergrid_mtf.run import gin_files, meshes
-from tools.cost import benchmark_cases as cases
-from tools.cost import benchmark_worker, flops
+from tools.cost import steps
 from tools.cost.tpu import described, edges, hlo
-
-
-class Job(Protocol):
-  """A model and a step of it, as a dataclass."""
-
-  __dataclass_fields__: ClassVar[dict[str, Any]]
-
-  @property
-  def case(self) -> cases.Case:
-    """The step."""
-
-  def bind(self) -> None:
-    """Makes gin's configuration that of the job."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +33,12 @@ class Request:
   """A program.
 
   Attributes:
-    job: the step (`case`), and what binds gin's configuration (`bind`).
+    job: a step of a model.
     mesh: over which it is spread.
     cores: coordinates [x, y, z, core] of the TPU's cores, as many as the mesh.
   """
 
-  job: Job
+  job: steps.Job
   mesh: meshes.Mesh
   cores: list[list[int]]
 
@@ -75,20 +60,15 @@ def _call_model_fn(estimator, mode, features, cores):
 
 
 def write(request: Request, path: str) -> dict:
-  """Builds the program and writes it.
-
-  Args:
-    request: what to build.
-    path: of the HLO.
+  """Builds the program and writes its HLO to a path.
 
   Returns:
     what the compile process, and a reader, must know: "arguments" and
     "results" ({"kind", "name", "shape", "dtype"}, in the order of the program;
     a variable also has "masters", its variables in a checkpoint, "stacked" or
     not, and "split", {dimension: axis of the mesh}; a new value "argument", the
-    number of the old one), "replicas", "mesh", "layout", "cores" (of each
-    replica), "logical" (each replica's number in the mesh), "operations" of
-    TensorFlow, "matmul_flops" of a core's step, "parameters" of the model,
+    number of the old one), "replicas", "mesh", "cores" (of each replica),
+    "logical" (each replica's number in the mesh), "parameters" of the model,
     "loop" (microbatches, or tokens that are decoded)
 
   Raises:
@@ -96,14 +76,14 @@ def write(request: Request, path: str) -> dict:
   """
   request.job.bind()
   case = request.job.case
-  mode = benchmark_worker.MODES[case.name]
-  estimator = benchmark_worker.estimator(case, tpu="local")
+  mode = steps.MODES[case.name]
+  estimator = steps.make_estimator(case, tpu="local")
   graph, slices = tf.Graph(), edges.Slices()
   with graph.as_default(), edges.patched(request.cores, slices):
     estimator._create_global_step(graph)
     features = {
       name: tf.placeholder(tf.int32, ids.shape, name=f"feature_{name}")
-      for name, ids in cases.features(case).items()
+      for name, ids in steps.make_features(case).items()
     }
     spec, assignment = _call_model_fn(
       estimator, mode, dict(features), request.cores
@@ -124,33 +104,29 @@ def write(request: Request, path: str) -> dict:
     if name in slices.updated:
       new = _describe(variable, mesh_impl) | dict(argument=i)
       results.append((slices.updated[name], new))
-  loop = _loop(case, mode, mesh_impl)
-  step = hlo.write(graph, arguments, [t for t, _ in results], path)
+  hosted = hlo.write(graph, arguments, [t for t, _ in results], path)
   described = [
     d | dict(shape=t.shape.as_list(), dtype=t.dtype.base_dtype.name)
     for t, d in arguments
   ]
   return {
-    "arguments": described + step,
+    "arguments": described + hosted,
     "results": [
       d | dict(shape=t.shape.as_list(), dtype=t.dtype.name) for t, d in results
     ],
     "replicas": mesh_impl.size,
     "mesh": [[d.name, d.size] for d in mesh_impl.shape.dims],
-    "layout": sorted(map(list, request.mesh.layout)),
     "cores": [
       [int(n) for n in assignment.coordinates(i, 0)]
       for i in range(mesh_impl.size)
     ],
     "logical": list(mesh_impl._physical_to_logical),
-    "operations": len(graph.get_operations()),
-    "matmul_flops": flops.of_results([t for t, _ in results], loop),
     "parameters": sum(
       math.prod(v.shape.to_integer_list)
       for v, _ in slices.arguments.values()
       if v.trainable
     ),
-    "loop": loop,
+    "loop": _loop(case, mode, mesh_impl),
   }
 
 
@@ -163,7 +139,7 @@ def _loop(case, mode, mesh_impl) -> int:
     return 1
   return utils.serialize_num_microbatches(
     mtf.Dimension("batch", case.batch),
-    {"inputs": case.inputs, "targets": case.targets},
+    case.lengths,
     mesh_impl.shape,
     mesh_impl.layout_rules,
   )

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from tensorflow.compiler.xla import xla_data_pb2
-from tensorflow.compiler.xla.service import hlo_pb2
 
-from tools.cost.tpu import compiled, compiler
+from tools.cost.tpu import compiled, compiler, hlo
 
 # A compiled program names them so.
 _KINDS = {
@@ -20,8 +19,7 @@ _KINDS = {
 
 def _marked(path: str, loop: int) -> Iterator[tuple[str, bytes, int, int]]:
   """The marked collectives of a program: kind, config, bytes, how often."""
-  with open(path, "rb") as f:
-    module = hlo_pb2.HloModuleProto.FromString(f.read())
+  module = hlo.read(path)
   computations = {c.id: c for c in module.computations}
 
   def reach(computation: int, often: int):
@@ -37,25 +35,7 @@ def _marked(path: str, loop: int) -> Iterator[tuple[str, bytes, int, int]]:
   yield from reach(module.entry_computation_id, 1)
 
 
-def count(path: str, loop: int = 1) -> dict[str, dict[str, int]]:
-  """Counts the marked collectives of a program.
-
-  Args:
-    path: of its HLO, from `program.write`.
-    loop: how often the loop of Mesh TensorFlow runs.
-
-  Returns:
-    {kind: {"count", "bytes"}}: of one step, bytes that a core puts in
-  """
-  found: dict[str, dict[str, int]] = {}
-  for kind, _, size, often in _marked(path, loop):
-    of_kind = found.setdefault(kind, {"count": 0, "bytes": 0})
-    of_kind["count"] += often
-    of_kind["bytes"] += size * often
-  return found
-
-
-def by_axis(path: str, written: dict) -> dict[str, dict[str, int]]:
+def count_by_axis(path: str, written: dict) -> dict[str, dict[str, int]]:
   """What goes along which axes of the mesh.
 
   Args:

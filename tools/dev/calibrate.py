@@ -1,22 +1,17 @@
 r"""Measures what the orders of contraction cost on this CPU.
 
-  python -m tools.calibrate --output=runs/calibration.json
+  python -m tools.dev.calibrate --output=runs/calibration.json
 
 For shapes of T5-base and of a small model, each order and the product without a
 gate run in turn, forward alone and with the gradient. Printed are the median
 times, what the cost model of `hypergrid_mtf.product.cost` would choose, and how
 much slower that is than the fastest order; then the nanoseconds an element that
-fit this machine best, to compare with those the cost model has. "plain" is the
-equation in Mesh TensorFlow's own operations, which is not made for a CPU and
-never chosen.
+fit this machine best, to compare with those the cost model has.
 """
 
 import json
-import os
-import platform
 import time
 
-import mesh_tensorflow as mtf
 import numpy as np
 import pandas as pd
 import tensorflow.compat.v1 as tf
@@ -24,6 +19,7 @@ from absl import flags
 
 from hypergrid_mtf import product
 from hypergrid_mtf.run import console, files
+from tools import environment
 
 FLAGS = flags.FLAGS
 
@@ -56,13 +52,8 @@ def _served(sizes: product.cost.Sizes) -> tuple[str, ...]:
 def measure(sizes: product.cost.Sizes, train: bool, runs: int) -> dict:
   """Runs the product without a gate and every order that serves, in turn.
 
-  Args:
-    sizes: of the product.
-    train: with the gradient.
-    runs: how often.
-
   Returns:
-    {NO_GATE, "plain" or order: median milliseconds}
+    {NO_GATE or order: median milliseconds}, with the gradient if `train`
   """
   s = sizes
   rng = np.random.default_rng(0)
@@ -76,10 +67,7 @@ def measure(sizes: product.cost.Sizes, train: bool, runs: int) -> dict:
         ("dy", (s.gates, s.tokens, s.fan_out)),
       )
     )
-    fetches = {
-      NO_GATE: _without_gate(h, kernel, dy, train),
-      "plain": _plain(h, kernel, gate, dy, train),
-    }
+    fetches = {NO_GATE: _without_gate(h, kernel, dy, train)}
     for order in _served(s):
       fetches[order] = [product.cpu.product(order, h, kernel, gate)]
       if train:
@@ -97,28 +85,6 @@ def measure(sizes: product.cost.Sizes, train: bool, runs: int) -> dict:
   return {k: float(np.median(v)) for k, v in times.items()}
 
 
-def _plain(h, kernel, gate, dy, train):
-  graph = mtf.Graph()
-  mesh = mtf.Mesh(graph, "calibrate")
-
-  def named(x, names):
-    shape = mtf.Shape(list(map(mtf.Dimension, names, x.shape.as_list())))
-    return mtf.import_fully_replicated(mesh, x, shape)
-
-  inputs = [
-    named(h, ("gates", "tokens", "fan_in")),
-    named(kernel, ("fan_in", "fan_out")),
-    named(gate, ("gates", "grid_rows", "grid_cols")),
-  ]
-  out = [product.plain(*inputs)]
-  if train:
-    dy = named(dy, ("gates", "tokens", "fan_out"))
-    out += mtf.gradients(out, inputs, [dy])
-  impl = mtf.placement_mesh_impl.PlacementMeshImpl([], [], [""])
-  lowering = mtf.Lowering(graph, {mesh: impl})
-  return list(map(lowering.export_to_tf_tensor, out))
-
-
 def _without_gate(h, kernel, dy, train):
   h = tf.reshape(h, [-1, h.shape[-1]])
   dy = tf.reshape(dy, [-1, dy.shape[-1]])
@@ -132,13 +98,10 @@ def _without_gate(h, kernel, dy, train):
 def fit(records: list[dict]) -> dict:
   """Nanoseconds an element of each order that fit the measurements best.
 
-  Args:
-    records: of `measurements`.
-
   Returns:
     {order: (forward, with the gradient)}; the median over shapes of the time
-    beside the product without a gate by the elements an order makes. What
-    `rows` computes a second time is taken off at the speed of that product.
+    beyond the product without a gate, divided by the elements an order makes.
+    What `rows` computes a second time is taken off at that product's speed.
   """
   found = {}
   for order in product.cost.ORDERS:
@@ -160,10 +123,6 @@ def fit(records: list[dict]) -> dict:
 
 def measurements(shapes, runs: int) -> list[dict]:
   """Measures shapes, forward alone and with the gradient.
-
-  Args:
-    shapes: {name: (N, T, F, M, R, C)}.
-    runs: how often each.
 
   Returns:
     records: `shape`, `sizes`, `train`, `ms` by order, `chosen`, `regret` (how
@@ -199,7 +158,7 @@ def table(records: list[dict]) -> pd.DataFrame:
       "shape": r["shape"],
       "pass": "with gradient" if r["train"] else "forward",
     }
-    for order in (NO_GATE, "plain", *product.cost.ORDERS):
+    for order in (NO_GATE, *product.cost.ORDERS):
       row[order] = f"{r['ms'][order]:.2f}" if order in r["ms"] else ""
     row["chosen"] = r["chosen"]
     row["slower than the fastest"] = f"{r['regret']:.0%}"
@@ -224,12 +183,8 @@ def main(argv) -> None:
       f"the cost model has {mine[0]}, {mine[1]}"
     )
   if FLAGS.output:
-    result = dict(
-      machine=platform.processor(),
-      cores=len(os.sched_getaffinity(0)),
-      records=records,
-      nanoseconds=fitted,
-    )
+    result = environment.describe()
+    result |= dict(records=records, nanoseconds=fitted)
     files.write(FLAGS.output, json.dumps(result, indent=1) + "\n")
     console.say(f"\nwrote {FLAGS.output}")
 

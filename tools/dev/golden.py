@@ -1,6 +1,6 @@
 r"""Names and shapes of the variables of every model size and variant, as JSON.
 
-  python -m tools.golden --output_dir=tests/golden
+  python -m tools.dev.golden --output_dir=tests/golden
 
 One file a size: `vanilla` lists all variables, each variant only what it adds.
 No weights are allocated. The tests build the same and compare, so a change that
@@ -22,29 +22,15 @@ FLAGS = flags.FLAGS
 VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 
-def shapes_of(*paths: str) -> dict[str, list[int]]:
-  """Variables of the model that some gin files describe.
-
-  Args:
-    *paths: of gin files, as given to --gin_file.
-
-  Returns:
-    {name: shape}, sorted by name
-  """
-  with gin_model.configured(paths, (), models.VOCAB_SIZE) as model:
+def shapes_of(*gin_files: str) -> dict[str, list[int]]:
+  """{name: shape} of the model that some gin files describe, sorted."""
+  with gin_model.configured(gin_files, (), models.VOCAB_SIZE) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
 
 def of_size(size: str) -> dict[str, dict[str, list[int]]]:
-  """What the golden file of one size holds.
-
-  Args:
-    size: one of models.sizes().
-
-  Returns:
-    {"vanilla": {name: shape}, "L2": {what it adds: shape}, …}
-  """
+  """{"vanilla": {name: shape}, "L2": {what it adds: shape}, …} of a size."""
   path = f"models/{size}.gin"
   vanilla = shapes_of(path, "hypergrid/vanilla.gin")
   golden = {"vanilla": vanilla}
@@ -58,20 +44,11 @@ def of_size(size: str) -> dict[str, dict[str, list[int]]]:
 
 
 def main(argv) -> None:
-  """Writes the files.
-
-  Args:
-    argv: unused.
-  """
+  """Writes the files."""
   del argv
   if not FLAGS.output_dir:
     raise errors.UserError("--output_dir is needed: where the files go.")
-  for size in FLAGS.sizes or [""]:
-    if size not in models.sizes():
-      raise errors.UserError(
-        f"--sizes={','.join(FLAGS.sizes)}: give one or more of "
-        f"{', '.join(models.sizes())}."
-      )
+  models.choose("sizes", FLAGS.sizes, models.sizes())
   for size in FLAGS.sizes:
     lines = []
     for key, shapes in of_size(size).items():

@@ -1,1 +1,0 @@
-"""What a run would cost on a TPU, before one is rented."""

@@ -1,0 +1,357 @@
+r"""Compiles one feed-forward layer with the TPU's compiler, in every order.
+
+  python -m tools.dev.tpu_layer --size=base --variants=L2 --grids=16x16,32x32 \
+    --rows=packed,unpacked --topologies=v3:2x2,v4:2x2x1 --output=layer.json
+
+The layer is the first of the encoder that the gin files describe, called as
+Unitransformer calls it and lowered as t5's whole step is, for one core; vanilla
+T5's is compiled too. Variables are arguments; y and, in training, all gradients
+are results. Seconds a program, where a whole step takes minutes. All figures
+are the compiler's estimates (docs/dev/tpu_compiler.md).
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import tempfile
+
+import mesh_tensorflow as mtf
+import pandas as pd
+import tensorflow.compat.v1 as tf
+from absl import flags
+from mesh_tensorflow import simd_mesh_impl
+from mesh_tensorflow.transformer import transformer, transformer_layers, utils
+
+from hypergrid_mtf import errors, layers, product
+from hypergrid_mtf.run import console, files, gin_model
+from tools.cost import models
+from tools.cost.tpu import client, edges, hlo
+
+FLAGS = flags.FLAGS  # --gin_param is t5's own
+
+_STEPS = ("train", "eval")
+_ROWS = ("packed", "unpacked")
+_CELL = ["topology", "step", "rows"]  # what a table holds fixed
+_VANILLA = models.VANILLA.variant
+_NONE = float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What a layer is given, on one core.
+
+  Attributes:
+    size: one of models.sizes().
+    step: "train" (forward and backward) or "eval" (forward).
+    rows: "packed", several examples a row, or "unpacked".
+    batch: rows.
+    tokens: of a row.
+    activation_dtype: "bfloat16" or "float32".
+    gin_params: further bindings.
+  """
+
+  size: str = "base"
+  step: str = "train"
+  rows: str = "unpacked"
+  batch: int = 8
+  tokens: int = 512
+  activation_dtype: str = "bfloat16"
+  gin_params: tuple[str, ...] = ()
+
+
+class _Arguments:
+  """A graph's mesh, and what is given to its program."""
+
+  def __init__(self, dtype: tf.DType):
+    # The layer knows a TPU by it.
+    placer = mtf.utils.BalancedVariablePlacer(["/device:CPU:0"], [0])
+    self.mesh = mtf.Mesh(mtf.Graph(), "mesh", placer)
+    self.dtype = dtype
+    self.given: list[tuple[tf.Tensor, dict]] = []
+
+  def add(self, name: str, shape, dtype: tf.DType | None = None) -> mtf.Tensor:
+    """A new argument."""
+    shape = mtf.convert_to_shape(shape)
+    tensor = tf.placeholder(dtype or self.dtype, shape.to_integer_list, name)
+    self.given.append((tensor, dict(kind="feature", name=name)))
+    return mtf.import_fully_replicated(self.mesh, tensor, shape, name)
+
+
+def _call(arguments: _Arguments, case: Case, stack):
+  """x and y of the layer."""
+  layer = next(
+    layer
+    for layer in stack.layer_stack.layers
+    if isinstance(layer, transformer_layers.DenseReluDense)
+  )
+  # As in t5's models, whose batches have an outer part too.
+  sizes = {"outer_batch": 1, "batch": case.batch}
+  batch_dims = [mtf.Dimension(name, size) for name, size in sizes.items()]
+  length_dim = mtf.Dimension("length", case.tokens)
+  row = [*batch_dims, length_dim, stack.model_dim]
+  sequence_id: mtf.Tensor | int = 1  # one example a row
+  if case.rows == "packed" and isinstance(layer, layers.HyperGrid):
+    sequence_id = arguments.add("segmentation", row[:-1], tf.int32)
+  context = transformer.Context(
+    model=stack,
+    mesh=arguments.mesh,
+    batch_dims=batch_dims,
+    length_dim=length_dim,
+    variable_dtype=utils.get_variable_dtype(),
+    mode=case.step,
+    sequence_id=sequence_id,
+  )
+  x = arguments.add("x", row)
+  return x, layer.call(context, x)
+
+
+def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
+  """Builds a layer's program and writes it.
+
+  Args:
+    case: what is held fixed.
+    setting: the model.
+    core: coordinates [x, y, z, core] of a core of a TPU.
+    path: of the HLO.
+
+  Returns:
+    as `program.write`, less what a whole step has
+
+  Raises:
+    UserError: for what describes no model, or an order that cannot serve it.
+  """
+  bindings = [
+    f'utils.get_variable_dtype.activation_dtype = "{case.activation_dtype}"',
+    'utils.get_variable_dtype.slice_dtype = "float32"',
+    *setting.gin_params,
+    *case.gin_params,
+  ]
+  slices = edges.Slices()
+  with (
+    gin_model.configured(
+      [f"models/{case.size}.gin", *setting.gin_files],
+      bindings,
+      models.VOCAB_SIZE,
+      trains=True,
+    ) as model,
+    tf.Graph().as_default() as graph,
+    edges.patched([core], slices),
+  ):
+    if not hasattr(model, "encoder"):
+      raise errors.UserError(
+        f"models/{case.size}.gin has no encoder: choose another --size."
+      )
+    arguments = _Arguments(tf.as_dtype(case.activation_dtype))
+    with tf.variable_scope("layer"):
+      x, y = _call(arguments, case, model.encoder)
+    results = {"y": y}
+    if case.step == "train":
+      dy = arguments.add("dy", y.shape)
+      variables = arguments.mesh.graph.trainable_variables
+      inputs = {"x": x} | {v.name: v.outputs[0] for v in variables}
+      grads = mtf.gradients([y], list(inputs.values()), [dy])
+      results |= {
+        f"d_{name}": grad
+        for name, grad in zip(inputs, grads, strict=True)
+        if grad is not None
+      }
+    impl = simd_mesh_impl.SimdMeshImpl("", "")
+    lowering = mtf.Lowering(
+      arguments.mesh.graph, {arguments.mesh: impl}, autostack=False
+    )
+    given = arguments.given + [
+      (piece, dict(kind="variable", name=name))
+      for name, (_, piece) in slices.arguments.items()
+    ]
+    tensors = [lowering.export_to_tf_tensor(t) for t in results.values()]
+    hlo.write(graph, given, tensors, path)
+  return {
+    "arguments": [description for _, description in given],
+    "results": [dict(kind="output", name=name) for name in results],
+    "replicas": 1,
+    "cores": [core],
+    "loop": 1,
+  }
+
+
+def cases_of(f) -> list[Case]:
+  """What the layer is given: every combination that there is."""
+  models.choose("size", [f.size], models.sizes())
+  models.choose("steps", f.steps, _STEPS)
+  models.choose("rows", f.rows, _ROWS)
+  for name in ("batch", "tokens"):
+    if f[name].value < 1:
+      raise errors.UserError(
+        f"--{name}={f[name].value} must be a positive integer."
+      )
+  return [
+    Case(
+      size=f.size,
+      step=step,
+      rows=rows,
+      batch=f.batch,
+      tokens=f.tokens,
+      activation_dtype=f.activation_dtype,
+      gin_params=tuple(f.gin_param or ()),
+    )
+    for step, rows in itertools.product(f.steps, f.rows)
+  ]
+
+
+def compile_layer(
+  topology: str, core, case: Case, setting: models.Setting, f
+) -> dict:
+  """What the compiler says of a layer.
+
+  Args:
+    topology: as libtpu names it.
+    core: one of its cores.
+    case: what is held fixed.
+    setting: the model.
+    f: absl's FLAGS, parsed.
+
+  Returns:
+    "topology", the fields of the case and of the setting, "model" in words,
+    "digest" of the program and "estimate", of `client.compile_program`
+  """
+  model = " ".join([setting.variant, setting.gated_kernel]).strip()
+  if setting.grid_rows:
+    model += f" {setting.grid_rows}x{setting.grid_cols}"
+  words = topology.replace(":", "_"), case.step, case.rows, setting.name
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = os.path.join(f.keep, "-".join(words)) if f.keep else temporary
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "program.hlo")
+    written = write_layer(case, setting, core, path)
+    cache = None if f.keep else f.cache
+    return {
+      "topology": topology,
+      **dataclasses.asdict(case),
+      **dataclasses.asdict(setting),
+      "model": model,
+      "digest": hlo.digest(path),
+      "estimate": client.compile_program(topology, written, path, cache),
+    }
+
+
+def frame_of(records: list[dict]) -> pd.DataFrame:
+  """The figures of some records, those of vanilla among them.
+
+  Returns:
+    a row each, in their order: "topology", "step", "rows", "model",
+    "contraction", "digest", "cycles" (millions), "temporaries" (MB), "flops"
+    (billions), and "ratio" of the cycles to vanilla's
+  """
+  frame = pd.DataFrame(records)
+  for column, scale in (("cycles", 1e6), ("flops", 1e9)):
+    frame[column] = [e.get(column, _NONE) / scale for e in frame.estimate]
+  frame["temporaries"] = [
+    e["memory"]["temporaries"] / 1e6 if e["compiles"] else _NONE
+    for e in frame.estimate
+  ]
+  vanilla = frame[frame.variant == _VANILLA].set_index(_CELL).cycles
+  base = vanilla.reindex(pd.MultiIndex.from_frame(frame[_CELL]))
+  frame["ratio"] = frame.cycles.to_numpy() / base.to_numpy()
+  return frame
+
+
+def table_of(frame: pd.DataFrame) -> pd.DataFrame:
+  """Cycles over vanilla's: a row a cell and model, a column an order.
+
+  The last columns say which order "auto" is, and which is the cheapest.
+
+  Args:
+    frame: of `frame_of`.
+  """
+  gated = frame[frame.variant != _VANILLA]
+  keys = [*_CELL, "model"]
+  orders = [o for o in product.cost.CHOICES if o in set(gated.contraction)]
+
+  def pivot(values):
+    return gated.pivot(index=keys, columns="contraction", values=values)
+
+  table = pivot("ratio")[orders]
+  named = [order for order in orders if order != "auto"]
+  if named and len(orders) > len(named):
+    same = pivot("digest")[named].eq(pivot("digest")["auto"], axis=0)
+    table["auto is"] = same.idxmax(axis=1).where(same.any(axis=1), "another")
+    table["cheapest"] = pivot("ratio")[named].idxmin(axis=1)
+  return table
+
+
+def main(argv) -> None:
+  """Compiles layer after layer, and prints the tables."""
+  del argv
+  tf.disable_v2_behavior()
+  client.check()
+  if FLAGS.output:
+    files.check_output(FLAGS.output)
+  cases = cases_of(FLAGS)
+  settings = models.settings(
+    FLAGS.variants,
+    FLAGS.grids,
+    FLAGS.contraction,
+    kernels=FLAGS.gated_kernel,
+  )
+  cores = {topology: client.cores(topology)[0] for topology in FLAGS.topologies}
+  records: list[dict] = []
+  for (topology, core), case, setting in itertools.product(
+    cores.items(), cases, settings
+  ):
+    try:
+      record = compile_layer(topology, core, case, setting, FLAGS)
+    except errors.UserError as e:
+      if str(e) == product.cost.cannot_serve_packed_rows(setting.contraction):
+        continue
+      raise
+    records.append(record)
+    last = frame_of(records).iloc[-1]
+    console.say(
+      f"{last.topology} {last.step} {last.rows} {last.model} "
+      f"{last.contraction}: {last.cycles:.3f} million cycles "
+      f"({last.ratio:.2f}), {last.temporaries:.1f} MB of temporaries, "
+      f"{last.flops:.3f} billion FLOPs"
+    )
+    if FLAGS.output:
+      files.write(FLAGS.output, json.dumps(records, indent=1) + "\n")
+  table = table_of(frame_of(records))
+  text = table.to_string(
+    sparsify=False, float_format="{:.2f}".format, na_rep="-"
+  )
+  console.say(f"\ncycles over vanilla's\n{text}")
+  if FLAGS.output:
+    console.say(f"wrote {FLAGS.output}")
+
+
+def define_flags() -> None:
+  """Not at import: the tests import this module and have flags too."""
+  default = Case()
+  flags.DEFINE_string("size", default.size, "A file of models/.")
+  flags.DEFINE_list("variants", ["L2"], "Compared; vanilla always is.")
+  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
+  flags.DEFINE_list(
+    "contraction",
+    list(product.cost.CHOICES),
+    "HyperGrid.contraction, one or more.",
+  )
+  flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")
+  flags.DEFINE_list("steps", ["train"], f"Of {', '.join(_STEPS)}.")
+  flags.DEFINE_list("rows", list(_ROWS), "Of packed, unpacked.")
+  flags.DEFINE_integer("batch", default.batch, "Rows on one core.")
+  flags.DEFINE_integer("tokens", default.tokens, "Of a row.")
+  flags.DEFINE_list("topologies", ["v3:2x2"], "As libtpu names them.")
+  flags.DEFINE_enum(
+    "activation_dtype",
+    default.activation_dtype,
+    ("bfloat16", "float32"),
+    "As t5's.",
+  )
+  flags.DEFINE_string("keep", None, "A folder for the programs in HLO.")
+  flags.DEFINE_string("cache", "runs/tpu_layer", "Answers, by program.")
+  flags.DEFINE_string("output", None, "Also write the estimates as JSON.")
+
+
+if __name__ == "__main__":
+  define_flags()
+  console.run(main)
