@@ -47,7 +47,8 @@ class Sizes:
 # Nanoseconds that one element of what an order makes costs in addition to the
 # product without a gate: (forward, forward and backward). The geometric means
 # of two CPUs, one of them with AVX-512, which differ by a factor of three, for
-# all orders alike. docs/dev/cost.md; `python -m tools.dev.calibrate` measures them.
+# all orders alike. docs/dev/cost.md;
+# `python -m tools.dev.calibrate` measures them.
 CPU_NANOSECONDS = {
   "weights": (0.70, 2.9),
   "rows": (0.86, 2.3),
