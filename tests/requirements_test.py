@@ -39,7 +39,7 @@ def _imported() -> dict[str, str]:
   return {
     name: path
     for name, path in found.items()
-    if name not in _OURS | sys.stdlib_module_names
+    if name not in {"pip", *_OURS, *sys.stdlib_module_names}
   }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -183,7 +184,8 @@ def test_models_that_serve_take_turns(tmp_path, monkeypatch, capsys):
   assert {len(t) for t in texts} == {8}
   assert {len(text) for text in texts[0]} == {63}  # and its end
   said = capsys.readouterr().out
-  assert "| 1.020 |" in said and "| 2.000 |" in said
+  assert re.search(r"L2-4x4 .*\| +1\.020 \|", said)
+  assert re.search(r"Hugging Face .*\| +2\.000 \|", said)
 
 
 def _answers(*requests):
