@@ -1,6 +1,13 @@
-"""Names and shapes of a model's variables, and whether a checkpoint fits."""
+"""A model's variables, the files of its checkpoints, and whether they fit.
 
+A checkpoint `model.ckpt-20` is `model.ckpt-20.index`, which lists variables,
+and shards `model.ckpt-20.data-00000-of-00002`, … with their values. TensorFlow
+looks at the shards when it restores, which is after a graph was built.
+"""
+
+import collections
 import dataclasses
+import hashlib
 import itertools
 import math
 import os
@@ -11,21 +18,208 @@ import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoint_files, errors
+from hypergrid_mtf import errors
 
 GLOBAL_STEP = "global_step"
+_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+_STEP = re.compile(r"^model\.ckpt-(\d+)\.index$")
+_PART = re.compile(r"^model\.ckpt-(\d+)\b")
+
+
+def prefix(path: str) -> str:
+  """The prefix of a checkpoint, from it or from the path of any file of it."""
+  return _SUFFIX.sub("", path)
+
+
+def exists(path: str) -> bool:
+  """Whether there is an index of this prefix (or a file of TensorFlow 0.x)."""
+  if tf.io.gfile.exists(f"{path}.index"):
+    return True
+  return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+
+
+def path_of(model_dir: str, step: int) -> str:
+  """The prefix that the checkpoint of a step has in a folder."""
+  return os.path.join(model_dir, f"model.ckpt-{step}")
+
+
+def list_steps(model_dir: str, parts: bool = False) -> list[int]:
+  """The steps of a folder's checkpoints in order, named in `checkpoint` or not.
+
+  Args:
+    model_dir: local or in the cloud; may be absent.
+    parts: also those that have lost their index, as t5 takes them.
+  """
+  try:
+    names = tf.io.gfile.listdir(model_dir)
+  except tf.errors.OpError:
+    return []
+  found = ((_PART if parts else _STEP).match(name) for name in names)
+  return sorted({int(match.group(1)) for match in found if match})
+
+
+def describe_steps(found: list[int]) -> str:
+  """Steps for a message: all of a few, the ends of many."""
+  if len(found) <= 8:
+    return ", ".join(map(str, found))
+  first, last = (", ".join(map(str, part)) for part in (found[:3], found[-3:]))
+  return f"{first}, …, {last}"
+
+
+def damage(path: str, read_values: bool = False) -> str | None:
+  """What is wrong with the files of a checkpoint.
+
+  Args:
+    path: its prefix.
+    read_values: read all of it too, as a restore does: finds a bit that was
+      flipped, and takes as long.
+
+  Returns:
+    a clause about one of its files, or None if it is whole
+  """
+  name = os.path.basename(path)
+  if not exists(path):
+    return f"there is no file {name}.index"
+  try:
+    reader = tf.train.load_checkpoint(path)
+    shapes = reader.get_variable_to_shape_map()
+    types = reader.get_variable_to_dtype_map()
+  except (ValueError, tf.errors.OpError) as e:
+    return f"its index cannot be read ({_reason(e)})"
+  if tf.io.gfile.exists(f"{path}.index"):
+    wrong = _shard_damage(path, shapes, types)
+    if wrong:
+      return wrong
+  if read_values:
+    for variable in sorted(shapes):
+      try:
+        reader.get_tensor(variable)
+      except (ValueError, tf.errors.OpError) as e:
+        return f"the value of {variable} cannot be read ({_reason(e)})"
+  return None
+
+
+def _reason(error: Exception) -> str:
+  """What TensorFlow found, without the path and the guesses before it."""
+  return errors.sentence(error).split(": ")[-1]
+
+
+def _shard_damage(path, shapes, types) -> str | None:
+  """What is wrong with the number and the sizes of the data files."""
+  shards: dict[int, dict[int, str]] = collections.defaultdict(dict)
+  for file in tf.io.gfile.glob(f"{path}.data-*"):
+    match = _SHARD.search(file)
+    if match:
+      number, of = map(int, match.groups())
+      shards[of][number] = file
+  name = os.path.basename(path)
+  if not shards:
+    return f"its values, {name}.data-…, are gone"
+  needed, exact = _size_of_values(shapes, types)
+  wrong = None
+  for of, files in sorted(shards.items()):
+    gone = [n for n in range(of) if n not in files]
+    if gone:
+      wrong = f"{name}.data-{gone[0]:05d}-of-{of:05d} is gone"
+      continue
+    sizes = {file: tf.io.gfile.stat(file).length for file in files.values()}
+    held = sum(sizes.values())
+    if held == needed or (held > needed and not exact):
+      return None
+    empty = [os.path.basename(f) for f, size in sizes.items() if not size]
+    wrong = (
+      f"{empty[0]} is empty"
+      if empty
+      else f"{name}.data-… hold {held:,} bytes where its index has {needed:,}"
+    )
+  return wrong
+
+
+def _size_of_values(shapes, types) -> tuple[int, bool]:
+  """Bytes of all values, and whether that is all (strings say no length)."""
+  size, exact = 0, True
+  for variable, shape in shapes.items():
+    dtype = tf.as_dtype(types[variable])
+    if dtype.is_numpy_compatible and dtype != tf.string:
+      size += math.prod(shape) * dtype.size
+    else:
+      exact = False
+  return size, exact
+
+
+def digest(path: str) -> str:
+  """SHA-256 of an index, which holds a checksum of every value.
+
+  It is the same for a copy, and another for another training.
+  """
+  index = f"{path}.index"
+  with tf.io.gfile.GFile(
+    index if tf.io.gfile.exists(index) else path, "rb"
+  ) as f:
+    return hashlib.sha256(f.read()).hexdigest()
+
+
+def newest_whole(
+  model_dir: str, but: str | None = None, read_values: bool = False
+) -> int | None:
+  """The newest step of a folder whose checkpoint is whole, or None.
+
+  Args:
+    model_dir: the folder.
+    but: the prefix of one that is left out.
+    read_values: as in `damage`.
+  """
+  for step in reversed(list_steps(model_dir)):
+    path = path_of(model_dir, step)
+    if path != but and not damage(path, read_values):
+      return step
+  return None
+
+
+def check_whole(
+  path: str, origin: str, latest: bool = False, read_values: bool = False
+) -> None:
+  """Raises UserError if a checkpoint is damaged, naming one that is not.
+
+  Args:
+    path: its prefix.
+    origin: where the path came from, for the message (a flag or gin binding).
+    latest: whether it is read for being the last of its folder.
+    read_values: as in `damage`.
+  """
+  wrong = damage(path, read_values)
+  if not wrong:
+    return
+  folder = os.path.dirname(path)
+  whole = newest_whole(folder, but=path, read_values=read_values)
+  if whole is None:
+    advice = "no other checkpoint there is whole: give another folder"
+  elif latest:
+    advice = (
+      f"that of step {whole} is whole: {how_to_name(folder, whole)} to take it"
+    )
+  else:
+    advice = f"take a whole one, such as {path_of(folder, whole)}"
+  raise errors.UserError(
+    f"the checkpoint {path} ({origin}) is damaged: {wrong}; {advice}."
+  )
+
+
+def how_to_name(model_dir: str, step: int) -> str:
+  """What makes a step the latest of a folder, for a message."""
+  file = os.path.join(model_dir, "checkpoint")
+  return (
+    f"let the first line of {file} be "
+    f'`model_checkpoint_path: "model.ckpt-{step}"`'
+  )
 
 
 def variable_shapes(model) -> dict[str, tuple[int, ...]]:
-  """The model's variables, without allocating any.
+  """{variable name: shape} of a model, without allocating any.
 
-  Args:
-    model: a transformer.Bitransformer or Unitransformer, as
-      `mesh_tensorflow.transformer.utils.build_model` returns it.
-
-  Returns:
-    {variable name: shape}, in the order of creation; the optimizer's slots and
-    the global step are not the model's and not here.
+  In the order of creation; the optimizer's slots and the global step are not
+  the model's and not here.
   """
   with tf.Graph().as_default():
     mesh = mtf.Mesh(mtf.Graph(), "shapes")
@@ -48,9 +242,6 @@ def latest_checkpoint(model_dir: str) -> str | None:
   for no checkpoints at all, and training would start again beside what was
   saved.
 
-  Args:
-    model_dir: of a run.
-
   Returns:
     the prefix of its latest checkpoint; None where there are none
 
@@ -64,7 +255,7 @@ def latest_checkpoint(model_dir: str) -> str | None:
   if latest is not None:
     return latest
   index = os.path.join(model_dir, "checkpoint")
-  steps = checkpoint_files.steps(model_dir)
+  steps = list_steps(model_dir)
   listed = tf.io.gfile.exists(index)
   if not steps and not listed:
     return None
@@ -73,9 +264,9 @@ def latest_checkpoint(model_dir: str) -> str | None:
       f"{index} is damaged or names a checkpoint that is gone, and no other is "
       "there: remove it to start again, or give another folder."
     )
-  newest = checkpoint_files.newest_whole(model_dir)
+  newest = newest_whole(model_dir)
   newest = steps[-1] if newest is None else newest
-  there = f"checkpoints of the steps {checkpoint_files.listed(steps)}"
+  there = f"checkpoints of the steps {describe_steps(steps)}"
   problem = (
     f"{index} is damaged or names a checkpoint that is gone, where {there} are"
     if listed
@@ -83,7 +274,7 @@ def latest_checkpoint(model_dir: str) -> str | None:
     "is the latest"
   )
   raise errors.UserError(
-    f"{problem}: {checkpoint_files.how_to_name(model_dir, newest)} to continue "
+    f"{problem}: {how_to_name(model_dir, newest)} to continue "
     "from there, or give another folder to start again."
   )
 
@@ -104,21 +295,21 @@ def of_path(path: str, origin: str) -> str:
   if os.path.basename(path) == "checkpoint":  # the list of a folder
     path = os.path.dirname(path) or "."
   if not tf.io.gfile.isdir(path):
-    return checkpoint_files.prefix(path)
+    return prefix(path)
   try:
     latest = tf.train.latest_checkpoint(path)
   except (ValueError, tf.errors.OpError):
     latest = None
   if latest is not None:
     return latest
-  steps = checkpoint_files.steps(path)
+  steps = list_steps(path)
   there = (
     "whose file `checkpoint` names none of those of the steps "
-    f"{checkpoint_files.listed(steps)}"
+    f"{describe_steps(steps)}"
     if steps
     else "without checkpoints"
   )
-  example = checkpoint_files.path_of(path, steps[-1] if steps else 1000)
+  example = path_of(path, steps[-1] if steps else 1000)
   raise errors.UserError(
     f"{origin} = {path!r} is a folder {there}: give the path of a checkpoint, "
     f"such as {example}."
@@ -126,17 +317,11 @@ def of_path(path: str, origin: str) -> str:
 
 
 def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
-  """The variables of a checkpoint.
+  """{variable name: shape} of a checkpoint.
 
   Args:
     path: the checkpoint's prefix.
     origin: where the path came from, for the message.
-
-  Returns:
-    {variable name: shape}
-
-  Raises:
-    UserError: if it cannot be read.
   """
   try:
     reader = tf.train.load_checkpoint(path)
@@ -233,14 +418,7 @@ class WarmStart:
     return bool(self.missing or self.reshaped or self.unused)
 
   def to_text(self, names: int = 3) -> str:
-    """A line for each kind of variable, the unexpected ones with names.
-
-    Args:
-      names: how many of them are named.
-
-    Returns:
-      lines
-    """
+    """A line for each kind of variable, unexpected ones with a few names."""
     lines = [
       f"  {kind:<8} {len(found):>5} variables, {_count(found):>14,} parameters"
       for kind, found in (("loaded", self.loaded), ("fresh", self.fresh))
@@ -306,17 +484,16 @@ def warm_start(
   found: dict[str, tuple[int, ...]],
   shapes: dict[str, tuple[int, ...]],
   variable_filter: str = "",
+  should_load=utils.should_load_variable,
 ) -> WarmStart:
   """What `run.init_checkpoint` will load, as mesh_tensorflow chooses it.
 
   Args:
     found: the checkpoint's variables, from `reader_shapes`.
     shapes: the model's, from `variable_shapes`.
-    variable_filter: run.init_variable_filter, a pattern; gin's other two ways
-      to choose and rename variables are asked as they are bound.
-
-  Returns:
-    a WarmStart
+    variable_filter: run.init_variable_filter, a pattern.
+    should_load: gin's other way to choose, by a name; its way to rename
+      variables is asked as it is bound.
   """
   pattern = re.compile(variable_filter)
   offered = {n: s for n, s in found.items() if pattern.search(n)}
@@ -325,9 +502,7 @@ def warm_start(
   used = set()
   for name, shape in shapes.items():
     there = utils.init_checkpoint_variable_mapping(name)
-    if not utils.should_load_variable(name) or (
-      there in found and there not in offered
-    ):
+    if not should_load(name) or (there in found and there not in offered):
       fresh[name] = shape
       used.add(there)  # left out on purpose
     elif there not in offered:

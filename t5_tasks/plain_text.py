@@ -23,8 +23,8 @@ import tensorflow.compat.v2 as tf
 from t5.data import preprocessors
 from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
 
+from hypergrid_mtf import text_files
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import text_files
 
 # By the ending of a file: what opens it, and TensorFlow's name for it. It has
 # none for .xz, which Python reads, so on the host that runs the program only.

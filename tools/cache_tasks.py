@@ -21,7 +21,9 @@ from absl import flags
 
 import t5_tasks
 from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.run import console, data_checks
+from hypergrid_mtf.run import console
+from hypergrid_mtf.run import examples as examples_lib
+from hypergrid_mtf.run.checks import data as data_checks
 from t5_tasks import mixtures, vocabularies, vocabulary_record
 from tools.data import mixture_flags, task_cache
 
@@ -76,7 +78,7 @@ def cache_mixture(
       console.say(f"{task.name}: cannot be cached, so runs need its raw data")
       continue
     for split in task.splits:
-      data_checks.check_examples([task], split)
+      examples_lib.check_examples([task], split)
     rows = task_cache.write_task(task, folder, vocabulary_record.record(task))
     counts = [f"{split} {count:,}" for split, count in (rows or {}).items()]
     console.say(f"{task.name}: {', '.join(counts) or 'there already'}")

@@ -15,7 +15,7 @@ import os
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.run import console, files, gin_files
+from hypergrid_mtf.run import config, console, files
 from tools.serving import options, saved_model, trained
 
 FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …
 def main(argv) -> None:
   """Exports one model."""
   del argv
-  gin_files.import_modules(FLAGS.module_import)
+  config.import_modules(FLAGS.module_import)
   files.check_output_dir(FLAGS.output_dir)
   with trained.open_model(
     FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary

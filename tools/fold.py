@@ -17,14 +17,10 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf import checkpoint_files, errors
-from hypergrid_mtf.run import (
-  console,
-  files,
-  gin_files,
-  trained_model,
-  vocabulary_file,
-)
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf.run import config as gin_config
+from hypergrid_mtf.run import console, files, vocabulary_file
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import task_tokens
 from tools.serving import folding, options, trained, weights
 
@@ -50,7 +46,7 @@ def main(argv) -> None:
   del argv
   tf.disable_v2_behavior()
   files.check_new_folder(FLAGS.output_dir)
-  gin_files.import_modules(FLAGS.module_import)
+  gin_config.import_modules(FLAGS.module_import)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   with trained.open_model(
@@ -82,7 +78,7 @@ def _fold(source: trained.Trained) -> None:
   config = folding.vanilla_config(task and task.name)
   report = dict(
     model_dir=FLAGS.model_dir,
-    digest=checkpoint_files.digest(source.checkpoint),
+    digest=checkpoints.digest(source.checkpoint),
     step=source.step,
     task=task and task.name,
     token=token if differ else None,

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.run import console, files, gin_files
+from hypergrid_mtf.run import config, console, files
 from tools.experiments import gate_figures, task_gates
 
 FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
@@ -28,7 +28,7 @@ def main(argv) -> None:
   tf.disable_v2_behavior()
   gate_figures.paths_of(FLAGS.output)
   files.check_output(FLAGS.output)
-  gin_files.import_modules(FLAGS.module_import)
+  config.import_modules(FLAGS.module_import)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates.task_gates(

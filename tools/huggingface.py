@@ -24,15 +24,11 @@ import transformers
 from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf import checkpoint_files, errors
-from hypergrid_mtf.run import (
-  console,
-  files,
-  gin_files,
-  gin_model,
-  trained_model,
-  vocabulary_file,
-)
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import config as gin_config
+from hypergrid_mtf.run import console, files, vocabulary_file
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabularies, vocabulary_record
 from tools.serving import (
   hf_config,
@@ -58,7 +54,7 @@ def convert_to() -> None:
       f"--output_dir={FLAGS.output_dir} is in the cloud, where transformers "
       "does not write: give a local folder."
     )
-  gin_files.import_modules(FLAGS.module_import)
+  gin_config.import_modules(FLAGS.module_import)
   with trained.open_model(
     FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary
   ) as source:
@@ -87,7 +83,7 @@ def convert_to() -> None:
     record = dict(
       model_dir=FLAGS.model_dir,
       step=source.step,
-      digest=checkpoint_files.digest(source.checkpoint),
+      digest=checkpoints.digest(source.checkpoint),
     )
     files.write_json(os.path.join(folder, RECORD), record)
   console.say(
@@ -124,12 +120,12 @@ def _config_text(
   kept = os.path.join(folder, trained_model.CONFIG)
   try:
     if os.path.exists(kept) and trained_model.trained_facts(folder):
-      gin_model.parse([kept], skip_unknown=True)
-      model = gin_model.build(config.vocab_size)
+      gin_config.parse_files([kept], skip_unknown=True)
+      model = model_lib.build(config.vocab_size)
       if hf_config.of_model(model, folder, dtype) == config:
         with open(kept, encoding="utf-8") as f:
           text = f.read()
-    gin_model.parse([])
+    gin_config.parse_files([])
     with gin.unlock_config():
       gin.parse_config(text, skip_unknown=True)
       gin.bind_parameter(f"{_VOCABULARY}.name", name)

@@ -25,7 +25,7 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, gin_files
+from hypergrid_mtf.run import config, console, files
 from tools.serving import options, saved_model, text_model, trained
 
 # t5's own: --model_dir, --input_file, --output_file, --batch_size, …
@@ -195,7 +195,7 @@ def main(argv) -> None:
   size = FLAGS.batch_size if FLAGS["batch_size"].present else _BATCH
   if size < 1:
     raise errors.UserError(f"--batch_size={size} is too small: give 1 or more.")
-  gin_files.import_modules(FLAGS.module_import)
+  config.import_modules(FLAGS.module_import)
   source, output = FLAGS.input_file or "-", FLAGS.output_file or "-"
   if output != "-":
     files.check_output(output, "--output_file")

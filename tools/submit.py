@@ -28,7 +28,8 @@ from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
 
 import t5_tasks  # noqa: F401  (registers the variants with task tokens)
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, data_checks, files
+from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run.checks import data as data_checks
 from tools.experiments import decoded, submissions
 
 FLAGS = flags.FLAGS

@@ -15,7 +15,7 @@ from hypergrid_mtf.run import console, estimator, request, t5_main
 _BATCH = 2  # sequences
 
 
-def one_step(asked: request.Request, flags) -> None:
+def one_step(asked: request.Run, flags) -> None:
   """Trains one step, if the run is a training.
 
   Args:

@@ -16,7 +16,8 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
-from hypergrid_mtf.run import console, gin_files
+from hypergrid_mtf.run import config as gin_config
+from hypergrid_mtf.run import console
 
 _PAD, _EOS = 0, 1  # as `clean_decodes` has them
 
@@ -305,7 +306,7 @@ class CutAnswers(tf.train.SessionRunHook):
       return None
     step = f" of step {checkpoint.rsplit('-', 1)[-1]}" if checkpoint else ""
     limit = "Bitransformer.decode.max_decode_length"
-    if gin_files.value(limit) is None:
+    if gin_config.value(limit) is None:
       limit = f"as long as the inputs; {limit} gives another limit"
     return (
       f"{sum(cut)} of {len(cut)} answers{step} were cut at {self.limit} tokens "

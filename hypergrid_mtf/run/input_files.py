@@ -7,8 +7,7 @@ it would stumble over is found here, before a graph is built.
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import text_files
+from hypergrid_mtf import errors, text_files
 
 
 def check_files(files) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoint_files, errors
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import console, files
 
 FOLDER = "damaged"
@@ -34,11 +34,11 @@ def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
 
   Args:
     model_dir: of a training.
-    read_values: as in `checkpoint_files.damage`; None means for checkpoints of
+    read_values: as in `checkpoints.damage`; None means for checkpoints of
       at most 1 GB.
   """
   remove_half_written(model_dir)
-  steps = checkpoint_files.steps(model_dir)
+  steps = checkpoints.list_steps(model_dir)
   if not steps:
     return
   index = os.path.join(model_dir, "checkpoint")
@@ -48,8 +48,8 @@ def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
   limit = steps[-1] if latest is None else latest
   whole = None
   for step in [s for s in reversed(steps) if s <= limit]:
-    path = checkpoint_files.path_of(model_dir, step)
-    damage = checkpoint_files.damage(path, _reads(path, read_values))
+    path = checkpoints.path_of(model_dir, step)
+    damage = checkpoints.damage(path, _reads(path, read_values))
     if not damage:
       whole = step
       break
@@ -109,7 +109,7 @@ def _latest(model_dir: str) -> int | None:
   if not match:
     return None
   step = int(match.group(1))
-  there = checkpoint_files.steps(model_dir, parts=True)
+  there = checkpoints.list_steps(model_dir, parts=True)
   return step if step in there else None
 
 
@@ -154,7 +154,7 @@ def name_latest(model_dir: str, step: int) -> None:
     model_dir: of a training.
     step: the last of those that it names.
   """
-  steps = [s for s in checkpoint_files.steps(model_dir) if s <= step]
+  steps = [s for s in checkpoints.list_steps(model_dir) if s <= step]
   lines = [f'model_checkpoint_path: "model.ckpt-{step}"']
   lines += [f'all_model_checkpoint_paths: "model.ckpt-{s}"' for s in steps]
   files.write(os.path.join(model_dir, "checkpoint"), "\n".join(lines) + "\n")
@@ -175,7 +175,7 @@ def explain_full_disk(error: Exception, model_dir: str) -> None:
     return
   if "://" not in model_dir:
     remove_half_written(model_dir)
-  step = checkpoint_files.newest_whole(model_dir)
+  step = checkpoints.newest_whole(model_dir)
   kept = (
     "no checkpoint was written yet"
     if step is None

@@ -1,14 +1,25 @@
-"""What a command line asks for: what the checks and the last line need."""
+"""What flags and gin ask of a run of t5, and what follows from it."""
 
 import dataclasses
+import functools
+import json
 import os
+import re
+from typing import Any
 
 import gin
+import mesh_tensorflow as mtf
+import seqio
+import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import gin_files
+import t5_tasks
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import bindings, config, examples, input_files
+from hypergrid_mtf.run import mesh as mesh_lib
+from t5_tasks import mixtures, vocabularies, vocabulary_record
 
-# What run.mode can be.
 MODES = (
   "train",
   "eval",
@@ -21,140 +32,452 @@ MODES = (
   "export_infer",
   "export_score",
 )
+START = "run.init_checkpoint"
+WARM_START = "warm_start.json"
+# Training examples of each task that are looked at before a run.
+_SAMPLED = 50
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-  """One run.
+class Run:
+  """One run: flags and gin as they were parsed.
+
+  What is asked and what follows is a property, computed once, when it is first
+  needed. A property that cannot be computed raises the UserError that says why.
+  None of them binds; `settle` binds what they say.
 
   Attributes:
-    mode: one of MODES.
-    mixture: name of the mixture or task; None if nothing names one.
-    trains: whether it trains (and may start from no checkpoint).
-    waits: whether it waits for checkpoints that are not there yet.
-    split: the split that is decoded or scored, or None.
-    input_files: (where it was given, path) of files that must exist.
-    results: what a reader finds the results by: a folder, or a pattern of the
-      files' names, to which t5 adds the step or what a file holds.
-    train_steps: the step to stop at, or None.
-    step: the one checkpoint asked for by its number, or None.
-    checkpoint_step: which checkpoints it reads, as t5 is told: steps, "all",
-      -1 for the last, or None for the last and those to come.
-    warm_from: (where it was given, a checkpoint that training starts from), or
-      None.
+    flags: absl's FLAGS, parsed; gin has its configuration.
   """
 
-  mode: str
-  mixture: str | None
-  trains: bool
-  waits: bool
-  split: str | None
-  input_files: tuple[tuple[str, str | None], ...]
-  results: str
-  train_steps: int | None = None
-  step: int | None = None
-  checkpoint_step: object = None
-  warm_from: tuple[str, object] | None = None
+  flags: Any
 
+  # What is asked.
 
-def from_gin(flags) -> Request:
-  """Reads the request from gin bindings, as `utils.run` will.
+  @property
+  def model_dir(self) -> str:
+    return self.flags.model_dir
 
-  Args:
-    flags: absl's FLAGS, parsed.
-
-  Raises:
-    UserError: for an unknown mode.
-  """
-  mode = gin_files.value("run.mode", "train")
-  if mode not in MODES:
-    raise errors.UserError(
-      f"run.mode = {mode!r} is unknown: choose one of "
-      f"{', '.join(map(repr, MODES))}."
-    )
-  evaluates = mode in ("eval", "score_eval", "perplexity_eval")
-  from_data = evaluates or mode == "score_from_dataset"
-  split = gin_files.value("run.dataset_split", "train") if from_data else None
-  step = gin_files.value("run.eval_checkpoint_step")
-  if mode.startswith("export"):
-    if not gin_files.value("run.export_path"):
-      gin.bind_parameter(
-        "run.export_path", os.path.join(flags.model_dir, "export")
+  @functools.cached_property
+  def mode(self) -> str:
+    mode = config.value("run.mode", "train")
+    if mode not in MODES:
+      raise errors.UserError(
+        f"run.mode = {mode!r} is unknown: choose one of "
+        f"{', '.join(map(repr, MODES))}."
       )
-    results = gin_files.value("run.export_path")
-    step = gin_files.value("run.export_checkpoint_step")
-  elif mode == "infer":
-    results = _files_by("decode_from_file.output_filename", "-*") or (
-      gin_files.value("decode_from_dataset.decode_output_dir", "")
+    return mode
+
+  @property
+  def trains(self) -> bool:
+    """Whether it trains (and may start from no checkpoint)."""
+    return self.mode == "train"
+
+  @property
+  def evaluates(self) -> bool:
+    return self.mode in ("eval", "score_eval", "perplexity_eval")
+
+  @property
+  def exports(self) -> bool:
+    return self.mode.startswith("export")
+
+  @property
+  def waits(self) -> bool:
+    """Whether it waits for checkpoints that are not there yet."""
+    reads_several = self.evaluates or self.mode == "infer"
+    return reads_several and self.checkpoint_step is None
+
+  @functools.cached_property
+  def mixture_name(self) -> str | None:
+    """The name of the mixture or task, if anything names one."""
+    function = f"mesh_{'train' if self.trains else 'eval'}_dataset_fn"
+    names = (
+      config.value(f"{owner}.mixture_or_task_name")
+      for owner in (function, "mesh_transformer.get_vocabulary")
     )
-  elif mode.startswith("score_from"):
-    results = _files_by("save_scores.scores_filename", ".*")
-  elif mode == "perplexity_eval":
-    results = os.path.join(flags.model_dir, f"eval_*_{split}_*")
-  elif split:
-    results = _eval_folder(flags.model_dir, split, mode == "score_eval")
-  else:
-    results = flags.model_dir
-  train_steps = gin_files.value("run.train_steps")
-  return Request(
-    mode=mode,
-    mixture=_gin_mixture(mode),
-    trains=mode == "train",
-    waits=(evaluates or mode == "infer") and step is None,
-    split=split,
-    input_files=tuple(_input_files(mode)),
-    results=results,
-    train_steps=train_steps if isinstance(train_steps, int) else None,
-    step=step if isinstance(step, int) and step >= 0 else None,
-    checkpoint_step=step,
-    warm_from=_warm_from(mode),
-  )
+    return next(filter(None, names), None)
 
+  @functools.cached_property
+  def split(self) -> str | None:
+    """The split that is decoded or scored."""
+    if self.evaluates or self.mode == "score_from_dataset":
+      return config.value("run.dataset_split", "train")
+    return None
 
-def _input_files(mode: str) -> list[tuple[str, str | None]]:
-  names = {
-    "infer": ["decode_from_file.input_filename"],
-    "score_from_strings": [
-      "score_from_strings.inputs",
-      "score_from_strings.targets",
-    ],
-  }.get(mode, [])
-  given = [(name, gin_files.value(name)) for name in names]
-  # What has to be given, `mode_checks` says.
-  return [(name, path) for name, path in given if path is not None]
+  @functools.cached_property
+  def train_steps(self) -> int | None:
+    """The step to stop at."""
+    steps = config.value("run.train_steps")
+    return steps if isinstance(steps, int) else None
 
+  @property
+  def checkpoint_parameter(self) -> str:
+    return f"run.{'export' if self.exports else 'eval'}_checkpoint_step"
 
-def _files_by(name: str, suffix: str) -> str:
-  path = gin_files.value(name)
-  return f"{path}{suffix}" if path else ""
+  @functools.cached_property
+  def checkpoint_step(self) -> Any:
+    """Which checkpoints it reads, as t5 is told.
 
+    Steps, "all", -1 for the last, or None for the last and those to come.
+    """
+    if self.trains:
+      return None
+    step = config.value(self.checkpoint_parameter)
+    scores_once = self.mode.startswith("score_from")
+    return -1 if step is None and scores_once else step
 
-def _eval_folder(model_dir: str, split: str, scores: bool) -> str:
-  """The folder an evaluation writes; scores do not go where answers are."""
-  suffix = "run.eval_dir_suffix"
-  if scores and gin_files.value(suffix) is None:
-    gin.bind_parameter(suffix, "scores")
-  folder = gin_files.value("run.eval_summary_dir") or os.path.join(
-    model_dir, f"{split}_eval"
-  )
-  end = gin_files.value(suffix)
-  return folder if end is None else f"{folder}_{end}"
+  @functools.cached_property
+  def init_checkpoint(self) -> Any:
+    """What a training starts from, as it was given."""
+    if not self.trains or START in self.required:
+      return None
+    return config.value(START) or None
 
+  @functools.cached_property
+  def required(self) -> list[str]:
+    """The parameters that gin files mark with %gin.REQUIRED."""
+    mark = r"^([\w./]+) = %gin\.REQUIRED$"
+    return re.findall(mark, gin.config_str(), re.M)
 
-def _warm_from(mode: str) -> tuple[str, object] | None:
-  given = gin_files.value("run.init_checkpoint") if mode == "train" else None
-  return ("run.init_checkpoint", given) if given else None
+  @functools.cached_property
+  def input_files(self) -> tuple[tuple[str, Any], ...]:
+    """(Where it was given, path) of files that must exist."""
+    names = {
+      "infer": ["decode_from_file.input_filename"],
+      "score_from_strings": [
+        "score_from_strings.inputs",
+        "score_from_strings.targets",
+      ],
+    }.get(self.mode, [])
+    given = ((name, config.value(name)) for name in names)
+    # `checks.mode` says what has to be given.
+    return tuple((name, path) for name, path in given if path is not None)
 
+  @functools.cached_property
+  def input_lines(self) -> dict[str, list[str]]:
+    """The lines of these files, by where they were given."""
+    return input_files.check_files(self.input_files)
 
-def _gin_mixture(mode: str) -> str | None:
-  function = (
-    "mesh_train_dataset_fn" if mode == "train" else "mesh_eval_dataset_fn"
-  )
-  for parameter in (
-    f"{function}.mixture_or_task_name",
-    "mesh_transformer.get_vocabulary.mixture_or_task_name",
-  ):
-    name = gin_files.value(parameter)
-    if name:
+  @functools.cached_property
+  def export_path(self) -> str:
+    given = config.value("run.export_path")
+    return given or os.path.join(self.model_dir, "export")
+
+  @functools.cached_property
+  def eval_dir_suffix(self) -> str | None:
+    """Scores do not go where answers are."""
+    given = config.value("run.eval_dir_suffix")
+    return "scores" if given is None and self.mode == "score_eval" else given
+
+  @functools.cached_property
+  def results(self) -> str:
+    """What a reader finds the results by.
+
+    A folder, or a pattern of the files' names, to which t5 adds the step or
+    what a file holds.
+    """
+    if self.exports:
+      return self.export_path
+    if self.mode == "infer":
+      name = config.value("decode_from_file.output_filename")
+      folder = config.value("decode_from_dataset.decode_output_dir", "")
+      return f"{name}-*" if name else folder
+    if self.mode.startswith("score_from"):
+      name = config.value("save_scores.scores_filename")
+      return f"{name}.*" if name else ""
+    if self.mode == "perplexity_eval":
+      return os.path.join(self.model_dir, f"eval_*_{self.split}_*")
+    if self.split:
+      folder = config.value("run.eval_summary_dir") or os.path.join(
+        self.model_dir, f"{self.split}_eval"
+      )
+      suffix = self.eval_dir_suffix
+      return folder if suffix is None else f"{folder}_{suffix}"
+    return self.model_dir
+
+  # The data.
+
+  @functools.cached_property
+  def vocabulary_name(self) -> str | None:
+    """From --vocabulary, as it is kept in the configuration."""
+    path = self.flags.vocabulary
+    exists = path is not None and os.path.exists(path)
+    return os.path.abspath(path) if exists else path
+
+  @functools.cached_property
+  def mixture(self) -> seqio.Mixture | seqio.Task:
+    """The mixture or task, with the vocabulary of the run."""
+    name = self.vocabulary_name
+    given = {} if name is None else {"name": name}
+    t5_tasks.define_from_gin()  # tasks first: they get the vocabulary
+    vocabulary = vocabularies.use_vocabulary(**given)
+    if not self.mixture_name:
+      raise errors.UserError(
+        "no mixture or task was given: add a file of experiments/, "
+        "or --gin_file=dataset.gin and "
+        "--gin_param=\"MIXTURE_NAME = 'embedded_v1'\"."
+      )
+    mixture = mixtures.get_mixture_or_task(self.mixture_name)
+    vocabularies.check_used(vocabulary, mixture)
+    vocabularies.check_vocabulary(mixture)
+    return mixture
+
+  @functools.cached_property
+  def vocabulary(self) -> dict[str, dict]:
+    """What is recorded and compared of the vocabularies: {feature: facts}."""
+    return vocabulary_record.record(self.mixture)
+
+  @functools.cached_property
+  def reader(self) -> str:
+    """The name of the function that reads the training data."""
+    name = "mesh_train_dataset_fn"
+    try:
+      reference = gin.query_parameter("run.train_dataset_fn")
+    except ValueError:
       return name
-  return None
+    return str(reference).rsplit(".", 1)[-1].strip("@()")
+
+  @property
+  def cached_parameter(self) -> str:
+    return f"mesh_{'train' if self.trains else 'eval'}_dataset_fn.use_cached"
+
+  @functools.cached_property
+  def use_cached(self) -> bool:
+    """Whether it reads cached tasks, and makes no examples from raw data."""
+    return bool(config.value(self.cached_parameter, False))
+
+  @functools.cached_property
+  def examples(self) -> examples.Examples:
+    """The first training examples of each task."""
+    if not self.trains or self.reader != "mesh_train_dataset_fn":
+      return {}
+    tasks = examples.training_tasks(self.mixture)
+    examples.check_examples(tasks, "train", self.use_cached)
+    return examples.first_examples(
+      tasks, "train", _SAMPLED, self.lengths, self.use_cached
+    )
+
+  # The sizes.
+
+  @functools.cached_property
+  def lengths(self) -> dict[str, int] | None:
+    """run.sequence_length, of each feature; None for that of the examples."""
+    name = "run.sequence_length"
+    lengths = config.value(name)
+    if lengths is None:
+      return None
+    if bindings.is_positive(lengths):
+      return {"inputs": lengths, "targets": lengths}
+    if isinstance(lengths, dict) and all(
+      map(bindings.is_positive, lengths.values())
+    ):
+      return lengths
+    raise errors.UserError(
+      f"{name} = {lengths!r} is not a length{config.place(name)}: give an "
+      'integer, or {"inputs": 512, "targets": 128}.'
+    )
+
+  @functools.cached_property
+  def batch_size(self) -> int | tuple[str, int]:
+    """run.batch_size: sequences, or a pair that counts them or their tokens.
+
+    A default of t5's files, which are made for lengths that are powers of two,
+    is made to fit where nothing depends on it: a run that does not train.
+    """
+    name = "run.batch_size"
+    size = config.value(name, ("tokens_per_replica", 2048))
+    if bindings.is_positive(size):
+      return size
+    methods = [
+      f"{what}_per_{share}"
+      for what in ("sequences", "tokens")
+      for share in ("batch", "replica")
+    ]
+    if not (
+      isinstance(size, list | tuple)
+      and len(size) == 2
+      and size[0] in methods
+      and bindings.is_positive(size[1])
+    ):
+      raise errors.UserError(
+        f"{name} = {size!r} is not a batch size{config.place(name)}: give a "
+        "positive integer, or a pair such as ('tokens_per_batch', 4096) with "
+        f"one of {methods}."
+      )
+    method, count = size
+    found = config.origin(name)
+    if (
+      method.startswith("tokens")
+      and self.lengths
+      and count >= max(self.lengths.values())
+      and not self.trains
+      and found
+      and found.source == "shipped"
+    ):
+      return method, count - count % max(self.lengths.values())
+    return method, count
+
+  @functools.cached_property
+  def rows(self) -> int | None:
+    """The sequences of a step on the whole mesh.
+
+    None where that takes a length, and there is none.
+    """
+    if isinstance(self.batch_size, int):
+      return self.batch_size
+    if self.lengths is None and self.batch_size[0].startswith("tokens"):
+      return None
+    return utils.compute_batch_size(
+      self.lengths, self.mesh.shape, self.mesh.rules, self.batch_size
+    )
+
+  @functools.cached_property
+  def outer_batch(self) -> int:
+    """The outer batches that t5 splits a step into before the mesh does."""
+    if self.trains or self.mode == "perplexity_eval":
+      return config.value("tpu_estimator_model_fn.outer_batch_size", 1) or 1
+    return 1
+
+  # The model.
+
+  @functools.cached_property
+  def mesh(self) -> mesh_lib.Mesh:
+    return mesh_lib.of_run(bool(self.flags.tpu))
+
+  @functools.cached_property
+  def model(self):
+    """As `model.build` returns it, of no mesh."""
+    return model_lib.of_mixture(self.mixture)
+
+  @functools.cached_property
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    """{variable name: shape} of the model."""
+    return checkpoints.variable_shapes(self.model)
+
+  @functools.cached_property
+  def tensors(self) -> list[tuple[mtf.Operation, list[mtf.Dimension]]]:
+    """The tensors of a forward pass, by `model_lib.list_tensors`."""
+    outer = self.outer_batch
+    return model_lib.list_tensors(
+      self.model,
+      self.rows or outer * self.mesh.num_shards("batch"),
+      self.lengths or {"inputs": 16, "targets": 16},  # evaluation finds its own
+      outer,
+    )
+
+  # The checkpoints. Each look into a folder costs a round trip on gs://.
+
+  @functools.cached_property
+  def latest(self) -> str | None:
+    """The prefix of the latest checkpoint of its folder."""
+    return checkpoints.latest_checkpoint(self.model_dir)
+
+  @property
+  def latest_step(self) -> int:
+    """The step of that, by its name; 0 for none."""
+    if self.latest is None:
+      return 0
+    return utils.get_step_from_checkpoint_path(self.latest)
+
+  @functools.cached_property
+  def steps(self) -> list[int]:
+    """The steps of its folder."""
+    return checkpoints.list_steps(self.model_dir)
+
+  @functools.cached_property
+  def read(self) -> list[str]:
+    """The checkpoints of its own folder that it reads, in order.
+
+    Steps that are not there are left out.
+    """
+    if self.latest is None:
+      return []
+    step = self.checkpoint_step
+    if step is None or step == -1:
+      return [self.latest]
+    there = checkpoints.list_steps(self.model_dir, parts=True)
+    if step != "all":
+      wanted = step if isinstance(step, list | tuple) else [step]
+      there = [s for s in there if s in wanted]
+    return [checkpoints.path_of(self.model_dir, s) for s in there]
+
+  @property
+  def begins(self) -> bool:
+    """Whether it is a training that has no checkpoint of its own."""
+    return self.trains and self.latest is None
+
+  @property
+  def is_warm_start(self) -> bool:
+    return bool(self.init_checkpoint) and self.begins
+
+  @functools.cached_property
+  def recorded_start(self) -> dict:
+    """What was recorded of the checkpoint that the training began from."""
+    path = os.path.join(self.model_dir, WARM_START)
+    try:
+      with tf.io.gfile.GFile(path) as f:
+        found = json.load(f)
+      return found if isinstance(found, dict) else {}
+    except (ValueError, tf.errors.OpError):
+      return {}
+
+  @property
+  def began(self) -> int:
+    """The step of a training's first batch: that of a warm start, or 0."""
+    if self.is_warm_start:
+      return self.source_step or 0
+    return 0 if self.begins else self.recorded_start.get("step") or 0
+
+  @functools.cached_property
+  def source(self) -> str:
+    """The checkpoint that training starts from, by its prefix."""
+    given = self.init_checkpoint
+    if not isinstance(given, str):
+      raise errors.UserError(
+        f"{START} = {given!r} is not the path of a checkpoint."
+      )
+    return checkpoints.of_path(given, START)
+
+  @functools.cached_property
+  def source_shapes(self) -> dict[str, tuple[int, ...]]:
+    """{variable name: shape} of that checkpoint, which must be whole."""
+    path = self.source
+    if not checkpoints.exists(path):
+      there = checkpoints.list_steps(os.path.dirname(path))
+      others = (
+        f"; {os.path.dirname(path)} has those of the steps "
+        f"{checkpoints.describe_steps(there)}"
+      )
+      raise errors.UserError(
+        f"the checkpoint {path} ({START}) cannot be read: there is no file "
+        f"{path}.index{others if there else ''}."
+      )
+    checkpoints.check_whole(path, START)
+    return checkpoints.reader_shapes(path, START)
+
+  @functools.cached_property
+  def source_step(self) -> int | None:
+    _ = self.source_shapes  # says whether it can be read
+    return checkpoints.step_of(self.source)
+
+  def name_in_source(self, name: str) -> str:
+    """The name of a variable there, which may be that of an older T5."""
+    old = checkpoints.legacy_name(name)
+    found = self.source_shapes
+    return old if name not in found and old in found else name
+
+  @functools.cached_property
+  def variable_filter(self):
+    """Whether the user has a variable loaded, by its name."""
+    given = config.value("should_load_variable.filter_fn")
+    return given or (lambda name: True)
+
+  @functools.cached_property
+  def warm_start(self) -> checkpoints.WarmStart:
+    """What the model takes from that checkpoint."""
+    return checkpoints.warm_start(
+      self.source_shapes,
+      self.shapes,
+      config.value("run.init_variable_filter") or "",
+      self.variable_filter,
+    )

@@ -4,15 +4,14 @@ TensorFlow reads them inside the graph, where a row that cannot be parsed has
 neither file nor line. Here both are named before.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import seqio
 import tensorflow.compat.v1 as tf
 from t5.data import preprocessors
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import text_files
+from hypergrid_mtf import errors, text_files
 
 # Of a file, so much is read: a few seconds.
 _MOST_BYTES = 1 << 30
@@ -55,14 +54,7 @@ def check_task(task: seqio.Task, split: str) -> None:
 
 
 def check_tsv(filename: str | Sequence[str] | None) -> None:
-  """Checks the files of t5's `tsv_dataset_fn`.
-
-  Args:
-    filename: as it is bound, a path or a list of paths.
-
-  Raises:
-    UserError: as `check_task`; a row must have two columns.
-  """
+  """Checks the files of t5's `tsv_dataset_fn`, whose rows have two columns."""
   where = "tsv_dataset_fn.filename"
   if not filename:
     raise errors.UserError(
@@ -75,40 +67,31 @@ def check_tsv(filename: str | Sequence[str] | None) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
   """How many columns a row must have.
 
-  Attributes:
-    count: of columns.
-    delimiter: between columns.
-    more: whether others may come after them: in "any" row, where the "first"
-      row of the file has them, or never.
+  t5 drops what comes after the last column that it reads. That is meant where
+  columns were chosen, or where the file has more of them throughout; in one row
+  it is a tab within a text.
   """
 
-  count: int
+  least: int
   delimiter: str = "\t"
-  more: str = "never"
+  more: str = "never"  # others after them: in "any" row, or as the "first" has
 
-  def of(self, line: bytes) -> int:
-    """How many columns a row has."""
-    return line.count(self.delimiter.encode()) + 1 if line else 0
-
-  def after_first(self, line: bytes) -> "_Columns":
-    """What the rows must have after a first one."""
-    count = self.count
-    if self.more == "first":
-      count = max(count, self.of(line))
-    return dataclasses.replace(self, count=count)
-
-  def problem(self, line: bytes) -> str | None:
+  def problem(self, line: bytes, first: bytes) -> str | None:
     """What is wrong with a row, or None."""
-    found = self.of(line)
-    if found == self.count or (self.more == "any" and found > self.count):
+    found, wanted = self._count(line), self.least
+    if self.more == "first":
+      wanted = max(wanted, self._count(first))
+    if found == wanted or (self.more == "any" and found > wanted):
       return None
     name = "tab" if self.delimiter == "\t" else repr(self.delimiter)
     there = f"{found} {name}-separated column" + "s" * (found != 1)
-    return f"{there if line else 'an empty row'}, expected {self.count}"
+    return f"{there if line else 'an empty row'}, expected {wanted}"
+
+  def _count(self, line: bytes) -> int:
+    return line.count(self.delimiter.encode()) + 1 if line else 0
 
 
 def _columns(task: seqio.Task) -> _Columns | None:
@@ -119,13 +102,9 @@ def _columns(task: seqio.Task) -> _Columns | None:
   given = getattr(first, "keywords", {})
   names = given.get("field_names") or ["inputs", "targets"]
   chosen = given.get("field_columns")
-  # t5 drops what comes after the last column that it reads. That is meant where
-  # columns were chosen, or where the file has more of them throughout; in one
-  # row it is a tab within a text.
+  least = max(chosen) + 1 if chosen else len(names)
   return _Columns(
-    max(chosen) + 1 if chosen else len(names),
-    given.get("field_delim", "\t"),
-    "any" if chosen else "first",
+    least, given.get("field_delim", "\t"), "any" if chosen else "first"
   )
 
 
@@ -149,7 +128,7 @@ def _check_rows(
   path: str, who: str, header: int, columns: _Columns | None
 ) -> int:
   """Checks a text file; how many rows it has after the header."""
-  rows, read = 0, 0
+  first, rows, read = b"", 0, 0
   try:
     with open(path, "rb") as f:
       for number, raw in enumerate(f, 1):
@@ -157,8 +136,8 @@ def _check_rows(
         problem = _text_problem(raw, number == 1, number > header)
         line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
         if not problem and columns and number > header:
-          columns = columns if rows else columns.after_first(line)
-          problem = columns.problem(line)
+          first = first if rows else line
+          problem = columns.problem(line, first)
         if problem:
           raise errors.UserError(f"{path}, line {number} ({who}): {problem}.")
         rows += number > header
@@ -172,13 +151,7 @@ def _check_rows(
 
 
 def _text_problem(raw: bytes, is_first: bool, is_text: bool) -> str | None:
-  """What is wrong with the bytes of a line, or None.
-
-  Args:
-    raw: with its line end.
-    is_first: whether it is the first of the file.
-    is_text: whether it is read as an example.
-  """
+  """What is wrong with the bytes of a line, or None."""
   if problem := text_files.problem(raw, is_first):
     return problem
   if is_first and is_text and raw.startswith(text_files.BYTE_ORDER_MARK):

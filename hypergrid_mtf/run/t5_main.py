@@ -1,16 +1,18 @@
 """t5's own main, with what is ours between its parse and its run."""
 
+import os
 from unittest import mock
 
 import seqio
 from mesh_tensorflow.transformer import utils
 from t5.models import mesh_transformer, mesh_transformer_main
 
-from hypergrid_mtf.run import gin_files
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import config
 
 
 def parse(flags) -> None:
-  """Reads Mesh TensorFlow's defaults, --gin_file and --gin_param.
+  """Imports modules and parses gin: what t5's main does before its run.
 
   Args:
     flags: absl's FLAGS, parsed.
@@ -18,8 +20,16 @@ def parse(flags) -> None:
   Raises:
     UserError: naming the flag or the file and line, the text, and the fault.
   """
+  for path in flags.gin_file or []:
+    if not path or os.path.isdir(path):
+      what = "a folder" if path else "empty"
+      raise errors.UserError(f"--gin_file={path} is {what}: name a file.")
+  config.import_modules(flags.module_import)
+  config.add_search_paths()
+  if flags.t5_tfds_data_dir:
+    seqio.set_tfds_data_dir_override(flags.t5_tfds_data_dir)
   old = mesh_transformer.DEPRECATED_GIN_REFERENCES
-  gin_files.parse(
+  config.parse(
     utils.parse_gin_defaults_and_flags,
     skip_unknown=flags.skip_all_gin_unknowns
     or (*old, *flags.additional_deprecated_gin_references),

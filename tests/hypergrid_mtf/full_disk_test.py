@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoint_files
+from hypergrid_mtf import checkpoints
 from tests import command
 
 STEPS = 20
@@ -46,9 +46,9 @@ def test_a_full_disk_costs_only_the_checkpoint_that_was_written(disk):
   assert found, done.stderr
   latest = tf.train.latest_checkpoint(str(model_dir))
   assert latest.endswith(f"-{found[1]}") and 0 < int(found[1]) < STEPS
-  for step in checkpoint_files.steps(str(model_dir)):
-    path = checkpoint_files.path_of(str(model_dir), step)
-    assert checkpoint_files.damage(path, read_values=True) is None
+  for step in checkpoints.list_steps(str(model_dir)):
+    path = checkpoints.path_of(str(model_dir), step)
+    assert checkpoints.damage(path, read_values=True) is None
   again = command.program("hypergrid_mtf.main", *flags)
   assert again.returncode == 2  # it is still full
   assert re.search("disk|No space left", again.stderr), again.stderr

@@ -11,7 +11,8 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 from tensorflow.python.eager import context as eager_context
 
-from hypergrid_mtf.run import gin_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import config
 
 FLOAT32 = mtf.VariableDType(tf.float32, tf.float32, tf.float32)
 BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
@@ -217,11 +218,11 @@ def small_model(
   Returns:
     a transformer.Bitransformer
   """
-  gin_model.parse(
-    [gin_model.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],
+  config.parse_files(
+    [config.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],
     [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
   )
-  return gin_model.build(vocab_size, None, layout, mesh_shape)
+  return model_lib.build(vocab_size, None, layout, mesh_shape)
 
 
 class Model:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from hypergrid_mtf.run import gin_files
+from hypergrid_mtf.run import config
 from tests.hypergrid_mtf.command_line import GraphReached
 
 
@@ -20,13 +20,13 @@ def test_a_public_operative_config_works_with_our_files(run, capsys):
     )
   said = capsys.readouterr().out
   # tensor2tensor is not installed, and there is no pod.
-  assert gin_files.value("pack_dataset.use_custom_ops") is False
+  assert config.value("pack_dataset.use_custom_ops") is False
   assert f"tensor2tensor's, which is not installed ({public}, line " in said
-  assert gin_files.value("run.mesh_shape") == "model:1,batch:1"
+  assert config.value("run.mesh_shape") == "model:1,batch:1"
   assert "tpu_mesh_shape.tpu_topology = '8x8' is not used" in said
   # Sizes and mixture are of the files that came after it.
-  assert gin_files.value("decoder/DenseReluDense.hidden_size") == 512
-  assert gin_files.value("mesh_train_dataset_fn.mixture_or_task_name") == (
+  assert config.value("decoder/DenseReluDense.hidden_size") == 512
+  assert config.value("mesh_train_dataset_fn.mixture_or_task_name") == (
     "embedded_v1"
   )
   # The macro that nothing reads is the file's own affair.

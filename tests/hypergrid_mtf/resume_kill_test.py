@@ -25,7 +25,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import checkpoint_files, main
+from hypergrid_mtf import checkpoints, main
 from tests import command
 
 MODEL = os.environ.get("HYPERGRID_RESUME_MODEL", "tiny")
@@ -122,7 +122,7 @@ def _latest(folder):
   latest = tf.train.latest_checkpoint(str(folder))
   if latest is None:
     return 0
-  assert checkpoint_files.damage(latest, read_values=True) is None
+  assert checkpoints.damage(latest, read_values=True) is None
   return int(latest.rsplit("-", 1)[1])
 
 

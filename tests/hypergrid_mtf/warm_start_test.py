@@ -13,7 +13,9 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import checkpoint_checks, gin_model, vocabulary_file
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import vocabulary_file
+from hypergrid_mtf.run.checks import trained as trained_model
 from tests.hypergrid_mtf import mtf_testing, published
 
 SIZE = os.environ.get("HYPERGRID_WARM_START", "micro")
@@ -52,7 +54,7 @@ def _logits(path, files, bindings):
   inputs, targets = (_rows(size, 4, length) for length in (64, 16))
   reader = tf.train.load_checkpoint(path)
   with (
-    gin_model.configured(files, [BFLOAT16, *bindings], size) as model,
+    model_lib.configured(files, [BFLOAT16, *bindings], size) as model,
     tf.Graph().as_default(),
   ):
     _, warm = _warm_start(model, path)
@@ -98,7 +100,7 @@ def test_the_function_under_both_forms_of_the_gate(checkpoint, capsys):
 
 def test_slots_are_those_of_the_optimizer(checkpoint):
   size = published.shapes(SIZE)["shared/embedding"][0]
-  with gin_model.configured(L2, (), size) as model:
+  with model_lib.configured(L2, (), size) as model:
     found, warm = _warm_start(model, checkpoint)
     with pytest.raises(errors.UserError, match="master_dtype = 'bfloat16'"):
       names = map(checkpoints.legacy_name, warm.loaded)
@@ -122,16 +124,16 @@ def test_a_checkpoint_by_any_of_its_names(checkpoint):
 
 def test_another_function_or_vocabulary_is_refused(tmp_path):
   path = str(tmp_path / "model.ckpt-1")
-  with gin_model.configured(L2, (), 384) as model:
+  with model_lib.configured(L2, (), 384) as model:
     (tmp_path / "operative_config.gin").write_text(gin.config_str())
-    checkpoint_checks.check_source(model, path, "here")
+    trained_model.check_source(model, path, "here")
     vocabulary_file.write(str(tmp_path), {"targets": {"described": "/a.model"}})
     bytes_ = {"targets": {"kind": "ByteVocabulary", "described": "bytes"}}
     with pytest.raises(errors.UserError, match="bytes here and /a.model in"):
-      checkpoint_checks.check_source(model, path, "here", bytes_)
+      trained_model.check_source(model, path, "here", bytes_)
   other = ["HyperGrid.gate = 'two_sigmoid'"]
   with (
-    gin_model.configured(L2, other, 384) as model,
+    model_lib.configured(L2, other, 384) as model,
     pytest.raises(errors.UserError, match="HyperGrid.gate of .*--allow_part"),
   ):
-    checkpoint_checks.check_source(model, path, "here")
+    trained_model.check_source(model, path, "here")

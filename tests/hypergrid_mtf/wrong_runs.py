@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+import seqio
 from absl import app, flags
 
 from hypergrid_mtf.run import lock
@@ -29,6 +30,18 @@ BASE = (
 )
 EVAL = (*BASE, "--gin_file=experiments/local_eval.gin")
 INFER = (*BASE, "--gin_file=infer.gin")
+# A vocabulary that the embedded tasks do not take.
+PIECES = os.path.join(
+  os.path.dirname(seqio.__file__),
+  "test_data/sentencepiece/sentencepiece.model",
+)
+# What absl says, and what names a process.
+BEFORE_MAIN = (
+  "unknown flag",
+  "not a flag",
+  "seed is not a number",
+  "folder in which another trains",
+)
 _LONGEST = 160  # characters of a flag in the table
 
 

@@ -6,7 +6,8 @@ import types
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import data_checks, lock
+from hypergrid_mtf.run import lock
+from hypergrid_mtf.run.checks import data as data_checks
 from tests.hypergrid_mtf import command_line
 from tests.tools.serving import model_dirs
 from tools import check
@@ -41,7 +42,7 @@ def test_a_run_that_can_start(tmp_path, capsys):
   kinds = [line.split()[:2] for line in said[at + 1 : at + 6]]
   assert kinds[1] == ["fresh", "12"]  # HyperGrid's own
   assert kinds[2:] == [["missing", "0"], ["reshaped", "0"], ["unused", "0"]]
-  assert said[-1] == "train: nothing is wrong that can be known before it"
+  assert said[-1] == "train: all checks passed"
   cut = [line for line in said if line.startswith("run.sequence_length: ")]
   assert cut and all("sampled inputs of embedded_" in line for line in cut)
   assert os.listdir(tmp_path / "run") == [lock.NAME]
@@ -58,17 +59,21 @@ def test_what_is_cut():
       return text.split()
 
   feature = types.SimpleNamespace(vocabulary=Vocabulary(), add_eos=True)
-  examples = {
-    "a": [
-      {"inputs_pretokenized": b"1 2 3", "targets_pretokenized": b"1"},
-      {"inputs_pretokenized": b"1 2 3 4", "targets_pretokenized": b"1"},
-    ],
-    "b": [{"inputs_pretokenized": b"1", "targets_pretokenized": b"1"}],
-  }
   features = {"inputs": feature, "targets": feature}
-  lengths = {"inputs": 4, "targets": 2}
-  assert data_checks.describe_cuts(examples, features, lengths) == [
+  run = types.SimpleNamespace(
+    mixture=types.SimpleNamespace(output_features=features),
+    lengths={"inputs": 4, "targets": 2},
+    examples={
+      "a": [
+        {"inputs_pretokenized": b"1 2 3", "targets_pretokenized": b"1"},
+        {"inputs_pretokenized": b"1 2 3 4", "targets_pretokenized": b"1"},
+      ],
+      "b": [{"inputs_pretokenized": b"1", "targets_pretokenized": b"1"}],
+    },
+  )
+  assert data_checks.note_cuts(run) == [
     "run.sequence_length: 1 of 2 sampled inputs of a have more than 4 tokens "
     "(up to 5) and are cut"
   ]
-  assert not data_checks.describe_cuts(examples, features, None)
+  run.lengths = None
+  assert not data_checks.note_cuts(run)

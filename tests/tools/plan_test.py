@@ -11,7 +11,7 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import meshes
+from hypergrid_mtf.run import mesh as mesh_lib
 from tests import command
 from tests import program as programs
 from tools import plan
@@ -213,7 +213,7 @@ def test_parameters_are_those_of_the_model(tmp_path):
   case = steps.Case("train", 8, 32, 16)
   params = ("run.init_checkpoint = None", "run.mesh_shape = ''")
   job = steps.Job(case, FILES, params)
-  mesh = meshes.parse("", "", "", "")
+  mesh = mesh_lib.parse("", "", "", "")
   request = program.Request(job, mesh, [[0, 0, 0, 0]])
   written = program.write(request, str(tmp_path / "program.hlo"))
   path = os.path.join(command.ROOT, "tests", "golden", "nano.json")

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import data_checks
+from hypergrid_mtf.run.checks import data as data_checks
 from tests import command
 from tools import submit
 from tools.experiments import decoded, submissions

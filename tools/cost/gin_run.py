@@ -7,7 +7,9 @@ import gin
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import gin_files, mesh_checks, meshes
+from hypergrid_mtf.run import config
+from hypergrid_mtf.run import mesh as mesh_lib
+from hypergrid_mtf.run.checks import mesh as mesh_checks
 
 # Gin files name what is in them.
 from t5_tasks import mixtures, vocabularies  # noqa: F401
@@ -70,7 +72,7 @@ class Run:
   """
 
   job: steps.Job
-  mesh: meshes.Mesh
+  mesh: mesh_lib.Mesh
   train_steps: int | None
   depth: int | None
   depth_binding: str
@@ -101,7 +103,7 @@ def read(source: Source, cores: int) -> Run:
   empty = steps.Case("train", 0, 0, 0)
   job = steps.Job(empty, source.gin_files, params, source.modules)
   job.bind()
-  mode = gin_files.value("run.mode", "train")
+  mode = config.value("run.mode", "train")
   if mode != "train":
     raise errors.UserError(
       f"run.mode = {mode!r} is not planned: give the flags of a training run "
@@ -117,7 +119,7 @@ def read(source: Source, cores: int) -> Run:
     )
   batch, given = _batch(lengths, mesh)
   mesh_checks.check_batch(mesh, batch, given)
-  packed = gin_files.value("mesh_train_dataset_fn.pack", True)
+  packed = config.value("mesh_train_dataset_fn.pack", True)
   case = steps.Case(
     "train_packed" if packed else "train",
     batch,
@@ -125,9 +127,9 @@ def read(source: Source, cores: int) -> Run:
     lengths["targets"],
     EXAMPLES_PER_ROW if packed else 1,
   )
-  train_steps = gin_files.value("run.train_steps")
+  train_steps = config.value("run.train_steps")
   depths = [
-    gin_files.value(f"{stack}/{_STACK}", gin_files.value(_STACK))
+    config.value(f"{stack}/{_STACK}", config.value(_STACK))
     for stack in ("encoder", "decoder")
   ]
   macro = str(_bound(_STACK))
@@ -143,7 +145,7 @@ def read(source: Source, cores: int) -> Run:
   return found
 
 
-def mesh_bindings(mesh: meshes.Mesh) -> tuple[str, str]:
+def mesh_bindings(mesh: mesh_lib.Mesh) -> tuple[str, str]:
   """What to bind for a run on the mesh."""
   shape = ",".join(f"{d.name}:{d.size}" for d in mesh.axes)
   layout = ",".join(":".join(pair) for pair in sorted(mesh.layout))
@@ -159,7 +161,7 @@ def _bound(parameter: str):
 
 
 def _lengths() -> dict[str, int]:
-  lengths = gin_files.value("run.sequence_length")
+  lengths = config.value("run.sequence_length")
   if isinstance(lengths, int):
     lengths = {"inputs": lengths, "targets": lengths}
   if not lengths or not {"inputs", "targets"} <= set(lengths):
@@ -171,27 +173,27 @@ def _lengths() -> dict[str, int]:
   return {name: lengths[name] for name in ("inputs", "targets")}
 
 
-def _mesh(cores: int) -> meshes.Mesh:
+def _mesh(cores: int) -> mesh_lib.Mesh:
   """The run's own mesh; where it follows a TPU, that of the slice."""
-  layout = gin_files.value("run.layout_rules", meshes.T5_LAYOUT)
+  layout = config.value("run.layout_rules", mesh_lib.T5_LAYOUT)
   shape = _bound("run.mesh_shape")
   given = f"run.mesh_shape = {shape!r}"
   if shape is None or _TPU in str(shape):
-    topology = gin_files.value(f"{_TPU}.tpu_topology")
-    degree = gin_files.value(f"{_TPU}.model_parallelism", 1)
+    topology = config.value(f"{_TPU}.tpu_topology")
+    degree = config.value(f"{_TPU}.model_parallelism", 1)
     names = tuple(
       f"{_TPU}.{name} = "
       for name in ("tpu_topology", "model_parallelism", "ensemble_parallelism")
     )
     given = f"{names[0]}{topology!r}" if topology else f"{names[1]}{degree}"
     topology = topology or f"v3-{cores}"  # any kind: its cores count
-    shape = meshes.tpu_shape(topology, degree, None, names)
-  return meshes.parse(shape, layout, given, f"run.layout_rules = {layout!r}")
+    shape = mesh_lib.tpu_shape(topology, degree, None, names)
+  return mesh_lib.parse(shape, layout, given, f"run.layout_rules = {layout!r}")
 
 
-def _batch(lengths: dict, mesh: meshes.Mesh) -> tuple[int, str]:
+def _batch(lengths: dict, mesh: mesh_lib.Mesh) -> tuple[int, str]:
   """Sequences of a step on the whole mesh, and what the user gave."""
-  bound = gin_files.value("run.batch_size", ("tokens_per_replica", 2048))
+  bound = config.value("run.batch_size", ("tokens_per_replica", 2048))
   batch, given = bound, f"run.batch_size = {bound!r}"
   if not isinstance(bound, int):
     try:

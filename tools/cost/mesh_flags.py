@@ -3,7 +3,8 @@
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import mesh_checks, meshes
+from hypergrid_mtf.run import mesh as mesh_lib
+from hypergrid_mtf.run.checks import mesh as mesh_checks
 from tools.cost import gin_run, models, steps
 
 
@@ -18,14 +19,14 @@ def define(mesh_shape: str, activation_dtype: str) -> None:
   flags.DEFINE_string(
     "mesh_shape", mesh_shape, "AXIS:SIZE, …; one core if empty."
   )
-  flags.DEFINE_string("layout", meshes.T5_LAYOUT, "DIMENSION:AXIS, ….")
+  flags.DEFINE_string("layout", mesh_lib.T5_LAYOUT, "DIMENSION:AXIS, ….")
   flags.DEFINE_enum(
     "activation_dtype", activation_dtype, ("bfloat16", "float32"), "As t5's."
   )
   flags.DEFINE_string("output", None, "Also write the answer as JSON.")
 
 
-def read_mesh(f) -> meshes.Mesh:
+def read_mesh(f) -> mesh_lib.Mesh:
   """The mesh, and the flags that do not depend on a model, checked."""
   models.choose("size", [f.size], models.sizes())
   for name in ("batch", "inputs", "targets"):
@@ -34,13 +35,13 @@ def read_mesh(f) -> meshes.Mesh:
         f"--{name}={f[name].value} must be a positive integer."
       )
   given = f"--mesh_shape={f.mesh_shape}", f"--layout={f.layout}"
-  mesh = meshes.parse(f.mesh_shape, f.layout, *given)
+  mesh = mesh_lib.parse(f.mesh_shape, f.layout, *given)
   mesh_checks.check_axes(mesh)
   mesh_checks.check_batch(mesh, f.batch, f"--batch={f.batch}")
   return mesh
 
 
-def choose_cores(f, mesh: meshes.Mesh, cores) -> list[list[int]]:
+def choose_cores(f, mesh: mesh_lib.Mesh, cores) -> list[list[int]]:
   """The cores of a topology that the mesh takes: all of them, or one."""
   if mesh.shape.size not in (1, len(cores)):
     raise errors.UserError(
@@ -52,7 +53,7 @@ def choose_cores(f, mesh: meshes.Mesh, cores) -> list[list[int]]:
 
 
 def make_job(
-  f, mesh: meshes.Mesh, setting: models.Setting, step="train", gin_params=()
+  f, mesh: mesh_lib.Mesh, setting: models.Setting, step="train", gin_params=()
 ) -> steps.Job:
   """A step of a model on the mesh, whose model is checked against it."""
   packed = f.packed

@@ -7,7 +7,7 @@ import re
 
 from hypergrid_mtf import errors
 from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import gin_files
+from hypergrid_mtf.run import config
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 STACKS = ("both", "encoder", "decoder")
@@ -15,7 +15,7 @@ STACKS = ("both", "encoder", "decoder")
 
 def sizes() -> list[str]:
   """The sizes of models there are, sorted."""
-  names = os.listdir(os.path.join(gin_files.folder(), "models"))
+  names = os.listdir(os.path.join(config.folder(), "models"))
   return sorted(n.removesuffix(".gin") for n in names if n.endswith(".gin"))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf.run import gin_files, gin_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import config
 from tools.cost import models
 
 MODES = {
@@ -127,13 +128,13 @@ class Job:
     Raises:
       UserError: for what gin cannot read, or no model takes.
     """
-    gin_files.import_modules(list(self.modules))
-    gin_model.bind(list(self.gin_files), list(self.gin_params), trains=True)
+    config.import_modules(list(self.modules))
+    model_lib.bind(list(self.gin_files), list(self.gin_params), trains=True)
 
   def build(self):
     """Binds, and builds the model (plain Python, no graph): a check."""
     self.bind()
-    return gin_model.build(models.VOCAB_SIZE)
+    return model_lib.build(models.VOCAB_SIZE)
 
 
 def make_job(

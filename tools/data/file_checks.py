@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from hypergrid_mtf import text_files
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import text_files
 
 # The original QQP download has rows whose question holds a line break; they are
 # cut in two, and TFDS leaves both halves out. A file with more broken rows than

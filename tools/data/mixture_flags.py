@@ -3,7 +3,7 @@
 import seqio
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import gin_files, gin_model
+from hypergrid_mtf.run import config
 
 
 def bind_flags(flags, *required: str) -> None:
@@ -19,9 +19,9 @@ def bind_flags(flags, *required: str) -> None:
   for name in required:
     if not flags[name].value:
       raise UserError(f"--{name} is missing: see --help.")
-  gin_files.import_modules(flags.module_import)
+  config.import_modules(flags.module_import)
   if flags.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(flags.t5_tfds_data_dir)
   # Files are of whole runs; what is bound here is of the mixture.
-  gin_model.parse(flags.gin_file or (), skip_unknown=True)
-  gin_model.parse((), flags.gin_param or (), clears=False)
+  config.parse_files(flags.gin_file or (), skip_unknown=True)
+  config.parse_files((), flags.gin_param or (), clears=False)

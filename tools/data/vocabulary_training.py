@@ -12,7 +12,8 @@ import sentencepiece
 import seqio
 
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import data_checks, files
+from hypergrid_mtf.run import examples as examples_lib
+from hypergrid_mtf.run import files
 from t5_tasks import mixtures, vocabularies
 from tools.data import task_text
 
@@ -72,7 +73,7 @@ def train_vocabulary(
       cannot be read, an output that cannot be written.
   """
   tasks = task_text.training_tasks(mixtures.get_mixture_or_task(mixture))
-  data_checks.check_examples(tasks, "train")
+  examples_lib.check_examples(tasks, "train")
   path = _model_path(output)
   files.check_output(path)
   text = _read_text(tasks, max_examples)

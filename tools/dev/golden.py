@@ -14,7 +14,8 @@ import os
 from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import console, files, gin_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import console, files
 from tools.cost import models
 
 FLAGS = flags.FLAGS
@@ -24,7 +25,7 @@ VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
 
 def shapes_of(*gin_files: str) -> dict[str, list[int]]:
   """{name: shape} of the model that some gin files describe, sorted."""
-  with gin_model.configured(gin_files, (), models.VOCAB_SIZE) as model:
+  with model_lib.configured(gin_files, (), models.VOCAB_SIZE) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 

@@ -23,7 +23,8 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import console, files, meshes
+from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import mesh as mesh_lib
 from tools.cost import mesh_flags, models, steps
 from tools.cost.tpu import client, program, sent
 
@@ -177,9 +178,9 @@ def _place(written: dict, variable: dict, replica: int) -> tuple:
   )
 
 
-def microbatches_of(f, mesh: meshes.Mesh) -> dict[int, str]:
+def microbatches_of(f, mesh: mesh_lib.Mesh) -> dict[int, str]:
   """{number of microbatches: what binds it}, of --microbatches."""
-  rows = f.batch // mesh.ways("batch")
+  rows = f.batch // mesh.num_shards("batch")
   found = {}
   for text in f.microbatches:
     number = int(text) if text.isdecimal() else 0
@@ -229,7 +230,7 @@ def main(argv) -> None:
   )
   cores = client.cores(FLAGS.topology)
   mesh_flags.choose_cores(FLAGS, mesh, cores)
-  one_core = meshes.parse("", FLAGS.layout, "the mesh", "the layout")
+  one_core = mesh_lib.parse("", FLAGS.layout, "the mesh", "the layout")
 
   def run(setting, on, binding):
     job = mesh_flags.make_job(

@@ -24,7 +24,8 @@ from mesh_tensorflow import simd_mesh_impl
 from mesh_tensorflow.transformer import transformer, transformer_layers, utils
 
 from hypergrid_mtf import errors, layers, product
-from hypergrid_mtf.run import console, files, gin_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import console, files
 from tools.cost import models
 from tools.cost.tpu import client, edges, hlo
 
@@ -129,7 +130,7 @@ def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
   ]
   slices = edges.Slices()
   with (
-    gin_model.configured(
+    model_lib.configured(
       [f"models/{case.size}.gin", *setting.gin_files],
       bindings,
       models.VOCAB_SIZE,

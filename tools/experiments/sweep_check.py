@@ -21,7 +21,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from hypergrid_mtf import errors, main
-from hypergrid_mtf.run import gin_files, t5_main
+from hypergrid_mtf.run import config, t5_main
 
 
 def check(
@@ -52,12 +52,10 @@ def check(
       except flags.Error as e:
         raise errors.UserError(errors.sentence(e)) from None
       if only_read:
-        gin_files.import_modules(flags.FLAGS.module_import)
-        gin_files.add_search_paths()
         t5_main.parse(flags.FLAGS)
       else:
         main.main(["main"], only_check=True)
-  return gin_files.value("run.dataset_split", "train")
+  return config.value("run.dataset_split", "train")
 
 
 if __name__ == "__main__":

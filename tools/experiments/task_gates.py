@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 import tensorflow_datasets as tfds
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import data_checks
+from hypergrid_mtf.run.checks import data as data_checks
 from tools.serving import trained
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import gin_model
+from hypergrid_mtf import model as model_lib
 from tools import environment
 from tools.cost import models, steps
 from tools.serving import hf_weights, trained, weights
@@ -37,7 +37,7 @@ def write(
   """Writes a model_dir whose answers all have as many tokens as `case` says."""
   os.makedirs(folder)
   try:
-    gin_model.bind(
+    model_lib.bind(
       [f"models/{size}.gin", *setting.gin_files, "dataset.gin"],
       [
         f"MIXTURE_NAME = {_MIXTURE!r}",
@@ -54,7 +54,7 @@ def write(
     config = gin.config_str()
     t5_tasks.vocabularies.use_vocabulary()
     mixture = t5_tasks.mixtures.get_mixture_or_task(_MIXTURE)
-    shapes = checkpoints.variable_shapes(gin_model.of_mixture(mixture))
+    shapes = checkpoints.variable_shapes(model_lib.of_mixture(mixture))
   finally:
     gin.clear_config()
   with open(os.path.join(folder, "operative_config.gin"), "w") as f:

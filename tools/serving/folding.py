@@ -16,12 +16,11 @@ import seqio
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import (
-  data_checks,
-  gin_files,
-  gin_model,
-  trained_model,
-)
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import config
+from hypergrid_mtf.run import examples as examples_lib
+from hypergrid_mtf.run.checks import data as data_checks
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import task_tokens, vocabularies
 from tools.serving import trained, weights
 
@@ -99,10 +98,10 @@ def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
   data_checks.check_data(task, data_dir)
   vocabularies.check_vocabulary(task)
   splits = [s for s in ("validation", "train") if s in task.splits]
-  lengths = gin_files.value("run.sequence_length")
+  lengths = config.value("run.sequence_length")
   seen: dict[int, str] = {}
   for split in splits or list(task.splits)[:1]:
-    rows = data_checks.first_examples([task], split, count, lengths)
+    rows = examples_lib.first_examples([task], split, count, lengths)
     for example in rows.get(task.name, ()):
       text = tf.compat.as_text(example.get("inputs_pretokenized", b""))
       seen.setdefault(int(example["inputs"][0]), text)
@@ -160,7 +159,7 @@ def vanilla_config(task: str | None) -> str:
   Raises:
     UserError: if no gin file of a vanilla model describes it.
   """
-  model = gin_model.build(2)
+  model = model_lib.build(2)
   before = trained_model.facts(model)
   # What the layer was given under its own name, t5's layer has to be given.
   added = []
@@ -175,19 +174,19 @@ def vanilla_config(task: str | None) -> str:
     if task:
       for parameter in _MIXTURE_BINDINGS:
         gin.bind_parameter(parameter, task)
-      if gin_files.value("%MIXTURE_NAME"):
+      if config.value("%MIXTURE_NAME"):
         gin.parse_config(f"MIXTURE_NAME = {task!r}")
     for parameter, value in (
       ("utils.get_variable_dtype.master_dtype", "float32"),
       ("run.init_checkpoint", None),  # its weights are in these
     ):
-      if gin_files.value(parameter) is not None:
+      if config.value(parameter) is not None:
         gin.bind_parameter(parameter, value)
     text = _without_hypergrid(gin.config_str())
     text = "\n".join([text.rstrip(), *(["", *added] if added else []), ""])
     gin.clear_config()
     gin.parse_config(text, skip_unknown=True)
-  after = trained_model.facts(gin_model.build(2))
+  after = trained_model.facts(model_lib.build(2))
   differ = trained_model.differences(after, before)
   if differ or set(after) != set(before):
     what = trained_model.describe(differ) if differ else "it has other layers"

@@ -14,7 +14,8 @@ import gin
 import transformers
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import gin_model, trained_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run.checks import trained as trained_model
 from tools.serving import trained
 
 VOCAB_DIVISOR = 128
@@ -92,7 +93,7 @@ def _configured(config: transformers.T5Config, dtype: str):
       "dtype": dtype,
     }
   )
-  return gin_model.configured([_BASE], text.splitlines(), config.vocab_size)
+  return model_lib.configured([_BASE], text.splitlines(), config.vocab_size)
 
 
 def of_model(model, where: str, dtype: str) -> transformers.T5Config:

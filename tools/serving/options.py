@@ -6,7 +6,7 @@ from absl import flags
 from t5.models import mesh_transformer_main  # noqa: F401  (--beam_size, …)
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import gin_files
+from hypergrid_mtf.run import config
 from tools.serving import trained
 
 # Of t5 and of ours.
@@ -104,7 +104,7 @@ def read_flags(given) -> Options:
     )
   lengths = trained.sequence_lengths()
   # As an evaluation limits answers, or as the targets are.
-  limit = gin_files.value("Bitransformer.decode.max_decode_length")
+  limit = config.value("Bitransformer.decode.max_decode_length")
   return Options(
     inputs=given.max_input_tokens or lengths["inputs"],
     targets=given.max_target_tokens or lengths["targets"],

@@ -18,13 +18,11 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 
 import t5_tasks
-from hypergrid_mtf import checkpoint_files, checkpoints, errors, layers
-from hypergrid_mtf.run import (
-  checkpoint_checks,
-  gin_files,
-  gin_model,
-  trained_model,
-)
+from hypergrid_mtf import checkpoints, errors, layers
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import config as gin_config
+from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import mixtures, vocabularies, vocabulary_record
 from tools.serving import weights
 
@@ -82,7 +80,7 @@ class Trained:
 
 def sequence_lengths() -> dict[str, int]:
   """Tokens of inputs and targets in the training that gin describes."""
-  given = gin_files.value("run.sequence_length")
+  given = gin_config.value("run.sequence_length")
   if not isinstance(given, dict):
     given = dict.fromkeys(("inputs", "targets"), given)
   return {k: given.get(k) or _DEFAULT_LENGTH for k in ("inputs", "targets")}
@@ -120,7 +118,7 @@ def open_model(
     name = "t5_tasks.vocabularies.use_vocabulary.name"
     bindings.append(f"{name} = {vocabulary!r}")
   try:
-    gin_model.parse([config], bindings, skip_unknown=True)
+    gin_config.parse_files([config], bindings, skip_unknown=True)
     t5_tasks.define_from_gin()
     used = vocabularies.use_vocabulary()
     mixture = _find_mixture(config, used, vocabulary)
@@ -130,19 +128,19 @@ def open_model(
       vocabularies.check_vocabulary(mixture)
       known = {k: f.vocabulary for k, f in mixture.output_features.items()}
       known.setdefault("inputs", known["targets"])
-      model = gin_model.of_mixture(mixture)
+      model = model_lib.of_mixture(mixture)
     else:
       assert used
       known = {"inputs": used, "targets": used}
-      model = gin_model.build(used.vocab_size)
+      model = model_lib.build(used.vocab_size)
     if not isinstance(model, transformer.Bitransformer):
       raise errors.UserError(
         f"--model_dir={model_dir} is not a model of inputs and targets "
-        f"(run.model_type = {gin_files.value('run.model_type')!r}): give a "
+        f"(run.model_type = {gin_config.value('run.model_type')!r}): give a "
         '"bitransformer".'
       )
     opened = Trained(model_dir, checkpoint, model, mixture, known)
-    checkpoint_checks.check_same_vocabulary(model_dir, opened.vocabulary_record)
+    trained_model.check_same_vocabulary(model_dir, opened.vocabulary_record)
     yield opened
   finally:
     gin.clear_config()
@@ -154,7 +152,7 @@ def _find_mixture(config: str, used, vocabulary: str | None):
   So it is with a model that tools.huggingface wrote, and, given --vocabulary,
   with one of a mixture that is not registered.
   """
-  name = gin_files.value(_MIXTURE)
+  name = gin_config.value(_MIXTURE)
   is_known = name in mixtures.known_names()
   if used and (not name or (vocabulary and not is_known)):
     return None
@@ -183,15 +181,15 @@ def choose_checkpoint(model_dir: str, step: int | None) -> str:
       "model that was trained."
     )
   if step is not None:
-    path = checkpoint_files.path_of(model_dir, step)
-    if not checkpoint_files.exists(path):
-      there = checkpoint_files.listed(checkpoint_files.steps(model_dir))
+    path = checkpoints.path_of(model_dir, step)
+    if not checkpoints.exists(path):
+      there = checkpoints.describe_steps(checkpoints.list_steps(model_dir))
       raise errors.UserError(
         f"--step={step} is not a checkpoint of --model_dir={model_dir}, which "
         f"has those of the steps {there}."
       )
   origin = f"in --model_dir={model_dir}"
-  checkpoint_files.check_whole(path, origin, latest=step is None)
+  checkpoints.check_whole(path, origin, latest=step is None)
   return path
 
 

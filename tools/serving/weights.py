@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoint_files, checkpoints, errors
+from hypergrid_mtf import checkpoints, errors
 
 EMBEDDING = "shared/embedding"
 Weights = dict[str, np.ndarray]
@@ -43,7 +43,7 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
     values = read_all(checkpoint, names.values())
     return {name: values[there] for name, there in names.items()}
   except (ValueError, tf.errors.OpError):
-    checkpoint_files.check_whole(checkpoint, origin, read_values=True)
+    checkpoints.check_whole(checkpoint, origin, read_values=True)
     raise
 
 
@@ -64,7 +64,7 @@ def write(folder: str, step: int, weights: Weights) -> str:
   Returns:
     the checkpoint's prefix
   """
-  path = checkpoint_files.path_of(folder, step)
+  path = checkpoints.path_of(folder, step)
   values = {**weights, checkpoints.GLOBAL_STEP: np.array(step, np.int64)}
   with tf.Graph().as_default(), tf.Session() as session:
     # Not constants: a graph holds at most 2 GB.

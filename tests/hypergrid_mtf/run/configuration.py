@@ -1,37 +1,45 @@
-"""Gin's configuration, made as the command line makes it."""
+"""Gin's configuration and a run, made as the command line makes them."""
 
 import os
-from unittest import mock
 
 import gin
 from absl import flags
-from mesh_tensorflow.transformer import utils
-from t5.models import mesh_transformer
 
-import t5_tasks  # noqa: F401
-from hypergrid_mtf.run import gin_files
+from hypergrid_mtf import main  # noqa: F401  (defines the flags)
+from hypergrid_mtf.run import checks, request, settle, t5_main
 
-EMBEDDED = ("models/tiny.gin", "hypergrid/L2.gin", "experiments/embedded.gin")
+EMBEDDED = ("models/nano.gin", "hypergrid/L2.gin", "experiments/embedded.gin")
 
 
-def parse(*parameters: str, files: tuple[str, ...] = EMBEDDED) -> None:
-  """Parses mesh_tensorflow's defaults, files and bindings, as t5's main does.
+def make_run(*given: str, files=EMBEDDED, model_dir="/nowhere") -> request.Run:
+  """A run from flags and gin bindings, as main makes it; not yet settled.
 
   Args:
-    *parameters: of --gin_param.
+    *given: flags, which begin with "--", and bindings.
     files: of --gin_file.
+    model_dir: of --model_dir.
   """
-  gin.clear_config()
-  gin_files.add_search_paths()
-  given = mock.Mock(
-    gin_location_prefix=[],
-    gin_file=[os.fspath(f) for f in files],
-    gin_param=list(parameters),
-    spec=flags.FlagValues,
+  parsed = flags.FLAGS
+  parsed.unparse_flags()
+  for name in parsed:
+    parsed[name].unparse()
+  parsed(
+    ["main", f"--model_dir={model_dir}"]
+    + [f"--gin_file={os.fspath(file)}" for file in files]
+    + [g if g.startswith("--") else f"--gin_param={g}" for g in given]
   )
-  with mock.patch.object(utils, "FLAGS", given):
-    gin_files.parse(
-      utils.parse_gin_defaults_and_flags,
-      skip_unknown=mesh_transformer.DEPRECATED_GIN_REFERENCES,
-      finalize_config=False,
-    )
+  gin.clear_config()
+  t5_main.parse(parsed)
+  return request.Run(parsed)
+
+
+def parse(*bindings: str, files=EMBEDDED) -> None:
+  """Parses mesh_tensorflow's defaults, files and bindings, as main does."""
+  make_run(*bindings, files=files)
+
+
+def check(run: request.Run) -> request.Run:
+  """Settles a run and checks it; returns it."""
+  settle.settle(run)
+  checks.check_run(run)
+  return run

@@ -11,7 +11,8 @@ from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_config
 
 from hypergrid_mtf import checkpoints
-from hypergrid_mtf.run import data_order, estimator
+from hypergrid_mtf.run import estimator, settle
+from tests.hypergrid_mtf.run import configuration
 
 STEPS = 8
 _PATH = "/runs/l2/model.ckpt-40"
@@ -48,11 +49,10 @@ def _model_fn(features, labels, mode, params):
   return tf.estimator.EstimatorSpec(mode, loss=tf.constant(0.0), train_op=train)
 
 
-def _train(folder, more=(), seed=None, began=0):
+def _train(folder, more=(), seed=None, given=()):
   """One start of a training, as `utils.run` makes it."""
   progress = estimator.Progress(seed=seed)
-  gin.clear_config()
-  data_order.bind(str(folder), began)
+  settle.settle(configuration.make_run(*given, model_dir=folder))
   with estimator.install(progress):
     made = utils.tpu_estimator.TPUEstimator(
       model_fn=_model_fn,
@@ -101,26 +101,44 @@ def test_a_training_ends_at_sigterm_and_resumes_where_it_was(tmp_path, capsys):
   # Where the data began at step 2, one batch was seen at step 3.
   _train(tmp_path / "warm", [_Terminate(3)])
   capsys.readouterr()
-  _train(tmp_path / "warm", began=2)
+  _train(tmp_path / "warm", given=["run.seen_data_init_step = 2"])
   assert "skipping the 1 batches" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-  ("given", "skips"),
+  ("given", "skips", "says"),
   [
-    ("", (True, 7)),
-    ("run.skip_seen_data = True\nrun.seen_data_init_step = 3", (True, 7)),
-    ("run.skip_seen_data = False", (False, None)),
-    ("run.checkpoint_input_pipeline = True", (None, None)),
+    ([], (True, 7), "skipping the 2 batches"),
+    (["run.seen_data_init_step = 3"], (True, 3), "skipping the 6 batches"),
+    (["run.skip_seen_data = False"], (False, None), ""),
+    (["run.checkpoint_input_pipeline = True"], (None, None), ""),
   ],
 )
-def test_a_user_may_choose_where_the_data_resume(tmp_path, given, skips):
-  gin.clear_config()
-  gin.parse_config(given)
-  data_order.bind(str(tmp_path), 7)
+def test_where_the_data_resume(tmp_path, capsys, given, skips, says):
+  for name in ("model.ckpt-9.index", "model.ckpt-9.data-00000-of-00001"):
+    (tmp_path / name).touch()
+  state = 'model_checkpoint_path: "model.ckpt-9"'
+  (tmp_path / "checkpoint").write_text(state)
+  (tmp_path / "warm_start.json").write_text('{"step": 7}')
+  settle.settle(configuration.make_run(*given, model_dir=tmp_path))
   bound = gin.get_bindings("run")
   names = ("skip_seen_data", "seen_data_init_step")
   assert tuple(map(bound.get, names)) == skips
+  said = capsys.readouterr().out
+  assert says in said and (says or "skipping" not in said)
+
+
+def test_the_record_of_another_training_says_not_where_data_resume(tmp_path):
+  record = tmp_path / "operative_config.gin"
+  record.write_text(
+    "# Parameters for run:\n# ====\nrun.skip_seen_data = False\n"
+    "run.seen_data_init_step = 5\n"
+  )
+  files = (*configuration.EMBEDDED, record)
+  run = configuration.make_run(files=files, model_dir=tmp_path / "new")
+  settle.settle(run)
+  bound = gin.get_bindings("run")
+  assert (bound["skip_seen_data"], bound["seen_data_init_step"]) == (True, 0)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoint_files, checkpoints, errors
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import repair
 from tests import testing
 
@@ -112,7 +112,7 @@ def test_a_folder_without_a_whole_one_is_left_to_the_checks(folder, capsys):
   assert not capsys.readouterr().out and not (folder / "damaged").exists()
   with pytest.raises(errors.UserError, match="give another folder"):
     path = checkpoints.latest_checkpoint(str(folder))
-    checkpoint_files.check_whole(path, "here", latest=True)
+    checkpoints.check_whole(path, "here", latest=True)
 
 
 def test_what_was_half_written_is_removed(folder, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import gin_files, gin_model
+from hypergrid_mtf.run import config
 from t5_tasks import mixtures
 from tools.experiments import sweep_file
 
@@ -91,7 +91,7 @@ def _command(name) -> dict[str, list[str]]:
 
 def _parse(flags) -> None:
   given = [f.split("=", 1) for f in flags]
-  gin_model.parse(
+  config.parse_files(
     [v for k, v in given if k == "--gin_file"],
     [v for k, v in given if k == "--gin_param"],
     skip_unknown=True,
@@ -116,7 +116,7 @@ def test_every_sweep_of_the_project_reads_by_its_own_command(name):
   for run in runs:
     flags = [f for f in run.flags if "local_mixture" not in f]  # made by a tool
     _parse([*common, *flags, *run.eval_flags])
-    assert gin_files.value("run.dataset_split") == "validation"
+    assert config.value("run.dataset_split") == "validation"
 
 
 def test_an_unknown_sweep_is_said_with_those_there_are():
@@ -128,7 +128,7 @@ def _evaluated(run) -> set[str]:
   """The tasks that get scores on the validation split."""
   _parse(run.flags)
   mixtures.define_mixture()
-  name = gin_files.value("mesh_train_dataset_fn.mixture_or_task_name")
+  name = config.value("mesh_train_dataset_fn.mixture_or_task_name")
   tasks = seqio.get_subtasks(mixtures.get_mixture_or_task(name))
   gin.clear_config()
   # DPR is not in the made-up data; TFDS has no validation split of it.

@@ -8,19 +8,20 @@ import tensorflow.compat.v1 as tf
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import gin_model, vocabulary_file
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import vocabulary_file
 from tests import program
 from tools.experiments import gate_figures, task_gates
 
 
 def _trained(folder, variant):
   """A model_dir with a configuration and a checkpoint of random weights."""
-  gin_model.bind(
+  model_lib.bind(
     ["models/micro.gin", f"hypergrid/{variant}.gin", "experiments/embedded.gin"]
   )
   config = gin.config_str()
   mixture = t5_tasks.mixtures.get_mixture_or_task("embedded_v1")
-  shapes = checkpoints.variable_shapes(gin_model.of_mixture(mixture))
+  shapes = checkpoints.variable_shapes(model_lib.of_mixture(mixture))
   with tf.Graph().as_default(), tf.Session() as sess:
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import gin_model, trained_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run.checks import trained as trained_model
 from tests import program
 from tests.tools.serving import model_dirs
 from tools import fold
@@ -129,11 +130,11 @@ def test_tasks_of_one_token_are_named(monkeypatch):
 )
 def test_models_that_are_refused(variant, bindings, match):
   paths = ["models/nano.gin", f"hypergrid/{variant}.gin"]
-  gin_model.bind(paths, bindings)
+  model_lib.bind(paths, bindings)
   if bindings:
     gin.bind_parameter("HyperGrid.condition_on", "task_token")
   with pytest.raises(errors.UserError, match=match):
-    folding.check_foldable(gin_model.build(384), "x")
+    folding.check_foldable(model_lib.build(384), "x")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_what_is_refused(model_dir, tmp_path, monkeypatch, arguments, match):
 def test_inputs_that_begin_differently_are_refused(monkeypatch):
   rows = {"mine": [{"inputs": [5, 1]}, {"inputs": [7, 1]}]}
   monkeypatch.setattr(folding.data_checks, "check_data", lambda *_: None)
-  monkeypatch.setattr(folding.data_checks, "first_examples", lambda *_: rows)
+  monkeypatch.setattr(folding.examples_lib, "first_examples", lambda *_: rows)
   monkeypatch.setattr(folding.vocabularies, "check_vocabulary", lambda *_: None)
   task = type("Task", (), {"name": "mine", "splits": ("train",)})
   with pytest.raises(errors.UserError, match="one token, but with 5 .* and 7"):

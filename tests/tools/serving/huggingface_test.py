@@ -13,13 +13,10 @@ import tensorflow as tf
 import transformers
 
 from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf.run import (
-  checkpoint_checks,
-  console,
-  gin_model,
-  trained_model,
-  vocabulary_file,
-)
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import console, vocabulary_file
+from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabularies
 from tests import program
 from tests.tools.serving import model_dirs, transformers_t5
@@ -111,9 +108,16 @@ def test_back_again_bit_for_bit(t5, tmp_path, monkeypatch, capsys):
   )
   config = (tmp_path / "back" / trained_model.CONFIG).read_text()
   assert f"MIXTURE_NAME = '{TASK}'" in config  # the training's own was kept
-  asked = types.SimpleNamespace(trains=True, checkpoint_step=None)
+  run = types.SimpleNamespace(
+    model_dir=back,
+    read=[],
+    latest=f"{back}/model.ckpt-{model_dirs.STEP}",
+    trains=True,
+    is_warm_start=False,
+  )
+  error = tf.errors.NotFoundError(None, None, "")
   with pytest.raises(errors.UserError, match="not the state of an optimizer"):
-    checkpoint_checks.explain_failed_restore(back, asked)
+    checkpoint_checks.explain_failed_restore(error, run)
   assert not vocabulary_file.difference(
     back, vocabulary_file.read(model_dir) or {}
   )
@@ -249,9 +253,9 @@ def test_configs_that_are_refused(changed, match):
 )
 def test_models_that_are_refused(tmp_path, variant, bindings, match):
   paths = ["models/nano.gin", f"hypergrid/{variant}.gin"]
-  gin_model.bind([*paths, "experiments/embedded.gin"], bindings)
+  model_lib.bind([*paths, "experiments/embedded.gin"], bindings)
   with pytest.raises(errors.UserError, match=match):
-    hf_config.of_model(gin_model.build(384), "--model_dir=x", "float32")
+    hf_config.of_model(model_lib.build(384), "--model_dir=x", "float32")
 
 
 def _change(**given):

@@ -11,7 +11,9 @@ import tensorflow_datasets as tfds
 
 import t5_tasks
 from hypergrid_mtf import checkpoints
-from hypergrid_mtf.run import gin_model, trained_model, vocabulary_file
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import vocabulary_file
+from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabulary_record
 from tests.hypergrid_mtf import mtf_testing
 from tools.serving import trained, weights
@@ -70,13 +72,13 @@ def make(
   paths = [f"models/{size}.gin"]
   paths += [f"hypergrid/{name}.gin" for name in variant.split("+")]
   try:
-    gin_model.bind(
+    model_lib.bind(
       [*paths, f"experiments/{experiment}.gin"],
       [*bindings, f"MIXTURE_NAME = '{mixture}'"],
     )
     config = gin.config_str()
     found = t5_tasks.mixtures.get_mixture_or_task(mixture)
-    shapes = checkpoints.variable_shapes(gin_model.of_mixture(found))
+    shapes = checkpoints.variable_shapes(model_lib.of_mixture(found))
     values = _random_weights(shapes, gin.query_parameter("%d_kv"))
   finally:
     gin.clear_config()

@@ -23,7 +23,8 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_context
 
-from hypergrid_mtf.run import gin_files, meshes
+from hypergrid_mtf.run import config
+from hypergrid_mtf.run import mesh as mesh_lib
 from tools.cost import steps
 from tools.cost.tpu import described, edges, hlo
 
@@ -39,7 +40,7 @@ class Request:
   """
 
   job: steps.Job
-  mesh: meshes.Mesh
+  mesh: mesh_lib.Mesh
   cores: list[list[int]]
 
 
@@ -133,7 +134,7 @@ def write(request: Request, path: str) -> dict:
 def _loop(case, mode, mesh_impl) -> int:
   """How often the loop of Mesh TensorFlow runs, if there is one."""
   if case.name == "decode":
-    bound = gin_files.value("Bitransformer.decode.max_decode_length")
+    bound = config.value("Bitransformer.decode.max_decode_length")
     return bound or case.inputs
   if mode != tf.estimator.ModeKeys.TRAIN:
     return 1

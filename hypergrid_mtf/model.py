@@ -5,55 +5,16 @@ Like a run of t5: mesh_tensorflow's defaults, the gin files, the bindings, and
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 
 import gin
+import mesh_tensorflow as mtf
+import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.run import (
-  gin_faults,
-  gin_files,
-  gin_statements,
-  gin_unread,
-  values,
-)
-
-# What mesh_tensorflow's own main parses before anything else.
-DEFAULTS = os.path.join(os.path.dirname(utils.__file__), "gin", "defaults.gin")
-
-
-def parse(
-  paths: Sequence[str],
-  bindings: Sequence[str] = (),
-  skip_unknown: bool = False,
-  clears: bool = True,
-) -> None:
-  """Makes gin's configuration that of some files and bindings.
-
-  It is not closed, since a model needs less than a run.
-
-  Args:
-    paths: of gin files, as given to --gin_file.
-    bindings: as given to --gin_param.
-    skip_unknown: pass over bindings of what is not imported.
-    clears: whether what was bound before goes.
-
-  Raises:
-    UserError: for what gin cannot read.
-  """
-  gin_files.add_search_paths()
-  if clears:
-    gin.clear_config()  # opens it too
-  with gin.unlock_config():
-    gin_files.parse(
-      gin.parse_config_files_and_bindings,
-      list(paths),
-      list(bindings),
-      finalize_config=False,
-      skip_unknown=skip_unknown,
-    )
+from hypergrid_mtf.run import bindings as bindings_lib
+from hypergrid_mtf.run import config
 
 
 def bind(
@@ -69,12 +30,8 @@ def bind(
   Raises:
     UserError: for what gin cannot read, nothing reads, or no model takes.
   """
-  parse([DEFAULTS, *paths], bindings)
-  gin_unread.check_macros()
-  gin_unread.check_scopes()
-  if trains:
-    gin_faults.check_references()
-  values.check_bindings(trains)
+  config.parse_files([config.DEFAULTS, *paths], bindings)
+  bindings_lib.check(trains, references=trains)
 
 
 def build(
@@ -94,7 +51,7 @@ def build(
   Raises:
     UserError: for bindings that do not describe a model.
   """
-  model_type = gin_files.value("run.model_type", "bitransformer")
+  model_type = config.value("run.model_type", "bitransformer")
   try:
     model = utils.build_model(
       model_type=model_type,
@@ -131,32 +88,65 @@ def _check_no_gate_is_left_out(model_type: str) -> None:
   another kind has neither, and would be vanilla without a word.
   """
   for (scope, selector), parameters in gin.config._CONFIG.items():
-    if not selector.endswith("transformer.make_layer_stack"):
-      continue
-    if "HyperGrid" not in repr(parameters.get("layers")):
-      continue
-    name = "transformer.make_layer_stack.layers"
-    name = f"{scope}/{name}" if scope else name
-    raise errors.UserError(
-      f"{name} has HyperGrid{gin_statements.told(name)}, and run.model_type = "
-      f"{model_type!r} has no stack that reads it, so nothing would be gated: "
-      "use 'bitransformer', or give no file of hypergrid/."
-    )
+    if selector.endswith("transformer.make_layer_stack") and (
+      "HyperGrid" in repr(parameters.get("layers"))
+    ):
+      name = "transformer.make_layer_stack.layers"
+      name = f"{scope}/{name}" if scope else name
+      raise errors.UserError(
+        f"{name} has HyperGrid{config.place(name)}, and run.model_type = "
+        f"{model_type!r} has no stack that reads it, so nothing would be "
+        "gated: use 'bitransformer', or give no file of hypergrid/."
+      )
 
 
 def of_mixture(mixture_or_task):
-  """`build`, for the vocabularies of a mixture.
-
-  Args:
-    mixture_or_task: a seqio Mixture or Task.
-
-  Returns:
-    as `build`
-  """
+  """`build`, for the vocabularies of a seqio Mixture or Task."""
   features = mixture_or_task.output_features
   targets = features["targets"].vocabulary.vocab_size
   inputs = features.get("inputs", features["targets"]).vocabulary.vocab_size
   return build(inputs, targets)
+
+
+def list_tensors(
+  model, batch: int, lengths: dict[str, int], outer: int = 1
+) -> list[tuple[mtf.Operation, list[mtf.Dimension]]]:
+  """(Operation, dimensions of its output) of a training step's forward pass.
+
+  Built as a graph of Mesh TensorFlow, which is symbolic: nothing of it is
+  lowered to TensorFlow but the names of variables. The model is one that knows
+  of no mesh: attention that knows of an axis without work splits the batch once
+  more for it, by a dimension of any name.
+
+  Args:
+    model: from `build`.
+    batch: sequences of a step.
+    lengths: {feature: tokens}.
+    outer: outer batches of a step.
+  """
+  with tf.Graph().as_default():
+    graph = mtf.Graph()
+    mesh = mtf.Mesh(graph, "checked")
+    tokens = {}
+    for name in ("inputs", "targets"):
+      dims = [
+        mtf.Dimension("outer_batch", outer),
+        mtf.Dimension("batch", batch // outer),
+        mtf.Dimension("length", lengths.get(name, max(lengths.values()))),
+      ]
+      tokens[name] = mtf.zeros(mesh, mtf.Shape(dims), tf.int32)
+    model.call_simple(
+      **tokens,
+      compute_loss=True,
+      mode=tf.estimator.ModeKeys.TRAIN,
+      variable_dtype=utils.get_variable_dtype(),
+    )
+  variables = [o for o in graph.operations if isinstance(o, mtf.Variable)]
+  return [
+    (operation, tensor.shape.dims)
+    for operation in variables + graph.operations  # those with names first
+    for tensor in operation.outputs
+  ]
 
 
 @contextlib.contextmanager
@@ -175,9 +165,6 @@ def configured(
     vocab_size: of inputs and targets.
     trains: as of `bind`.
     **mesh: layout_rules and mesh_shape of `build`.
-
-  Yields:
-    as `build` returns it
   """
   try:
     bind(paths, bindings, trains)

@@ -1,6 +1,7 @@
 """What is wrong with the data is said before a graph, with file and line."""
 
 import functools
+import types
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from t5.data import preprocessors
 
 import hypergrid_mtf  # noqa: F401  (patches the stack)
 from hypergrid_mtf.errors import UserError
-from hypergrid_mtf.run import data_checks, source_files
+from hypergrid_mtf.run import examples as examples_lib
+from hypergrid_mtf.run import source_files
+from hypergrid_mtf.run.checks import data as data_checks
 
 _BYTES = seqio.Feature(seqio.ByteVocabulary(100), add_eos=True)
 
@@ -99,7 +102,7 @@ def test_what_t5_reads_passes(case, tmp_path):
   path = tmp_path / "train.tsv"
   path.write_bytes(content)
   task = _tsv(path, **settings)
-  data_checks.check_examples([task], "train")
+  examples_lib.check_examples([task], "train")
   assert _by_upstream(task) == 2
 
 
@@ -112,7 +115,7 @@ def test_a_bad_row_has_file_and_line(case, tmp_path):
   place = f"{path}, line {line} " if line else f"{path} "
   match = f"^{place}.*split 'train' of the task 'mine'.*{says}"
   with pytest.raises(UserError, match=match) as error:
-    data_checks.check_examples([task], "train")
+    examples_lib.check_examples([task], "train")
   assert "\n" not in str(error.value)
 
 
@@ -132,20 +135,20 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path, "is a folder"),
   ):
     with pytest.raises(UserError, match=f"{says}: name a file"):
-      data_checks.check_examples([_tsv(path)], "train")
+      examples_lib.check_examples([_tsv(path)], "train")
   # Of several files one may be empty, and is not there for evaluation alone.
   (tmp_path / "a").write_text("a\tb\n")
   (tmp_path / "b").write_text("")
   paths = [str(tmp_path / "a"), str(tmp_path / "b")]
   source = seqio.TextLineDataSource({"train": paths, "test": "/nowhere"})
   task = _task("several", source, preprocessors.parse_tsv)
-  data_checks.check_examples([task], "train")
-  data_checks.check_examples([task], "validation")
+  examples_lib.check_examples([task], "train")
+  examples_lib.check_examples([task], "validation")
   with pytest.raises(UserError, match="/nowhere .*'test'.*does not exist"):
     data_checks.check_split(task, "test")
   records = seqio.TFExampleDataSource({"train": paths[1]}, {})
   with pytest.raises(UserError, match="is empty: give examples"):
-    data_checks.check_examples([_task("records", records)], "train")
+    examples_lib.check_examples([_task("records", records)], "train")
 
 
 def test_tsv_dataset_fn(tmp_path):
@@ -173,23 +176,23 @@ def test_tsv_dataset_fn(tmp_path):
 def test_a_source_without_examples():
   full, empty = _function("full", ["a", "b", "c"]), _function("empty", [])
   declared = _function("declared", ["a"], train=0)
-  data_checks.check_examples([full, empty], "train")  # Not known yet.
+  examples_lib.check_examples([full, empty], "train")  # Not known yet.
   other = _function("other", ["a"], ("train", "validation"), validation=1)
-  data_checks.check_examples([other], "train")  # It says nothing of train.
+  examples_lib.check_examples([other], "train")  # It says nothing of train.
   with pytest.raises(UserError, match="'declared' has no examples"):
-    data_checks.check_examples([full, declared], "train")
-  found = data_checks.first_examples([full], "train", 2, {"inputs": 9})
+    examples_lib.check_examples([full, declared], "train")
+  found = examples_lib.first_examples([full], "train", 2, {"inputs": 9})
   assert [row["inputs"].tolist() for row in found["full"]] == [[100], [101]]
-  assert data_checks.texts(found, "inputs") == ["a", "b"]
+  assert examples_lib.texts(found, "inputs") == ["a", "b"]
   with pytest.raises(UserError, match="'empty' has no examples"):
-    data_checks.first_examples([full, empty], "train", 2, None)
+    examples_lib.first_examples([full, empty], "train", 2, None)
   filtered = _task(
     "filtered",
     full.source,
     lambda ds: ds.filter(lambda ex: tf.strings.length(ex["inputs"]) > 1),
   )
   with pytest.raises(UserError, match="leave all of them out"):
-    data_checks.first_examples([filtered], "train", 2, 16)
+    examples_lib.first_examples([filtered], "train", 2, 16)
 
   def broken(split, shuffle_files):
     raise OSError("the disk is gone\nand more")
@@ -198,15 +201,15 @@ def test_a_source_without_examples():
   with pytest.raises(
     UserError, match="'broken' cannot be read: .*disk is gone"
   ):
-    data_checks.first_examples([task], "train", 2, 16)
+    examples_lib.first_examples([task], "train", 2, 16)
 
 
 def test_what_is_trained_on():
   full = _function("full", ["a"])
   only_eval = _function("only_eval", ["a"], splits=("validation",))
   mixture = seqio.Mixture("m", [(full, 1.0), (only_eval, 2.0)])
-  assert data_checks.training_tasks(mixture) == [full]
-  assert data_checks.training_tasks(full) == [full]
+  assert examples_lib.training_tasks(mixture) == [full]
+  assert examples_lib.training_tasks(full) == [full]
   for tasks, says in (
     ([(full, 0.0), (only_eval, 1.0)], "rate above 0 .only_eval. none has a tr"),
     ([(full, 0.0), (only_eval, 0.0)], "every task has rate 0"),
@@ -216,9 +219,9 @@ def test_what_is_trained_on():
     ),
   ):
     with pytest.raises(UserError, match=f"{says}"):
-      data_checks.training_tasks(seqio.Mixture("m", tasks))
+      examples_lib.training_tasks(seqio.Mixture("m", tasks))
   with pytest.raises(UserError, match="nothing to train on in only_eval"):
-    data_checks.training_tasks(only_eval)
+    examples_lib.training_tasks(only_eval)
 
 
 def _of_tfds(name):
@@ -263,7 +266,7 @@ def test_an_empty_folder_that_tfds_fills(no_bucket, tmp_path, capsys):
   data_checks.check_data(task, str(tmp_path))
   said = capsys.readouterr().out
   assert said.startswith(f"TFDS makes tens:1.2.0 in {tmp_path}, with what")
-  found = data_checks.first_examples([task], "train", 20, None)
+  found = examples_lib.first_examples([task], "train", 20, None)
   assert len(found["of_tfds"]) == 10
   data_checks.check_data(task, str(tmp_path))
   assert not capsys.readouterr().out
@@ -289,14 +292,19 @@ def test_an_empty_folder_that_tfds_cannot_fill(no_bucket, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_what_the_public_bucket_may_have_is_not_refused(
-  no_bucket, monkeypatch, capsys
-):
+def test_what_the_public_bucket_may_have_is_not_refused(no_bucket, monkeypatch):
   task = _of_tfds("glue/cola:1.0.0")
   with pytest.raises(UserError, match="cannot be downloaded without internet"):
     data_checks.check_data(task, None)
   monkeypatch.setattr(data_checks, "_online", lambda: True)
   data_checks.check_data(task, None)
-  (said,) = capsys.readouterr().out.splitlines()
+  run = types.SimpleNamespace(
+    flags=types.SimpleNamespace(t5_tfds_data_dir=None),
+    mixture=task,
+    trains=True,
+    reader="mesh_train_dataset_fn",
+    use_cached=False,
+  )
+  (said,) = data_checks.note_bucket(run)
   assert "and fail where the bucket has it not (TFDS" in said
   assert "prepare_data --download" in said

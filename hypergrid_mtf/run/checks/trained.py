@@ -1,8 +1,8 @@
-"""What a model computes beyond the shapes of its variables, now and as trained.
+"""Whether a model computes what it computed when it was trained.
 
 A gate of another form, another activation, or another number of heads of as
 many dimensions reads the same variables and computes something else. The record
-of a training is the `operative_config.gin` that t5 writes beside the
+of a training is the `operative_config.gin` that t5 writes next to the
 checkpoints: a model is built from it as one is built from the configuration of
 a run, and the two are compared layer by layer.
 """
@@ -18,9 +18,11 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 
 from hypergrid_mtf import errors, layers
-from hypergrid_mtf.run import gin_model
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import request, vocabulary_file
 
 CONFIG = "operative_config.gin"
+PARTIAL = "--allow_partial_warm_start to load what fits"
 
 # Of attributes: what matters in training alone, how a result is computed and
 # not which, and what the shapes of variables show better.
@@ -74,7 +76,9 @@ def _attributes(layer) -> dict[str, object]:
     if _NO_FUNCTION.search(name):
       continue
     if name == "activation":
-      value = _activations(value)
+      # As a list; mesh_tensorflow takes None and "linear" for the same.
+      values = value if isinstance(value, list | tuple) else [value]
+      value = ["linear" if v is None else v for v in values]
     kind = type(layer).__name__
     if isinstance(layer, layers.HyperGrid) and name not in _OF_DENSE:
       kind = "HyperGrid"
@@ -85,12 +89,6 @@ def _attributes(layer) -> dict[str, object]:
     if value is not _plain:
       found[f"{kind}.{name}"] = value
   return found
-
-
-def _activations(value) -> list:
-  """As a list; mesh_tensorflow takes None and "linear" for the same."""
-  values = value if isinstance(value, list | tuple) else [value]
-  return ["linear" if v is None else v for v in values]
 
 
 def _plain(value):
@@ -177,9 +175,6 @@ def _another_configuration():
 def trained_facts(folder: str) -> Facts | None:
   """The facts of the model that was trained in a folder.
 
-  Args:
-    folder: of a training.
-
   Returns:
     as `facts`; None where no record of the training was kept
 
@@ -193,7 +188,7 @@ def trained_facts(folder: str) -> Facts | None:
     try:
       # Some parameters of long ago are gone, as are their functions.
       gin.parse_config_file(path, skip_unknown=True)
-      return facts(gin_model.build(2))
+      return facts(model_lib.build(2))
     except (
       ValueError,
       SyntaxError,
@@ -243,3 +238,94 @@ def describe(found: list[tuple]) -> str:
   of = f" of {place}" if place else ""
   more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
   return f"{name}{of} is {now!r} here and {then!r} in its {CONFIG}{more}"
+
+
+def check_same_function(model, model_dir: str) -> None:
+  """Checks what shapes cannot show against the configuration of the training.
+
+  Args:
+    model: from gin as it is bound.
+    model_dir: of the training.
+  """
+  trained = trained_facts(model_dir)
+  differ = trained and differences(facts(model), trained)
+  if differ:
+    raise errors.UserError(
+      f"the model in --model_dir={model_dir} was trained with another function "
+      f"of the same variables: {describe(differ)}; give the gin files it was "
+      "trained with, or another folder."
+    )
+
+
+def check_same_vocabulary(model_dir: str, vocabulary: dict) -> None:
+  """Checks {feature: facts} of a vocabulary against those of the training."""
+  wrong = vocabulary_file.difference(model_dir, vocabulary)
+  if wrong:
+    raise errors.UserError(
+      f"the model in --model_dir={model_dir} was trained with another "
+      f"vocabulary: {wrong}."
+    )
+
+
+def describe_source(
+  model, path: str, vocabulary: dict | None = None
+) -> str | None:
+  """What shapes cannot show of a warm start, and is not as it was trained.
+
+  Args:
+    model: that is to be trained, from gin as it is bound.
+    path: of the checkpoint that it starts from.
+    vocabulary: {feature: facts} in use; None for no check.
+  """
+  folder = os.path.dirname(path)
+  wrong = vocabulary and vocabulary_file.difference(folder, vocabulary)
+  if wrong:
+    return wrong
+  try:
+    trained = trained_facts(folder)
+  except errors.UserError:
+    return None  # a public checkpoint's may name what the library lost
+  differ = trained and differences(facts(model), trained)
+  if not differ:
+    return None
+  return f"{describe(differ)}; give the gin files it was trained with"
+
+
+def check_source(
+  model, path: str, origin: str, vocabulary: dict | None = None
+) -> None:
+  """Raises UserError if the weights of a warm start would mean another thing.
+
+  Args:
+    model: as of `describe_source`.
+    path: as of `describe_source`.
+    origin: where the path came from, for the message.
+    vocabulary: as of `describe_source`.
+  """
+  wrong = describe_source(model, path, vocabulary)
+  if wrong:
+    raise errors.UserError(
+      f"the checkpoint {path} ({origin}) was trained as another model: "
+      f"{wrong}, or {PARTIAL}."
+    )
+
+
+def note_function(run: request.Run) -> list[str]:
+  """What could not be compared, or was allowed to differ."""
+  origin = f"({request.START})"
+  if run.is_warm_start:
+    if run.flags.allow_partial_warm_start:
+      wrong = describe_source(run.model, run.source, run.vocabulary)
+      if wrong:
+        return [f"{run.source} {origin} was trained as another model: {wrong}"]
+    try:
+      trained_facts(os.path.dirname(run.source))
+    except errors.UserError as e:
+      return [f"not checked: {e}"]
+  elif run.latest and not tf.io.gfile.exists(f"{run.model_dir}/{CONFIG}"):
+    if layers.hypergrid_layers(run.model):
+      return [
+        f"{run.model_dir} holds no {CONFIG}: it is not checked that the gates "
+        "are those of the training"
+      ]
+  return []

@@ -4,7 +4,7 @@ import gin
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import trained_model
+from hypergrid_mtf.run.checks import trained as trained_model
 from tests.hypergrid_mtf import mtf_testing
 
 FFN = {"encoder": "encoder/block_000/layer_001"}
@@ -17,13 +17,6 @@ SWAPPED = """
 encoder/HyperGrid.gate = 'sigmoid'
 decoder/HyperGrid.gate = 'two_sigmoid'
 """
-
-
-@pytest.fixture(autouse=True)
-def empty_configuration():
-  yield
-  with gin.unlock_config():
-    gin.clear_config()
 
 
 def _trained(folder, *model):

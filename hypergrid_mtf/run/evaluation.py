@@ -14,9 +14,16 @@ import functools
 import inspect
 from collections.abc import Callable
 
+import gin
 from mesh_tensorflow.transformer import dataset as transformer_dataset
 
-from hypergrid_mtf.run import console, estimator
+from hypergrid_mtf.run import config, console, estimator
+
+
+def bind_metrics(scored: bool, progress: estimator.Progress) -> None:
+  """Has the evaluation that gin describes compute the metrics that fit."""
+  name = "run.eval_dataset_fn"
+  gin.bind_parameter(name, datasets_fn(config.value(name), scored, progress))
 
 
 def datasets_fn(

@@ -6,8 +6,7 @@ from mesh_tensorflow.transformer import dataset as transformer_dataset
 from mesh_tensorflow.transformer import utils
 from t5.evaluation import metrics
 
-from hypergrid_mtf.run import estimator
-from t5_tasks import evaluation
+from hypergrid_mtf.run import estimator, evaluation
 
 RANK, ACCURACY = metrics.rank_classification, metrics.accuracy
 

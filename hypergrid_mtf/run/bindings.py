@@ -1,0 +1,308 @@
+"""Whether what gin files and flags bind can be used, and is read by anything.
+
+Gin takes any value of any type, any name as a macro and any name as a scope.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gin
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import config
+
+# t5.models.utils.get_vocabulary asks gin for it by name.
+_READ_BY_CODE = {"MIXTURE_NAME"}
+# Entered by code of mesh_tensorflow.transformer.transformer.
+_SCOPES_OF_CODE = {"encoder", "decoder", "student", "teacher"}
+
+
+def _is_integer(value) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_positive(value) -> bool:
+  """Whether a value is an integer of 1 or more."""
+  return _is_integer(value) and value > 0
+
+
+def _is_number(value) -> bool:
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  return number and math.isfinite(value)
+
+
+def _is_at_least_0(value) -> bool:
+  return _is_number(value) and value >= 0
+
+
+# What a value must be in words, and whether one is.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+  "-1": lambda v: _is_integer(v) and v == -1,
+  "None": lambda v: v is None,
+  "'train', the split of mode 'train',": "train".__eq__,
+  "a list of numbers and functions": lambda v: (
+    isinstance(v, list) and all(callable(x) or _is_number(x) for x in v)
+  ),
+  "a number": _is_number,
+  "a number in [0, 1)": lambda v: _is_at_least_0(v) and v < 1,
+  "a number of 0 or more": _is_at_least_0,
+  "a positive integer": is_positive,
+  "a positive number": lambda v: _is_number(v) and v > 0,
+  "a reference to a function such as @name": callable,
+  "a text in quotes": lambda v: isinstance(v, str),
+  "an integer": _is_integer,
+  "an integer of 0 or more": lambda v: _is_integer(v) and v >= 0,
+  # What is known by a parameter's default: text is neither of these.
+  "a number, not text": lambda v: not isinstance(v, str),
+  "True or False": lambda v: not isinstance(v, str),
+}
+_FUNCTION = "a reference to a function such as @name"
+_RATES = ("a number of 0 or more", _FUNCTION, "a list of numbers and functions")
+
+# Of what mesh_tensorflow and t5 use as it is bound, inside their graph: the
+# kinds, and the ends of full names. "run.mode" is the parameter of one
+# configurable, ".dropout_rate" that of every one which has it.
+_BINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
+  (
+    ("a positive integer",),
+    "run.iterations_per_loop run.save_checkpoints_steps auto_train_steps."
+    "train_tokens run.perplexity_eval_steps make_layer_stack.num_layers "
+    "Unitransformer.d_model Unitransformer.max_length Unitransformer."
+    "vocab_divisor .hidden_size .num_heads .key_value_size decode.beam_size "
+    ".relative_attention_num_buckets decode_from_file.repeats "
+    "tpu_estimator_model_fn.outer_batch_size",
+  ),
+  (
+    ("a positive integer", "None"),
+    "run.total_run_steps decode.max_decode_length",
+  ),
+  (
+    ("-1", "a positive integer"),
+    "decode.sampling_keep_top_k sample_autoregressive.sampling_keep_top_k",
+  ),
+  (("an integer", _FUNCTION), "run.train_steps"),
+  (
+    ("an integer of 0 or more",),
+    "run.seen_data_init_step .num_memory_heads",
+  ),
+  (
+    ("an integer of 0 or more", "None"),
+    "run.keep_checkpoint_max run.ensemble_inputs Unitransformer.ensemble",
+  ),
+  (
+    ("an integer", "None"),
+    "mesh_train_dataset_fn.seed mesh_eval_dataset_fn.seed "
+    "mesh_eval_dataset_fn.num_eval_examples get_checkpoint_iterator.stop_after",
+  ),
+  (("an integer",), "get_checkpoint_iterator.skip_until"),
+  ((*_RATES, "None"), "run.learning_rate_schedule"),
+  (_RATES, "product_learning_rate.factors"),
+  (
+    ("a number of 0 or more",),
+    "constant_learning_rate.learning_rate .multiplier .steps_or_fraction "
+    "learning_rate_schedules.constant.value .warmup_steps "
+    ".linear_decay_fraction Unitransformer.z_loss decode.temperature "
+    "decode.decode_length_multiplier sample_autoregressive.temperature",
+  ),
+  (
+    ("a number of 0 or more", "None"),
+    "serialize_num_microbatches.tokens_per_microbatch_per_replica",
+  ),
+  (("a number",), "decode.alpha decode.decode_length_constant"),
+  (("None", "a number in [0, 1)"), ".dropout_rate"),
+  (
+    ("a number in [0, 1)",),
+    "Unitransformer.label_smoothing .token_dropout_rate",
+  ),
+  (("a positive number",), "sublayer_rms_norm.epsilon"),
+  (
+    ("a positive number", "None"),
+    "LayerStack.norm_epsilon Unitransformer.loss_denominator",
+  ),
+  (
+    (_FUNCTION, "None"),
+    "run.optimizer run.predict_fn run.train_dataset_fn run.eval_dataset_fn",
+  ),
+  ((_FUNCTION,), "run.train_model_fn"),
+  (("a text in quotes",), "run.dataset_split run.model_type"),
+  (
+    ("a text in quotes", "None"),
+    "run.export_path run.eval_summary_dir run.eval_dir_suffix",
+  ),
+  (("a text in quotes", _FUNCTION, "None"), "run.variable_filter"),
+)
+_IN_TRAINING: tuple[tuple[tuple[str, ...], str], ...] = (
+  (("a positive integer", _FUNCTION), "run.train_steps"),
+  ((_FUNCTION,), "run.train_dataset_fn"),
+  (("'train', the split of mode 'train',",), "run.dataset_split"),
+)
+
+
+def check_values(trains: bool) -> None:
+  """Checks every gin binding whose type or range is known.
+
+  Args:
+    trains: whether the run trains: some ranges matter to a training alone.
+  """
+  by_end = {
+    end: kinds
+    for table in (_BINDINGS, _IN_TRAINING if trains else ())
+    for kinds, ends in table
+    for end in ends.split()
+  }
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    if selector == "gin.macro":
+      continue
+    for name, bound in parameters.items():
+      full = f"{selector}.{name}"
+      kinds = next((by_end[end] for end in _ends(full) if end in by_end), None)
+      if not kinds and not selector.startswith("hypergrid_mtf."):
+        kinds = _kinds_of_default(selector, name)
+      if kinds:
+        within = f"{scope}/" if scope else ""
+        shown = f"{within}{_short(selector)}.{name}"
+        found = config.evaluate(bound, within + full, shown)
+        if not any(_KINDS[kind](found) for kind in kinds):
+          raise errors.UserError(
+            f"{shown} = {found!r} must be {either(kinds)}"
+            f"{config.place(within + full)}."
+          )
+
+
+def _ends(full: str) -> list[str]:
+  """The names that the tables can have for a full one, the longest first."""
+  parts = full.split(".")
+  ends = [".".join(parts[i:]) for i in range(len(parts) - 1)]
+  return [*ends, f".{parts[-1]}"]
+
+
+def _short(selector: str) -> str:
+  """A configurable's name, a method's with its class."""
+  *_, owner, name = ["", *selector.split(".")]
+  return f"{owner}.{name}" if owner[:1].isupper() else name
+
+
+def _kinds_of_default(selector: str, name: str) -> tuple[str, ...]:
+  parameters = inspect.signature(gin.get_configurable(selector)).parameters
+  default = parameters[name].default if name in parameters else None
+  if isinstance(default, bool):
+    return ("True or False",)
+  if isinstance(default, int | float):
+    return ("a number, not text",)
+  return ()
+
+
+def either(words) -> str:
+  """ "a, b or c"."""
+  *others, last = words
+  return f"{', '.join(others)} or {last}" if others else last
+
+
+def unread_macros() -> list[tuple[config.Statement, str]]:
+  """The macros of the user's that nothing reads, with the name that is near.
+
+  Files that come with t5 or this project, and those that gin wrote, define
+  macros for others to use.
+  """
+  written = list(config.statements())
+  read = set(_READ_BY_CODE).union(*(s.macros for s in written))
+  bindable = {
+    s.parameter: f"{s.selector}.{s.parameter}"
+    for s in reversed(written)
+    if s.parameter
+  }
+  return [
+    # `batch_size = 8` may mean `run.batch_size = 8`.
+    (s, config.nearest(s.macro, sorted(read)) or bindable.get(s.macro, ""))
+    for s in written
+    if not s.parameter and s.is_users and s.macro not in read
+  ]
+
+
+def check_macros() -> None:
+  """Checks that each macro of the user's is one that something reads.
+
+  One in a file of the user's may be for other runs: it is refused only if it
+  looks like a misspelling.
+  """
+  for statement, near in unread_macros():
+    if statement.source == "flag" or near:
+      hint = (
+        f"did you mean {near}?"
+        if near
+        else "a binding has the form name.parameter = value."
+      )
+      raise errors.UserError(
+        f"{statement.macro} is a macro that nothing reads "
+        f"({statement.place}): {hint}"
+      )
+
+
+def check_scopes() -> None:
+  """Checks that each scope the user binds something in is one of the run's."""
+  written = list(config.statements())
+  known = set(_SCOPES_OF_CODE).union(*(s.scopes for s in written))
+  for scope in [s.scope for s in written if s.source == "shipped"]:
+    known.update(scope.split("/"))
+  for statement in written:
+    if not statement.parameter or not statement.is_users:
+      continue
+    for scope in statement.scope.split("/"):
+      near = config.nearest(scope, sorted(known))
+      # Code of the user's may enter a scope of its own.
+      if scope and near and scope not in known:
+        raise errors.UserError(
+          f"{scope}/ is a scope that nothing of the run is in "
+          f"({statement.place}): did you mean {near}/?"
+        )
+
+
+def check_references() -> None:
+  """Checks that every reference and macro in the configuration is defined.
+
+  Gin does so when t5 closes the configuration, with a traceback.
+  """
+  bound = gin.config._CONFIG
+  defined = {scope for scope, selector in bound if selector == "gin.macro"}
+  is_macro = gin.get_configurable(gin.config.macro)
+  for (scope, selector), parameters in bound.items():
+    for name, value in parameters.items():
+      key = gin.config._format_binding_key(scope, selector, name)
+      if key == "run.vocabulary":
+        continue  # t5 binds it again
+      if selector == "gin.macro":
+        key = scope
+      place = config.place(key)
+      for macro in gin.config.iterate_references(value, to=is_macro):
+        undefined = "/".join(macro.scopes)
+        if macro.config_key not in bound:
+          hint = config.did_you_mean(undefined, defined) or "."
+          raise errors.UserError(
+            f"{key} = {value} refers to the macro {undefined}{place}, "
+            f"which no gin file or --gin_param defines{hint}"
+          )
+      one = {(scope, selector): {name: value}}
+      try:
+        gin.config.find_unknown_references_hook(one)
+        gin.config.find_missing_overrides_hook(one)
+      except ValueError as e:
+        raise errors.UserError(
+          f"{key} = {value} cannot be used{place}: {errors.sentence(e)}"
+        ) from None
+
+
+def check(trains: bool, references: bool = True) -> None:
+  """All checks of the bindings.
+
+  Args:
+    trains: as of `check_values`.
+    references: whether all of them must be defined: a look at a model needs
+      less than a run.
+  """
+  check_macros()
+  check_scopes()
+  if references:
+    check_references()
+  check_values(trains)

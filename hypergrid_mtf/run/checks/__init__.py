@@ -1,0 +1,61 @@
+"""What is known of a run before its graph is built, in order.
+
+A check is a function of a `request.Run` that raises UserError, one sentence,
+and a note is one that returns lines to say. Neither binds nor prints; what they
+look at is a property of the run. To add one is a function and a line here.
+"""
+
+from collections.abc import Callable
+
+from hypergrid_mtf.run import request
+from hypergrid_mtf.run.checks import (
+  checkpoint,
+  config,
+  data,
+  mesh,
+  mode,
+  sizes,
+  trained,
+)
+
+CHECKS: tuple[Callable[[request.Run], None], ...] = (
+  config.check_flags,
+  config.check_bindings,
+  config.check_decoding,
+  data.check_mixture,
+  sizes.check_lengths,
+  sizes.check_batch_size,
+  sizes.check_train_steps,
+  data.check_input_files,
+  data.check_sources,
+  mesh.check_mesh,
+  sizes.check_packing,
+  mesh.check_tpu,
+  checkpoint.check_steps,
+  checkpoint.check_checkpoints,
+  checkpoint.check_warm_start,
+  mode.check_mode,
+  data.check_examples,
+)
+NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
+  config.note_unread_macros,
+  mesh.note_mesh,
+  data.note_bucket,
+  trained.note_function,
+  checkpoint.note_checkpoints,
+  mode.note_waiting,
+  data.note_lost_characters,
+  data.note_cuts,
+  data.note_collisions,
+)
+
+
+def check_run(run: request.Run) -> None:
+  """Raises the UserError of the first check that the run does not pass."""
+  for check in CHECKS:
+    check(run)
+
+
+def list_notes(run: request.Run) -> list[str]:
+  """The lines that a reader should know of a run that passed."""
+  return [line for note in NOTES for line in note(run)]

@@ -1,0 +1,140 @@
+"""What each mode of t5 takes for granted, besides a model and its data.
+
+t5 finds out inside its graph, or after the work is done, that a file to write
+has no name, or that a mode was asked for without the gin file that belongs to
+it.
+"""
+
+import os
+
+import seqio
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import config, files, request
+
+# t5's own gin files name these where a user's path belongs.
+_PLACEHOLDERS = "/path/to/"
+
+
+def check_mode(run: request.Run) -> None:
+  """What the mode reads and writes was given, and can be written."""
+  if run.mode == "infer":
+    _check_infer()
+  elif run.mode.startswith("score_from"):
+    _check_scoring(run)
+  elif run.exports:
+    files.check_output_dir(run.results, "run.export_path")
+  elif run.evaluates:
+    _check_evaluation(run)
+
+
+def _check_infer() -> None:
+  decode = config.value("infer_model.decode_fn")
+  name = getattr(decode, "__name__", "")
+  if name == "decode_from_dataset":
+    model_type = config.value("run.model_type", "bitransformer")
+    if model_type != "lm":
+      raise errors.UserError(
+        "infer_model.decode_fn = @decode_from_dataset (infer_from_task.gin) "
+        f"decodes with language models alone, and run.model_type is "
+        f"{model_type!r}: take eval.gin, which writes the answers too, or "
+        "infer.gin with a file of inputs."
+      )
+    return
+  if decode is not None and name != "decode_from_file":
+    return  # the user's own
+  for macro in ("input_filename", "output_filename"):
+    _check_given(f"decode_from_file.{macro}", macro, "infer.gin")
+  _check_output("decode_from_file.output_filename")
+
+
+def _check_scoring(run: request.Run) -> None:
+  mode, gin_file = run.mode, "score_from_file.gin"
+  if mode == "score_from_strings":
+    _check_given(f"{mode}.targets", "targets_filename", gin_file)
+    if config.value("run.model_type", "bitransformer") != "lm":
+      _check_given(f"{mode}.inputs", "inputs_filename", gin_file)
+  else:
+    gin_file = "score_from_task.gin"
+    _check_given(f"{mode}.score_dataset_fn", None, gin_file)
+  name = f"{mode}.score_postprocess_fn"
+  _check_given(name, None, gin_file)
+  save = getattr(config.value(name), "__name__", "")
+  if save in ("save_scores", "save_scores_to_tfrecords"):
+    name = f"{save}.scores_filename"
+    _check_given(name, "scores_filename", gin_file)
+    _check_output(name)
+  step = run.checkpoint_step
+  if step == "all" or (isinstance(step, list | tuple) and len(step) != 1):
+    raise errors.UserError(
+      f"{run.checkpoint_parameter} = {step!r}: mode {mode!r} scores with one "
+      "checkpoint; give its step, or -1 for the last."
+    )
+
+
+def _check_evaluation(run: request.Run) -> None:
+  if config.value("run.eval_dataset_fn") is None and (
+    run.mode != "perplexity_eval"
+    or config.value("run.train_dataset_fn") is None
+  ):
+    _check_given("run.eval_dataset_fn", None, f"{run.mode}.gin")
+  if run.mode == "score_eval":
+    _check_score_metrics(run)
+  if run.mode != "perplexity_eval":
+    files.check_output_dir(run.results, "run.eval_summary_dir")
+
+
+def _check_score_metrics(run: request.Run) -> None:
+  """Checks that `score_eval` has something to compute."""
+  if not any(
+    task.score_metric_fns
+    for task in seqio.get_subtasks(run.mixture)
+    if run.split in task.splits
+  ):
+    raise errors.UserError(
+      f"run.mode = 'score_eval' computes metrics of log likelihoods, such as "
+      f"rank_classification, and no task of {run.mixture.name} has one: take "
+      "'eval' for its metrics, 'perplexity_eval' for the loss, or "
+      "--gin_file=score_from_task.gin to have the log likelihoods written."
+    )
+
+
+def _check_given(name: str, macro: str | None, gin_file: str) -> None:
+  """Checks that something is bound, and not as t5's gin file leaves it."""
+  value = config.value(name)
+  if value is None:
+    also = f" and --gin_param=\"{macro} = '…'\"" if macro else ""
+    raise errors.UserError(
+      f"{name} is not given: add --gin_file={gin_file}{also}."
+    )
+  if isinstance(value, str) and value.startswith(_PLACEHOLDERS):
+    raise errors.UserError(
+      f"{name} = {value!r} is what {gin_file} has in place of a path: give "
+      f"--gin_param=\"{macro or name} = '…'\"."
+    )
+
+
+def _check_output(name: str) -> None:
+  """Checks the folder of files whose names begin with a path."""
+  path = config.value(name)
+  if not isinstance(path, str) or not path:
+    raise errors.UserError(
+      f"{name} = {path!r} is not the name of a file: give the start of one, to "
+      "which t5 adds the step or what the file holds."
+    )
+  if "://" not in path:
+    files.check_output_dir(os.path.dirname(path) or ".", name)
+
+
+def note_waiting(run: request.Run) -> list[str]:
+  """A run that goes on until it is stopped, or has nothing to do."""
+  if run.waits:
+    first = "" if run.latest else "waiting for the first checkpoint: "
+    return [
+      f"{first}run.eval_checkpoint_step = None follows the training in "
+      f"{run.model_dir} until it is stopped; -1 takes the last checkpoint"
+    ]
+  step = run.latest_step
+  if run.trains and run.train_steps and step >= run.train_steps:
+    return [f"already at step {step} of {run.train_steps}: nothing to train"]
+  return []

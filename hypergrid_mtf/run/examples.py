@@ -1,0 +1,162 @@
+"""The first examples of each task, read as a training will read them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import seqio
+import tensorflow.compat.v1 as tf
+import tensorflow_datasets as tfds
+from absl import logging
+
+from hypergrid_mtf import errors, tfds_data
+from hypergrid_mtf.run import source_files
+
+# By name, the first examples of each task.
+Examples = dict[str, list[Mapping[str, Any]]]
+
+
+def is_cached(task: seqio.Task) -> bool:
+  """Whether a task is in a folder of --additional_task_cache_dirs."""
+  return task.supports_caching and task.cache_dir is not None
+
+
+def training_tasks(mixture_or_task) -> list[seqio.Task]:
+  """The tasks with a train split and a rate above 0.
+
+  Raises:
+    UserError: there are none, or a rate cannot be computed.
+  """
+  if isinstance(mixture_or_task, seqio.Task):
+    rated = [mixture_or_task]
+  else:
+    rated = [t for t in mixture_or_task.tasks if _rate(mixture_or_task, t) > 0]
+  tasks = [task for task in rated if "train" in task.splits]
+  if tasks:
+    return tasks
+  why = "every task has rate 0."
+  if rated:
+    names = ", ".join(task.name for task in rated)
+    why = f"of its tasks with a rate above 0 ({names}) none has a train split."
+  raise errors.UserError(
+    f"there is nothing to train on in {mixture_or_task.name}: {why}"
+  )
+
+
+def _rate(mixture, task) -> float:
+  try:
+    return mixture.get_rate(task)
+  except Exception as e:  # Rates are functions, also of the user's own.
+    raise errors.UserError(
+      f"the rate of the task {task.name!r} in {mixture.name} cannot be "
+      f"computed ({describe_error(e)}): give it a number."
+    ) from e
+
+
+def check_examples(tasks, split: str, use_cached: bool = False) -> None:
+  """Checks what can be known of examples without reading them.
+
+  Args:
+    tasks: seqio Tasks; those without the split are passed over.
+    split: that is read.
+    use_cached: whether cached tasks are read, whose sources are not needed.
+
+  Raises:
+    UserError: a task whose source says that it has none, or whose file is
+      missing, empty or not as it will be parsed.
+  """
+  for task in tasks:
+    if split in task.splits and not (use_cached and is_cached(task)):
+      source_files.check_task(task, split)
+      if _is_readable(task) and _num_declared(task, split) == 0:
+        raise _no_examples(task, split)
+
+
+def first_examples(
+  tasks, split: str, count: int, lengths, use_cached: bool = False
+) -> Examples:
+  """Reads the first examples of each task.
+
+  Args:
+    tasks: seqio Tasks that have the split; those that are not on this machine
+      are left out, nothing is downloaded.
+    split: that is read.
+    count: how many examples of each task.
+    lengths: run.sequence_length; None for 512.
+    use_cached: whether training reads cached tasks.
+
+  Raises:
+    UserError: a task whose examples cannot be read, or that has none, be it
+      that its preprocessors leave all of them out.
+  """
+  if not isinstance(lengths, dict):
+    lengths = dict.fromkeys(("inputs", "targets"), lengths or 512)
+  found = {}
+  for task in tasks:
+    cached = use_cached and is_cached(task)
+    if not (cached or _is_readable(task)):
+      continue
+    try:
+      # A graph of its own: t5's main program has eager execution off.
+      with tf.Graph().as_default():
+        ds = task.get_dataset(
+          lengths,
+          split=split,
+          use_cached=cached,
+          shuffle=False,
+          num_epochs=1,
+        )
+        examples = list(tfds.as_numpy(ds.take(count)))
+    except errors.UserError:
+      raise
+    except Exception as e:  # Whatever a source or a preprocessor raises.
+      logging.exception("%s cannot be read", task.name)
+      raise errors.UserError(
+        f"the split {split!r} of the task {task.name!r} cannot be read: "
+        f"{describe_error(e)}"
+      ) from e
+    if not examples:
+      raise _no_examples(task, split)
+    found[task.name] = examples
+  return found
+
+
+def texts(examples: Examples, feature: str) -> list[str]:
+  """The texts of a feature, as they were before they were tokenized."""
+  key = f"{feature}_pretokenized"
+  return [
+    tf.compat.as_text(example[key])
+    for rows in examples.values()
+    for example in rows
+    if isinstance(example.get(key), bytes)
+  ]
+
+
+def _is_readable(task) -> bool:
+  """Whether a task's data is on this machine, if it comes from TFDS."""
+  if not isinstance(task.source, seqio.TfdsDataSource):
+    return True
+  name, data_dir = task.source.tfds_dataset.get_split_params()
+  return bool(name) and tfds_data.is_prepared(name, data_dir)
+
+
+def _num_declared(task, split: str) -> int | None:
+  """How many examples a task says that it has; None where it does not."""
+  try:
+    return task.num_input_examples(split)
+  except KeyError:  # It says so of other splits.
+    return None
+
+
+def _no_examples(task, split: str) -> errors.UserError:
+  return errors.UserError(
+    f"the split {split!r} of the task {task.name!r} has no examples, or its "
+    "preprocessors leave all of them out: give it some, or leave the task out."
+  )
+
+
+def describe_error(error: Exception) -> str:
+  """The first line of an error, without TensorFlow's mark of the node."""
+  lines = str(error).strip().splitlines()
+  if isinstance(error, tf.errors.OpError | OSError | ValueError) and lines:
+    return lines[0].rpartition("}} ")[2]
+  return ": ".join([type(error).__name__, *lines[:1]])
