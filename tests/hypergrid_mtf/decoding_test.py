@@ -79,7 +79,10 @@ def real_texts(shared_data, count):
     if dataset.config not in GLUE:
       continue
     rows = itertools.islice(dataset.examples("validation"), each)
-    rows = [example for _, example in rows]
+    label = dataset.builder.info.features["label"]  # may be names in files
+    rows = [
+      {**row, "label": label.encode_example(row["label"])} for _, row in rows
+    ]
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     task = seqio.TaskRegistry.get(f"glue_{dataset.config}_v002")
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -529,7 +532,7 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
     fetches = {"forced": forced}
     for search in searches:
       parts = small.beam_search(*shape, *search)
-      fetches |= {(search, i): part for i, part in enumerate(parts)}
+      fetches |= {f"{search} {i}": part for i, part in enumerate(parts)}
     with small.start(fetches, seed=BEAM_SEED) as run:
       (forced,) = run(
         ["forced"],
@@ -537,7 +540,7 @@ def _beams(setting, contraction=None, mesh=None, searches=SEARCHES):
         forced_targets=np.tile(mtf_testing.pad(ends, BEAM_STEPS), (count, 1)),
       )
       found = {
-        search: run([(search, i) for i in range(3)], inputs=inputs)
+        search: run([f"{search} {i}" for i in range(3)], inputs=inputs)
         for search in searches
       }
   forced = log_softmax(forced).reshape(count, len(ends), BEAM_STEPS, -1)

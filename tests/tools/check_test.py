@@ -63,6 +63,7 @@ def test_what_is_cut():
   run = types.SimpleNamespace(
     mixture=types.SimpleNamespace(output_features=features),
     lengths={"inputs": 4, "targets": 2},
+    input_lines={},
     examples={
       "a": [
         {"inputs_pretokenized": b"1 2 3", "targets_pretokenized": b"1"},

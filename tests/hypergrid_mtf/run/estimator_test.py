@@ -131,7 +131,7 @@ def test_where_the_data_resume(tmp_path, capsys, given, skips, says):
 def test_the_record_of_another_training_says_not_where_data_resume(tmp_path):
   record = tmp_path / "operative_config.gin"
   record.write_text(
-    "# Parameters for run:\n# ====\nrun.skip_seen_data = False\n"
+    f"# Parameters for run:\n# {'=' * 78}\nrun.skip_seen_data = False\n"
     "run.seen_data_init_step = 5\n"
   )
   files = (*configuration.EMBEDDED, record)
