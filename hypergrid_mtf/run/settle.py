@@ -96,7 +96,8 @@ def _settle_data_order(run: request.Run) -> None:
   if not run.trains or by_itself or refused:
     return
   began = config.value(first) if _is_chosen(first) else run.began
-  gin.bind_parameter(name, True)
+  if config.value(name) in (None, False):  # the checks see any other value
+    gin.bind_parameter(name, True)
   gin.bind_parameter(first, began)
   if run.latest_step > began:
     seen = run.latest_step - began
