@@ -1,4 +1,10 @@
-"""What is wrong with the bytes of a file that should be UTF-8 text."""
+"""Files that should be UTF-8 text, line by line."""
+
+import lzma
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hypergrid_mtf import errors
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -25,3 +31,34 @@ def problem(raw: bytes, is_first: bool) -> str | None:
 def is_cut_by_returns(raw: bytes) -> bool:
   """Whether a line, taken up to its LF, is many that end in CR alone."""
   return not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r")
+
+
+def read_lines(
+  path: str, who: str, open_file: Callable[..., Any] = open
+) -> Iterator[tuple[int, bytes]]:
+  """Yields (line number, bytes with the line end).
+
+  Args:
+    path: of a file on this machine.
+    who: what reads it, for messages.
+    open_file: takes path and mode; another one than `open` unpacks the file.
+
+  Raises:
+    UserError: the file cannot be read, is cut short, or is not UTF-8 text.
+  """
+  try:
+    with open_file(path, "rb") as f:
+      for number, raw in enumerate(f, 1):
+        if wrong := problem(raw, number == 1):
+          raise errors.UserError(f"{path}, line {number} ({who}): {wrong}.")
+        yield number, raw
+  except EOFError:
+    raise errors.UserError(
+      f"{path} ({who}) is cut short, its compressed data have no end: "
+      "copy it again."
+    ) from None
+  except (OSError, lzma.LZMAError) as e:
+    reason = getattr(e, "strerror", None) or e
+    raise errors.UserError(
+      f"{path} ({who}) cannot be read: {reason}."
+    ) from None

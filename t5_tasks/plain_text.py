@@ -106,33 +106,20 @@ def _ending(path: str) -> str:
   return ending if ending in _OPEN else ""
 
 
-def _open(path: str):
-  return _OPEN.get(_ending(path), open)(path, "rb")
+def _open(path: str, mode: str):
+  return _OPEN.get(_ending(path), open)(path, mode)
 
 
 def _lines(path: bytes) -> Iterator[bytes]:
-  with _open(path.decode()) as f:
+  with _open(path.decode(), "rb") as f:
     for line in f:
       yield line.rstrip(b"\r\n")
 
 
 def _check_file(path: str, where: str) -> None:
-  found = False
-  try:
-    with _open(path) as f:
-      for number, line in enumerate(f, 1):
-        if problem := text_files.problem(line, number == 1):
-          raise UserError(f"{path}, line {number} ({where}): {problem}.")
-        found = found or bool(line.strip())
-  except EOFError:
-    raise UserError(
-      f"{path} ({where}) is cut short, its compressed data have no end: "
-      "copy it again."
-    ) from None
-  except (OSError, lzma.LZMAError) as e:
-    reason = getattr(e, "strerror", None) or e
-    raise UserError(f"{path} ({where}) cannot be read: {reason}.") from None
-  if not found:
+  lines = text_files.read_lines(path, where, _open)
+  # All of them are read: a file may be cut short.
+  if not sum(bool(line.strip()) for _, line in lines):
     raise UserError(
       f"{path} ({where}) is empty: give text, one paragraph a line."
     )

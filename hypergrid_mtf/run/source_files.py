@@ -129,31 +129,23 @@ def _check_rows(
 ) -> int:
   """Checks a text file; how many rows it has after the header."""
   first, rows, read = b"", 0, 0
-  try:
-    with open(path, "rb") as f:
-      for number, raw in enumerate(f, 1):
-        read += len(raw)
-        problem = _text_problem(raw, number == 1, number > header)
-        line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
-        if not problem and columns and number > header:
-          first = first if rows else line
-          problem = columns.problem(line, first)
-        if problem:
-          raise errors.UserError(f"{path}, line {number} ({who}): {problem}.")
-        rows += number > header
-        if read > _MOST_BYTES:
-          break
-  except OSError as e:
-    raise errors.UserError(
-      f"{path} ({who}) cannot be read: {e.strerror or e}."
-    ) from None
+  for number, raw in text_files.read_lines(path, who):
+    read += len(raw)
+    problem = _text_problem(raw, number == 1, number > header)
+    line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
+    if not problem and columns and number > header:
+      first = first if rows else line
+      problem = columns.problem(line, first)
+    if problem:
+      raise errors.UserError(f"{path}, line {number} ({who}): {problem}.")
+    rows += number > header
+    if read > _MOST_BYTES:
+      break
   return rows
 
 
 def _text_problem(raw: bytes, is_first: bool, is_text: bool) -> str | None:
-  """What is wrong with the bytes of a line, or None."""
-  if problem := text_files.problem(raw, is_first):
-    return problem
+  """What is wrong with a line of UTF-8, or None."""
   if is_first and is_text and raw.startswith(text_files.BYTE_ORDER_MARK):
     return (
       "a byte-order mark, which would be read as a part of the first text: "
