@@ -462,6 +462,12 @@ def legacy_name(name: str) -> str:
   return name.replace("/rms_norm/", "/layer_norm/")
 
 
+def name_in(found, name: str) -> str:
+  """The name that a variable has among those of a checkpoint, old or new."""
+  old = legacy_name(name)
+  return old if name not in found and old in found else name
+
+
 def use_legacy_names(found, shapes) -> None:
   """Lets mesh_tensorflow look for the old names where a checkpoint has them.
 
@@ -475,7 +481,7 @@ def use_legacy_names(found, shapes) -> None:
       return  # somebody knows better
   except ValueError:
     pass
-  if any(n not in found and legacy_name(n) in found for n in shapes):
+  if any(name_in(found, name) != name for name in shapes):
     with gin.unlock_config():
       gin.bind_parameter(parameter, legacy_name)
 

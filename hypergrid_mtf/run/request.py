@@ -460,12 +460,6 @@ class Run:
     _ = self.source_shapes  # says whether it can be read
     return checkpoints.step_of(self.source)
 
-  def name_in_source(self, name: str) -> str:
-    """The name of a variable there, which may be that of an older T5."""
-    old = checkpoints.legacy_name(name)
-    found = self.source_shapes
-    return old if name not in found and old in found else name
-
   @functools.cached_property
   def variable_filter(self):
     """Whether the user has a variable loaded, by its name."""

@@ -4,6 +4,7 @@ import importlib.util
 
 import gin
 
+from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import config, console, request
 
 
@@ -73,7 +74,9 @@ def _settle_start(run: request.Run) -> None:
   gin.bind_parameter(request.START, run.source)
   mapping = "init_checkpoint_variable_mapping.mapping_fn"
   if config.value(mapping) is None:
-    gin.bind_parameter(mapping, lambda name: run.name_in_source(name))
+    gin.bind_parameter(
+      mapping, lambda name: checkpoints.name_in(run.source_shapes, name)
+    )
   wanted = run.variable_filter  # the user's own, before it is replaced
   if run.flags.allow_partial_warm_start:
     gin.bind_parameter(
