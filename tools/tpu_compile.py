@@ -144,9 +144,7 @@ def main(argv) -> None:
   """Compiles, and prints the estimate."""
   del argv
   tf.disable_v2_behavior()
-  client.check()
-  if FLAGS.output:
-    files.check_output(FLAGS.output)
+  client.check(FLAGS.output)
   request, setting = request_of(FLAGS)
   report = compile_step(request, FLAGS, FLAGS.keep)
   lines = lines_of(report)

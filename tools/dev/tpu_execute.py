@@ -220,9 +220,7 @@ def main(argv) -> None:
   """Executes model after model, and prints the table."""
   del argv
   tf.disable_v2_behavior()
-  client.check()
-  if FLAGS.output:
-    files.check_output(FLAGS.output)
+  client.check(FLAGS.output)
   mesh = mesh_flags.read_mesh(FLAGS)
   microbatches = microbatches_of(FLAGS, mesh)
   compared = models.settings(

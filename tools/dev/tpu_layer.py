@@ -285,9 +285,7 @@ def main(argv) -> None:
   """Compiles layer after layer, and prints the tables."""
   del argv
   tf.disable_v2_behavior()
-  client.check()
-  if FLAGS.output:
-    files.check_output(FLAGS.output)
+  client.check(FLAGS.output)
   cases = cases_of(FLAGS)
   settings = models.settings(
     FLAGS.variants,

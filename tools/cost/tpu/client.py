@@ -16,13 +16,19 @@ PYTHON = pathlib.Path(environment.ROOT, ".venv-tpu", "bin", "python")
 _LOCK = pathlib.Path(environment.ROOT, "requirements-tpu-compiler.txt")
 
 
-def check() -> None:
-  """Raises UserError where the environment was not made."""
+def check(output: str | None = None) -> None:
+  """Raises UserError where a compilation, or its output, would end in nothing.
+
+  Args:
+    output: the file that the answer is written to, if any.
+  """
   if not PYTHON.exists():
     raise errors.UserError(
       "there is no .venv-tpu, which holds the compiler of the TPU: make it "
       "with `make tpu-compiler`."
     )
+  if output:
+    files.check_output(output)
 
 
 def _ask(request: dict) -> dict:
