@@ -1,24 +1,20 @@
 """Mean gates of each task in a trained model."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
-import tensorflow_datasets as tfds
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.run import examples as examples_lib
 from hypergrid_mtf.run.checks import data as data_checks
 from tools.serving import trained
 
 
 def _examples(task, length: int, count: int, split: str) -> np.ndarray:
   """Token ids of the first examples of a task, [count, length], padded."""
-  with tf.Graph().as_default():
-    ds = task.get_dataset(
-      {"inputs": length, "targets": length}, split=split, shuffle=False
-    )
-    rows = [ex["inputs"] for ex in tfds.as_numpy(ds.take(count))]
+  lengths = {"inputs": length, "targets": length}
+  found = examples_lib.first_examples([task], split, count, lengths)
   out = np.zeros((count, length), np.int32)
-  for row, ids in zip(out, rows, strict=False):
-    row[: len(ids)] = ids
+  for row, example in zip(out, found.get(task.name, ()), strict=False):
+    row[: len(example["inputs"])] = example["inputs"]
   return out
 
 

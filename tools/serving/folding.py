@@ -98,7 +98,7 @@ def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
   data_checks.check_data(task, data_dir)
   vocabularies.check_vocabulary(task)
   splits = [s for s in ("validation", "train") if s in task.splits]
-  lengths = config.value("run.sequence_length")
+  lengths = trained.sequence_lengths()
   seen: dict[int, str] = {}
   for split in splits or list(task.splits)[:1]:
     rows = examples_lib.first_examples([task], split, count, lengths)
