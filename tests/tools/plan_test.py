@@ -150,12 +150,12 @@ def test_a_run_is_what_main_would_train():
     ),
     (
       _flags(params=[*SMALL, "tpu_mesh_shape.tpu_topology = 'v3-32'"]),
-      "'v3-32' has 32 devices, and the topology 8 cores",
+      "has 32 devices, and the topology 8 cores",
     ),
     (_flags(params=[*SMALL, "run.batch_size = 12"]), "does not divide among"),
     (
       _flags(params=[*SMALL, "run.batch_size = ('tokens_per_batch', 8)"]),
-      "is not a batch of rows",
+      "is not a multiple of the length",
     ),
     (_flags(params=[*SMALL, "run.mode = 'infer'"]), "'infer' is not planned"),
     (

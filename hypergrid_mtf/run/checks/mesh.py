@@ -29,14 +29,19 @@ def check_mesh(run: request.Run) -> None:
   """Axes, batch, ensemble and every tensor of the model fit the mesh."""
   check_axes(run.mesh)
   _check_ensemble(run)
-  if run.rows:
-    size = run.batch_size
-    given = f"run.batch_size = {size!r}"
-    if not isinstance(size, int):
-      given += f", {run.rows} sequences,"
-    check_batch(run.mesh, run.rows, given, run.outer_batch)
+  check_rows(run)
   if run.mesh.axes:
     check_tensors(run.mesh, run.tensors)
+
+
+def check_rows(run: request.Run) -> None:
+  """The mesh divides the rows of a step."""
+  if run.rows is None:
+    return
+  given = f"run.batch_size = {run.batch_size!r}"
+  if not isinstance(run.batch_size, int):
+    given += f", {run.rows} sequences,"
+  check_batch(run.mesh, run.rows, given, run.outer_batch)
 
 
 def check_axes(mesh: mesh_lib.Mesh) -> None:
