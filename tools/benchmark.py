@@ -83,7 +83,6 @@ def plan(f, folder: str) -> list[turns.Group]:
   Raises:
     UserError: for flags that ask for what cannot be measured.
   """
-  models.choose("size", [f.size], models.sizes())
   for flag in ("grids", "contractions"):
     if not f[flag].value:
       raise errors.UserError(f"--{flag}= is empty: give at least one.")
@@ -174,7 +173,7 @@ def main(argv) -> int:
 def define_flags() -> None:
   """Not at import: tests import this module and have flags of their own."""
   flags.DEFINE_list("cases", ["train"], f"Of {', '.join(DEFAULTS)}.")
-  flags.DEFINE_string("size", "base", "A file of operative_configs/models.")
+  models.define_size("base", activation_dtype="float32")
   flags.DEFINE_list("variants", ["L2"], "HyperGrid variants.")
   flags.DEFINE_list("grids", ["16x16"], "Grids, each ROWSxCOLUMNS.")
   flags.DEFINE_list("contractions", ["auto"], "HyperGrid.contraction.")
@@ -196,12 +195,6 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer("runs", 5, "Measured rounds.", lower_bound=1)
   flags.DEFINE_integer("warmup", 2, "Steps before, not counted.", lower_bound=1)
-  flags.DEFINE_enum(
-    "activation_dtype",
-    "float32",
-    ["float32", "bfloat16"],
-    "float32 is what t5 runs on a CPU.",
-  )
   flags.DEFINE_bool("hugging_face", True, "serve: also transformers' T5.")
   flags.DEFINE_bool("trace", False, "Also trace a step of t5 of each model.")
   flags.DEFINE_string("output_dir", "runs/benchmark", "Where to write.")

@@ -8,6 +8,7 @@ rented: all figures are estimates of the TPU's compiler (docs/plan.md).
 """
 
 import json
+import math
 import os
 import tempfile
 
@@ -23,8 +24,7 @@ from tools.cost.tpu import client, program, sent
 FLAGS = flags.FLAGS  # --gin_file, --gin_param and --module_import are t5's own
 
 # Fields of an answer that are not counts or bytes of one step on one core.
-_NOT_SCALED = ("compiles", "refused", "seconds", "resident")
-_SIZES = {"float32": 4, "bfloat16": 2, "int32": 4}
+_NOT_SCALED = ("compiles", "refused", "seconds")
 
 
 def extrapolate(found: dict[int, dict], depth: int) -> dict:
@@ -74,9 +74,7 @@ def measure(run: gin_run.Run, depth, slice_: chips.Slice, cache: str) -> dict:
   for argument in written["arguments"]:
     if argument["kind"] == "variable":
       slot = any("_slot_" in name for name in argument["masters"])
-      size = _SIZES[argument["dtype"]]
-      for n in argument["shape"]:
-        size *= n
+      size = tf.as_dtype(argument["dtype"]).size * math.prod(argument["shape"])
       kinds["optimizer" if slot else "weights"] += size
   return found | {
     "memory": found["memory"] | kinds,
@@ -110,7 +108,8 @@ def plan_model(run: gin_run.Run, name: str, slice_: chips.Slice, f) -> dict:
   else:
     console.say(f"{name}: compiling")
     answer = measure(run, None, slice_, cache) | {"extrapolated": None}
-  answer |= chips.estimate(answer, slice_)
+  mesh = {d.name: d.size for d in run.mesh.axes}
+  answer |= chips.estimate(answer, mesh, slice_)
   if answer["compiles"] and run.train_steps:
     hours = run.train_steps * answer["step_seconds"]["step"] / 3600
     answer["hours"] = [hours, hours / f.utilisation]

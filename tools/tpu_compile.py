@@ -23,8 +23,6 @@ from tools.cost.tpu import client, program, sent
 
 FLAGS = flags.FLAGS  # --gin_param is t5's own
 
-STEPS = ("train", "eval", "decode", "score")
-
 
 def request_of(f) -> tuple[program.Request, models.Setting]:
   """What the flags ask for, checked.
@@ -35,7 +33,6 @@ def request_of(f) -> tuple[program.Request, models.Setting]:
   Raises:
     UserError: naming the flag that is wrong.
   """
-  models.choose("variant", [f.variant], models.KNOWN)
   setting = models.VANILLA
   if f.variant != models.VANILLA.variant:
     grid = models.parse_grid("grid", f.grid) if f.grid else (0, 0)
@@ -165,11 +162,12 @@ def main(argv) -> None:
 def define_flags() -> None:
   """Not at import: the tests import this module and have flags too."""
   mesh_flags.define(mesh_shape="", activation_dtype="bfloat16")
-  flags.DEFINE_string("variant", "vanilla", "vanilla, or of hypergrid/.")
+  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "Of hypergrid/.")
   flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
   flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
   flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
-  flags.DEFINE_enum("step", "train", STEPS, "The step.")
+  steps = ("train", "eval", "decode", "score")
+  flags.DEFINE_enum("step", "train", steps, "The step.")
   flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
   flags.DEFINE_bool("compile", True, "Or only count what the program sends.")
   flags.DEFINE_string("keep", None, "A folder for the program in HLO.")

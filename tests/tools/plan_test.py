@@ -69,13 +69,14 @@ def test_a_core_has_its_share_of_the_chip():
 
 
 def test_a_ring_passes_the_bytes_of_each_kind():
-  groups = {
-    "all-reduce": {"2": 82e9, "8": 82e9},
-    "all-gather": {"4": 82e9},
-    "collective-permute": {"0": 82e9},
+  by_axis = {
+    "all-reduce": {"model": 82e9, "model+batch": 82e9},
+    "all-to-all": {"batch": 82e9},
+    "collective-permute": {"batch": 82e9},
   }
-  want = 2 * 1 / 2 + 2 * 7 / 8 + 3 + 1
-  assert chips.send_seconds(groups, V3_8) == pytest.approx(want)
+  want = 2 * 1 / 2 + 2 * 7 / 8 + 3 / 4 + 1
+  mesh = {"model": 2, "batch": 4}
+  assert chips.send_seconds(by_axis, mesh, V3_8) == pytest.approx(want)
 
 
 def _numbers(depth: int) -> dict:
@@ -83,7 +84,6 @@ def _numbers(depth: int) -> dict:
   return {
     "compiles": True,
     "seconds": 1.0,
-    "resident": 10,
     "cycles": 94_000_000 * depth,
     "parameters": 1000 + 10 * depth,
     "memory": {
@@ -94,7 +94,6 @@ def _numbers(depth: int) -> dict:
       "temporaries": 2**29,
     },
     "collectives": {"all-reduce": {"count": depth, "bytes": 10**6 * depth}},
-    "groups": {"all-reduce": {"8": 10**6 * depth}},
     "by_axis": {"all-reduce": {"batch": 10**6 * depth}},
     "loops": {"mtf": 1, "other": 0},
   }
@@ -103,7 +102,7 @@ def _numbers(depth: int) -> dict:
 def test_two_depths_give_the_line_through_them():
   found = plan.extrapolate({d: _numbers(d) for d in (2, 4)}, 12)
   want = _numbers(12)
-  del want["seconds"], want["resident"]
+  del want["seconds"]
   assert found == want
   no = {"compiles": False, "refused": "RESOURCE_EXHAUSTED"}
   assert plan.extrapolate({2: _numbers(2), 4: no}, 12) == no
@@ -246,6 +245,6 @@ def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
   assert sent[0] == pytest.approx(sent[1], rel=0.02)
   assert sum(whole["by_axis"]["all-reduce"].values()) == sent[1]
   assert set(whole["by_axis"]["all-reduce"]) >= {"batch", "model"}
-  assert chips.estimate(whole, V3_8)["fits"]
+  assert chips.estimate(whole, {"model": 2, "batch": 4}, V3_8)["fits"]
   monkeypatch.setattr(client, "_ask", None)
   assert plan.measure(run, None, V3_8, folder) == whole

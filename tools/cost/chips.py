@@ -8,6 +8,7 @@ follows from peak FLOPs and the matrix units.
 """
 
 import dataclasses
+import math
 
 from hypergrid_mtf import errors
 
@@ -109,28 +110,38 @@ def make_slice(topology: str, cores) -> Slice:
   return Slice(topology, cores(topology))
 
 
-def send_seconds(groups: dict, slice_: Slice) -> float:
-  """Seconds of the collectives of a step, from `groups` of `compiled.costs`."""
-  seconds = 0.0
-  for kind, sizes in groups.items():
-    for size, sent in sizes.items():
-      n = int(size) or len(slice_.cores)
-      # Bytes that pass a core's links, for each byte that it puts in.
-      passed = {
-        "all-reduce": 2 * (n - 1) / n,
-        "all-gather": n - 1,
-        "reduce-scatter": (n - 1) / n,
-        "all-to-all": (n - 1) / n,
-      }.get(kind, 1.0)
-      seconds += sent * passed / slice_.ring
-  return seconds
+# Bytes that pass the links of one of n cores, for each byte that it puts in.
+_PASSED = {
+  "all-reduce": lambda n: 2 * (n - 1) / n,
+  "all-to-all": lambda n: (n - 1) / n,
+  "collective-permute": lambda n: 1,
+}
 
 
-def estimate(found: dict, slice_: Slice) -> dict:
+def send_seconds(by_axis: dict, mesh: dict[str, int], slice_: Slice) -> float:
+  """Seconds of the collectives of a step.
+
+  Args:
+    by_axis: of `sent.count_by_axis`.
+    mesh: {axis: its size}.
+    slice_: the chips.
+  """
+  return (
+    sum(
+      size * _PASSED[kind](math.prod(mesh[a] for a in axes.split("+") if a))
+      for kind, of_kind in by_axis.items()
+      for axes, size in of_kind.items()
+    )
+    / slice_.ring
+  )
+
+
+def estimate(found: dict, mesh: dict[str, int], slice_: Slice) -> dict:
   """Whether a program fits, and how long a step of it takes.
 
   Args:
-    found: of `client.compile_program`, or a line through two of them.
+    found: of `plan.measure`, or a line through two of them.
+    mesh: {axis: its size}.
     slice_: the chips.
 
   Returns:
@@ -141,16 +152,10 @@ def estimate(found: dict, slice_: Slice) -> dict:
     return {"fits": False}
   needs = found["memory"]["peak"] + found["memory"]["program"]
   compute = found["cycles"] / slice_.chip.clock
-  sent = send_seconds(found["groups"], slice_)
-  return {
-    "needs": needs,
-    "fits": needs <= slice_.hbm,
-    "step_seconds": {
-      "compute": compute,
-      "collectives": sent,
-      "step": compute + sent,
-    },
-  }
+  sent = send_seconds(found["by_axis"], mesh, slice_)
+  seconds = dict(compute=compute, collectives=sent, step=compute + sent)
+  fits = needs <= slice_.hbm
+  return {"needs": needs, "fits": fits, "step_seconds": seconds}
 
 
 def assumptions(slice_: Slice) -> list[str]:

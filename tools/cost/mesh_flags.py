@@ -10,30 +10,24 @@ from tools.cost import gin_run, models, steps
 
 def define(mesh_shape: str, activation_dtype: str) -> None:
   """Defines them; the arguments are defaults."""
-  flags.DEFINE_string("size", "tiny", "A file of models/.")
+  models.define_size("tiny", activation_dtype)
   flags.DEFINE_bool("packed", False, "Several examples a row.")
-  flags.DEFINE_integer("batch", 8, "Rows a step, on the whole mesh.")
-  flags.DEFINE_integer("inputs", 64, "Input tokens a row.")
-  flags.DEFINE_integer("targets", 32, "Target tokens a row, or decoded ones.")
+  for name, default, what in (
+    ("batch", 8, "Rows a step, on the whole mesh."),
+    ("inputs", 64, "Input tokens a row."),
+    ("targets", 32, "Target tokens a row, or decoded ones."),
+  ):
+    flags.DEFINE_integer(name, default, what, lower_bound=1)
   flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
   flags.DEFINE_string(
     "mesh_shape", mesh_shape, "AXIS:SIZE, …; one core if empty."
   )
   flags.DEFINE_string("layout", mesh_lib.T5_LAYOUT, "DIMENSION:AXIS, ….")
-  flags.DEFINE_enum(
-    "activation_dtype", activation_dtype, ("bfloat16", "float32"), "As t5's."
-  )
   flags.DEFINE_string("output", None, "Also write the answer as JSON.")
 
 
 def read_mesh(f) -> mesh_lib.Mesh:
-  """The mesh, and the flags that do not depend on a model, checked."""
-  models.choose("size", [f.size], models.sizes())
-  for name in ("batch", "inputs", "targets"):
-    if f[name].value < 1:
-      raise errors.UserError(
-        f"--{name}={f[name].value} must be a positive integer."
-      )
+  """The mesh, checked as far as that does not depend on a model."""
   given = f"--mesh_shape={f.mesh_shape}", f"--layout={f.layout}"
   mesh = mesh_lib.parse(f.mesh_shape, f.layout, *given)
   mesh_checks.check_axes(mesh)

@@ -5,6 +5,8 @@ import itertools
 import os
 import re
 
+from absl import flags
+
 from hypergrid_mtf import errors
 from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf.run import config
@@ -76,6 +78,24 @@ class Setting:
 
 VANILLA = Setting()
 KNOWN = (VANILLA.variant, *gate_lib.VARIANTS)
+
+
+def define_size(size: str, activation_dtype: str) -> None:
+  """Defines flags of the model; the arguments are defaults."""
+  flags.DEFINE_enum("size", size, sizes(), "A file of models/.")
+  flags.DEFINE_enum(
+    "activation_dtype",
+    activation_dtype,
+    ["bfloat16", "float32"],
+    "As t5's: float32 on a CPU, bfloat16 on a TPU.",
+  )
+
+
+def define_compared(variants: list[str]) -> None:
+  """Defines flags of compared models; the argument is a default."""
+  flags.DEFINE_list("variants", variants, "Compared; vanilla always is.")
+  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
+  flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")
 
 
 def choose(flag: str, values, known) -> None:

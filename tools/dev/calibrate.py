@@ -103,22 +103,18 @@ def fit(records: list[dict]) -> dict:
     beyond the product without a gate, divided by the elements an order makes.
     What `rows` computes a second time is taken off at that product's speed.
   """
-  found = {}
-  for order in product.cost.ORDERS:
-    pair = []
-    for train in (False, True):
-      ratios = []
-      for record in records:
-        if record["train"] != train or order not in record["ms"]:
-          continue
-        sizes = product.cost.Sizes(**record["sizes"])
-        extra = record["ms"][order] - record["ms"][NO_GATE]
-        if order == "rows" and train:
-          extra -= record["ms"][NO_GATE] / 3
-        ratios.append(1e6 * extra / product.cost.elements(order, sizes))
-      pair.append(float(np.median(ratios)))
-    found[order] = tuple(pair)
-  return found
+  found = []
+  for record in records:
+    sizes, train = product.cost.Sizes(**record["sizes"]), record["train"]
+    plain = record["ms"][NO_GATE]
+    for order in record["ms"].keys() - {NO_GATE}:
+      extra = record["ms"][order] - plain
+      extra -= plain / 3 if order == "rows" and train else 0
+      each = 1e6 * extra / product.cost.elements(order, sizes)
+      found.append((order, train, each))
+  frame = pd.DataFrame(found, columns=["order", "train", "each"])
+  fitted = frame.groupby(["order", "train"])["each"].median().unstack()
+  return {order: tuple(fitted.loc[order]) for order in product.cost.ORDERS}
 
 
 def measurements(shapes, runs: int) -> list[dict]:
@@ -152,18 +148,17 @@ def measurements(shapes, runs: int) -> list[dict]:
 
 def table(records: list[dict]) -> pd.DataFrame:
   """The measurements as they are printed, in milliseconds."""
-  rows = []
-  for r in records:
-    row = {
-      "shape": r["shape"],
-      "pass": "with gradient" if r["train"] else "forward",
+  found = pd.DataFrame(records)
+  times = pd.DataFrame(list(found["ms"])).applymap("{:.2f}".format)
+  return pd.DataFrame(
+    {
+      "shape": found["shape"],
+      "pass": found["train"].map({False: "forward", True: "with gradient"}),
+      **times.replace("nan", ""),
+      "chosen": found["chosen"],
+      "slower than the fastest": found["regret"].map("{:.0%}".format),
     }
-    for order in (NO_GATE, *product.cost.ORDERS):
-      row[order] = f"{r['ms'][order]:.2f}" if order in r["ms"] else ""
-    row["chosen"] = r["chosen"]
-    row["slower than the fastest"] = f"{r['regret']:.0%}"
-    rows.append(row)
-  return pd.DataFrame(rows)
+  )
 
 
 def main(argv) -> None:

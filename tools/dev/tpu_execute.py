@@ -267,11 +267,7 @@ def main(argv) -> None:
 def define_flags() -> None:
   """Not at import: the tests import this module and have flags too."""
   mesh_flags.define(mesh_shape="model:2,batch:4", activation_dtype="float32")
-  flags.DEFINE_list(
-    "variants", list(gate_lib.VARIANTS), "Compared; vanilla always is."
-  )
-  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
-  flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")
+  models.define_compared(list(gate_lib.VARIANTS))
   flags.DEFINE_list("microbatches", ["1"], "Of a step, one number or more.")
 
 

@@ -36,29 +36,7 @@ _ROWS = ("packed", "unpacked")
 _CELL = ["topology", "step", "rows"]  # what a table holds fixed
 _VANILLA = models.VANILLA.variant
 _NONE = float("nan")
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-  """What a layer is given, on one core.
-
-  Attributes:
-    size: one of models.sizes().
-    step: "train" (forward and backward) or "eval" (forward).
-    rows: "packed", several examples a row, or "unpacked".
-    batch: rows.
-    tokens: of a row.
-    activation_dtype: "bfloat16" or "float32".
-    gin_params: further bindings.
-  """
-
-  size: str = "base"
-  step: str = "train"
-  rows: str = "unpacked"
-  batch: int = 8
-  tokens: int = 512
-  activation_dtype: str = "bfloat16"
-  gin_params: tuple[str, ...] = ()
+_CONFIG = ("size", "batch", "tokens", "activation_dtype", "gin_param")
 
 
 class _Arguments:
@@ -79,7 +57,7 @@ class _Arguments:
     return mtf.import_fully_replicated(self.mesh, tensor, shape, name)
 
 
-def _call(arguments: _Arguments, case: Case, stack):
+def _call(arguments: _Arguments, stack, step: str, rows: str, f):
   """x and y of the layer."""
   layer = next(
     layer
@@ -87,12 +65,12 @@ def _call(arguments: _Arguments, case: Case, stack):
     if isinstance(layer, transformer_layers.DenseReluDense)
   )
   # As in t5's models, whose batches have an outer part too.
-  sizes = {"outer_batch": 1, "batch": case.batch}
+  sizes = {"outer_batch": 1, "batch": f.batch}
   batch_dims = [mtf.Dimension(name, size) for name, size in sizes.items()]
-  length_dim = mtf.Dimension("length", case.tokens)
+  length_dim = mtf.Dimension("length", f.tokens)
   row = [*batch_dims, length_dim, stack.model_dim]
   sequence_id: mtf.Tensor | int = 1  # one example a row
-  if case.rows == "packed" and isinstance(layer, layers.HyperGrid):
+  if rows == "packed" and isinstance(layer, layers.HyperGrid):
     sequence_id = arguments.add("segmentation", row[:-1], tf.int32)
   context = transformer.Context(
     model=stack,
@@ -100,21 +78,25 @@ def _call(arguments: _Arguments, case: Case, stack):
     batch_dims=batch_dims,
     length_dim=length_dim,
     variable_dtype=utils.get_variable_dtype(),
-    mode=case.step,
+    mode=step,
     sequence_id=sequence_id,
   )
   x = arguments.add("x", row)
   return x, layer.call(context, x)
 
 
-def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
+def write_layer(
+  step: str, rows: str, setting: models.Setting, core, path: str, f
+) -> dict:
   """Builds a layer's program and writes it.
 
   Args:
-    case: what is held fixed.
+    step: "train" (forward and backward) or "eval" (forward).
+    rows: "packed", several examples a row, or "unpacked".
     setting: the model.
     core: coordinates [x, y, z, core] of a core of a TPU.
     path: of the HLO.
+    f: absl's FLAGS, parsed.
 
   Returns:
     as `program.write`, less what a whole step has
@@ -123,15 +105,15 @@ def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
     UserError: for what describes no model, or an order that cannot serve it.
   """
   bindings = [
-    f'utils.get_variable_dtype.activation_dtype = "{case.activation_dtype}"',
+    f'utils.get_variable_dtype.activation_dtype = "{f.activation_dtype}"',
     'utils.get_variable_dtype.slice_dtype = "float32"',
     *setting.gin_params,
-    *case.gin_params,
+    *(f.gin_param or ()),
   ]
   slices = edges.Slices()
   with (
     model_lib.configured(
-      [f"models/{case.size}.gin", *setting.gin_files],
+      [f"models/{f.size}.gin", *setting.gin_files],
       bindings,
       models.VOCAB_SIZE,
       trains=True,
@@ -141,13 +123,13 @@ def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
   ):
     if not hasattr(model, "encoder"):
       raise errors.UserError(
-        f"models/{case.size}.gin has no encoder: choose another --size."
+        f"models/{f.size}.gin has no encoder: choose another --size."
       )
-    arguments = _Arguments(tf.as_dtype(case.activation_dtype))
+    arguments = _Arguments(tf.as_dtype(f.activation_dtype))
     with tf.variable_scope("layer"):
-      x, y = _call(arguments, case, model.encoder)
+      x, y = _call(arguments, model.encoder, step, rows, f)
     results = {"y": y}
-    if case.step == "train":
+    if step == "train":
       dy = arguments.add("dy", y.shape)
       variables = arguments.mesh.graph.trainable_variables
       inputs = {"x": x} | {v.name: v.outputs[0] for v in variables}
@@ -176,59 +158,33 @@ def write_layer(case: Case, setting: models.Setting, core, path: str) -> dict:
   }
 
 
-def cases_of(f) -> list[Case]:
-  """What the layer is given: every combination that there is."""
-  models.choose("size", [f.size], models.sizes())
-  models.choose("steps", f.steps, _STEPS)
-  models.choose("rows", f.rows, _ROWS)
-  for name in ("batch", "tokens"):
-    if f[name].value < 1:
-      raise errors.UserError(
-        f"--{name}={f[name].value} must be a positive integer."
-      )
-  return [
-    Case(
-      size=f.size,
-      step=step,
-      rows=rows,
-      batch=f.batch,
-      tokens=f.tokens,
-      activation_dtype=f.activation_dtype,
-      gin_params=tuple(f.gin_param or ()),
-    )
-    for step, rows in itertools.product(f.steps, f.rows)
-  ]
-
-
 def compile_layer(
-  topology: str, core, case: Case, setting: models.Setting, f
+  topology: str, core, step: str, rows: str, setting: models.Setting, f
 ) -> dict:
-  """What the compiler says of a layer.
+  """What the compiler says of a layer; the other arguments: `write_layer`.
 
   Args:
     topology: as libtpu names it.
-    core: one of its cores.
-    case: what is held fixed.
-    setting: the model.
-    f: absl's FLAGS, parsed.
 
   Returns:
-    "topology", the fields of the case and of the setting, "model" in words,
-    "digest" of the program and "estimate", of `client.compile_program`
+    what is compiled, "model" in words, "digest" of the program and "estimate",
+    of `client.compile_program`
   """
   model = " ".join([setting.variant, setting.gated_kernel]).strip()
   if setting.grid_rows:
     model += f" {setting.grid_rows}x{setting.grid_cols}"
-  words = topology.replace(":", "_"), case.step, case.rows, setting.name
+  words = topology.replace(":", "_"), step, rows, setting.name
   with tempfile.TemporaryDirectory() as temporary:
     folder = os.path.join(f.keep, "-".join(words)) if f.keep else temporary
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, "program.hlo")
-    written = write_layer(case, setting, core, path)
+    written = write_layer(step, rows, setting, core, path, f)
     cache = None if f.keep else f.cache
     return {
       "topology": topology,
-      **dataclasses.asdict(case),
+      "step": step,
+      "rows": rows,
+      **{name: f[name].value for name in _CONFIG},
       **dataclasses.asdict(setting),
       "model": model,
       "digest": hlo.digest(path),
@@ -286,7 +242,8 @@ def main(argv) -> None:
   del argv
   tf.disable_v2_behavior()
   client.check(FLAGS.output)
-  cases = cases_of(FLAGS)
+  models.choose("steps", FLAGS.steps, _STEPS)
+  models.choose("rows", FLAGS.rows, _ROWS)
   settings = models.settings(
     FLAGS.variants,
     FLAGS.grids,
@@ -295,16 +252,15 @@ def main(argv) -> None:
   )
   cores = {topology: client.cores(topology)[0] for topology in FLAGS.topologies}
   records: list[dict] = []
-  for (topology, core), case, setting in itertools.product(
-    cores.items(), cases, settings
+  for (topology, core), step, rows, setting in itertools.product(
+    cores.items(), FLAGS.steps, FLAGS.rows, settings
   ):
     try:
-      record = compile_layer(topology, core, case, setting, FLAGS)
+      records.append(compile_layer(topology, core, step, rows, setting, FLAGS))
     except errors.UserError as e:
       if str(e) == product.cost.cannot_serve_packed_rows(setting.contraction):
         continue
       raise
-    records.append(record)
     last = frame_of(records).iloc[-1]
     console.say(
       f"{last.topology} {last.step} {last.rows} {last.model} "
@@ -325,27 +281,18 @@ def main(argv) -> None:
 
 def define_flags() -> None:
   """Not at import: the tests import this module and have flags too."""
-  default = Case()
-  flags.DEFINE_string("size", default.size, "A file of models/.")
-  flags.DEFINE_list("variants", ["L2"], "Compared; vanilla always is.")
-  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
+  models.define_size("base", activation_dtype="bfloat16")
+  models.define_compared(["L2"])
   flags.DEFINE_list(
     "contraction",
     list(product.cost.CHOICES),
     "HyperGrid.contraction, one or more.",
   )
-  flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")
   flags.DEFINE_list("steps", ["train"], f"Of {', '.join(_STEPS)}.")
   flags.DEFINE_list("rows", list(_ROWS), "Of packed, unpacked.")
-  flags.DEFINE_integer("batch", default.batch, "Rows on one core.")
-  flags.DEFINE_integer("tokens", default.tokens, "Of a row.")
+  flags.DEFINE_integer("batch", 8, "Rows on one core.", lower_bound=1)
+  flags.DEFINE_integer("tokens", 512, "Of a row.", lower_bound=1)
   flags.DEFINE_list("topologies", ["v3:2x2"], "As libtpu names them.")
-  flags.DEFINE_enum(
-    "activation_dtype",
-    default.activation_dtype,
-    ("bfloat16", "float32"),
-    "As t5's.",
-  )
   flags.DEFINE_string("keep", None, "A folder for the programs in HLO.")
   flags.DEFINE_string("cache", "runs/tpu_layer", "Answers, by program.")
   flags.DEFINE_string("output", None, "Also write the estimates as JSON.")

@@ -1,6 +1,5 @@
 """Models of random weights that a benchmark serves, and what they are asked."""
 
-import json
 import os
 import random
 import subprocess
@@ -14,7 +13,7 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import model as model_lib
 from tools import environment
 from tools.cost import models, steps
-from tools.serving import hf_weights, trained, weights
+from tools.serving import hf_config, hf_weights, trained, weights
 
 _MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
 _SPECIAL = 3  # padding, end and unknown of the byte vocabulary
@@ -96,30 +95,9 @@ def to_hugging_face(model_dir: str) -> str:
   """The folder of transformers that holds the vanilla T5 of a model_dir."""
   folder = f"{model_dir}_hugging_face"
   os.makedirs(folder, exist_ok=True)
-  path = trained.choose_checkpoint(model_dir, None)
-  shapes = checkpoints.reader_shapes(path, model_dir)
-  shapes = {n: s for n, s in shapes.items() if n != checkpoints.GLOBAL_STEP}
-  hf_weights.write(folder, weights.read(path, shapes))
-  vocab, d_model = shapes[weights.EMBEDDING]
-  block = "encoder/block_000/layer_00"
-  heads = shapes[f"{block}0/SelfAttention/q"][1]
-  bias = shapes[f"{block}0/SelfAttention/relative_attention_bias"]
-  blocks = {n.split("/")[1] for n in shapes if n.startswith("decoder/block")}
-  config = {
-    "model_type": "t5",
-    "vocab_size": vocab,
-    "d_model": d_model,
-    "d_kv": heads // bias[0],
-    "num_heads": bias[0],
-    "relative_attention_num_buckets": bias[1],
-    "d_ff": shapes[f"{block}1/DenseReluDense/wi/kernel"][1],
-    "num_layers": len(blocks),
-    "num_decoder_layers": len(blocks),
-    "feed_forward_proj": "relu",
-    "decoder_start_token_id": 0,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-  }
-  with open(os.path.join(folder, "config.json"), "w") as f:
-    json.dump(config, f)
+  # No tokenizer: one of so many sentinels takes minutes.
+  with trained.open_model(model_dir) as source:
+    hf_weights.write(folder, source.weights)
+    config = hf_config.of_model(source.model, model_dir, "float32")
+  config.save_pretrained(folder)
   return folder

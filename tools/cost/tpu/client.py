@@ -75,8 +75,7 @@ def compile_program(
   Args:
     topology: as above.
     program: from `program.write`.
-    path: of the HLO that it wrote; the compiled program goes next to it, to
-      `compiled.txt`.
+    path: of the HLO that it wrote; the compiled program goes next to it.
     cache: a folder of answers, by a hash of all that they depend on. Where the
       answer is there, nothing is compiled.
 
@@ -88,11 +87,10 @@ def compile_program(
   if known and os.path.exists(known):
     with open(known) as f:
       return json.load(f)
-  text = os.path.join(os.path.dirname(path), "compiled.txt")
-  answer = _ask(dict(topology=topology, program=program, hlo=path, text=text))
+  answer = _ask(dict(topology=topology, program=program, hlo=path))
   if answer["compiles"]:
-    with open(text) as f:
-      answer |= compiled.costs(f.read(), program["loop"])
+    made = hlo.read(os.path.join(os.path.dirname(path), "compiled.hlo"))
+    answer |= compiled.costs(made, program["loop"])
   if known:
     files.write(known, json.dumps(answer, indent=1) + "\n")
   return answer
@@ -102,7 +100,8 @@ def _key(topology: str, program: dict, path: str) -> str:
   """A hash of all that the answer depends on."""
   parts = [hlo.digest(path), topology, program["cores"], program["loop"]]
   found = hashlib.sha256(json.dumps(parts).encode())
-  for source in (_LOCK, compiled.__file__, compiler.__file__):
+  modules = [m.__file__ or "" for m in (compiled, compiler, hlo)]
+  for source in (_LOCK, *modules):
     found.update(pathlib.Path(source).read_bytes())
   return found.hexdigest()[:32]
 
@@ -116,7 +115,6 @@ def execute(program: dict, path: str, values: str) -> None:
     values: an .npz of the arguments, by the names "0", "1", …, with a leading
       dimension of replicas; it is replaced by that of the results.
   """
-  text = f"{path}.cpu.txt"
-  answer = _ask(dict(program=program, hlo=path, values=values, text=text))
+  answer = _ask(dict(program=program, hlo=path, values=values))
   if "refused" in answer:
     raise RuntimeError(answer["refused"])

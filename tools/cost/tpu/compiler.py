@@ -4,12 +4,13 @@
 neither TensorFlow nor this project. It is given one JSON request as its only
 argument, and prints one JSON answer:
 
-  {"topology": "v3:2x2"}                 what libtpu knows of it
-  {"topology", "program", "hlo", "text"} the program's compilation
-  {"program", "hlo", "values", "text"}   its execution on virtual CPU devices
+  {"topology": "v3:2x2"}         what libtpu knows of it
+  {"topology", "program", "hlo"} the program's compilation
+  {"program", "hlo", "values"}   its execution on virtual CPU devices
 
-`hlo` is a file of `tools.cost.tpu.program`, `program` what it said of it, and
-`text` the file to which the compiled program is written.
+`hlo` is a file of `tools.cost.tpu.program`, and `program` what it said of it.
+The compiled program is written next to it: `compiled.hlo`, and as a person
+reads it `compiled.txt`.
 """
 
 import json
@@ -161,14 +162,17 @@ def _alias(module, program) -> None:
       f"not {len(wanted[0])} and {len(wanted[1])}."
     )
   places = {r.get("argument"): i for i, r in enumerate(program["results"])}
-  attributes = []
-  for i in range(len(inputs)):
-    of_one = {}
-    if i in places:
-      number = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), places[i])
-      of_one = {"tf.aliasing_output": number}
-    attributes.append(ir.DictAttr.get(of_one))
-  main.attributes["arg_attrs"] = ir.ArrayAttr.get(attributes)
+  number = ir.IntegerType.get_signless(32)
+  main.attributes["arg_attrs"] = ir.ArrayAttr.get(
+    [
+      ir.DictAttr.get(
+        {"tf.aliasing_output": ir.IntegerAttr.get(number, places[i])}
+        if i in places
+        else {}
+      )
+      for i in range(len(inputs))
+    ]
+  )
 
 
 def _compile(request, devices, compile_):
@@ -197,8 +201,12 @@ def _compile(request, devices, compile_):
     except _jax.JaxRuntimeError as e:
       raise Refused(_sentence(e)) from e
   seconds = time.perf_counter() - begin
-  with open(request["text"], "w") as f:
-    f.write(compiled.hlo_modules()[0].to_string())
+  (written,) = compiled.hlo_modules()
+  path = os.path.join(os.path.dirname(request["hlo"]), "compiled")
+  with open(f"{path}.txt", "w") as f:
+    f.write(written.to_string())
+  with open(f"{path}.hlo", "wb") as f:
+    f.write(written.as_serialized_hlo_module_proto())
   return compiled, seconds
 
 
@@ -209,9 +217,9 @@ def compile_for_tpu(request: dict) -> dict:
     request: as above.
 
   Returns:
-    {"compiles": True, "seconds" and "resident" bytes that the compiler took
-    here, "flops", "bytes_accessed", "memory"}, a core; a loop's body is in
-    FLOPs and bytes once
+    {"compiles": True, "seconds" that the compiler took here, "flops",
+    "bytes_accessed", "memory"}, a core; a loop's body is in FLOPs and bytes
+    once
 
   Raises:
     Refused: where the compiler does not take it.
@@ -226,7 +234,6 @@ def compile_for_tpu(request: dict) -> dict:
   return {
     "compiles": True,
     "seconds": seconds,
-    "resident": _peak_memory(),
     "flops": cost.get("flops"),
     "bytes_accessed": cost.get("bytes accessed"),
     "memory": {
@@ -238,13 +245,6 @@ def compile_for_tpu(request: dict) -> dict:
       "peak": memory.peak_memory_in_bytes,
     },
   }
-
-
-def _peak_memory() -> int:
-  """Of this process; `ru_maxrss` begins with the peak of its parent."""
-  with open("/proc/self/status") as f:
-    (line,) = [line for line in f if line.startswith("VmHWM:")]
-  return 1024 * int(line.split()[1])
 
 
 def execute(request: dict) -> dict:
@@ -259,39 +259,24 @@ def execute(request: dict) -> dict:
   """
   import jax
   import numpy as np
+  from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
   devices = jax.devices("cpu")[: request["program"]["replicas"]]
   client = devices[0].client
   compiled, seconds = _compile(request, devices, client.compile_and_load)
-  mesh = jax.sharding.Mesh(np.array(devices), ("replica",))
-  spread = jax.sharding.PartitionSpec("replica")
+  mesh = Mesh(np.array(devices), ("replica",))
+  arguments = []
   with np.load(request["values"]) as values:
-    arguments = []
     for i in range(len(values.files)):
       value = values[str(i)]
-      pieces = [
-        jax.device_put(v, d) for v, d in zip(value, devices, strict=True)
-      ]
-      shape, spec = (), jax.sharding.PartitionSpec()
+      whole, spec = value[0], PartitionSpec()  # a scalar is the same for all
       if value.ndim > 1:
-        shape, spec = (
-          (value.shape[0] * value.shape[1], *value.shape[2:]),
-          spread,
-        )
-      arguments.append(
-        jax.make_array_from_single_device_arrays(
-          shape, jax.sharding.NamedSharding(mesh, spec), pieces
-        )
-      )
+        whole, spec = np.concatenate(value), PartitionSpec("replica")
+      arguments.append(jax.device_put(whole, NamedSharding(mesh, spec)))
   ran = compiled.execute_sharded(arguments)
   results = ran.disassemble_into_single_device_arrays()
-  np.savez(
-    request["values"],
-    **{
-      str(i): np.stack([np.asarray(x) for x in r])
-      for i, r in enumerate(results)
-    },
-  )
+  stacked = {str(i): np.stack(pieces) for i, pieces in enumerate(results)}
+  np.savez(request["values"], **stacked)
   return {"seconds": seconds}
 
 

@@ -1,11 +1,17 @@
-"""Some tensors of a graph as a function of others, in HLO."""
+"""Programs of XLA (HLO): written from a graph, read, walked through."""
 
 import hashlib
+import math
+import re
+from collections.abc import Iterator
 
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
+from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.compiler.xla.service import hlo_pb2
 from tensorflow.python.eager import context as eager
+
+_CALLS = ("while", "call", "async-start")
 
 
 def write(graph, arguments, results, path) -> list[dict]:
@@ -81,9 +87,49 @@ def write(graph, arguments, results, path) -> list[dict]:
 
 
 def read(path: str) -> hlo_pb2.HloModuleProto:
-  """The program that `write` wrote."""
+  """The program that `write`, or the compiler, wrote."""
   with open(path, "rb") as f:
     return hlo_pb2.HloModuleProto.FromString(f.read())
+
+
+def is_mtf_loop(instruction) -> bool:
+  """Whether it is mtf.while_loop, as Mesh TensorFlow names it."""
+  name = instruction.metadata.op_name
+  is_named = re.search(r"\bwhile_loop.*while", name) is not None
+  return instruction.opcode == "while" and is_named
+
+
+def walk(module: hlo_pb2.HloModuleProto, loop: int) -> Iterator[tuple]:
+  """Yields the instructions that a program runs; a fusion is one of them.
+
+  Args:
+    module: from `read`.
+    loop: how often mtf's while loop runs: microbatches, or decoding steps.
+      Another loop, which the compiler made, counts as once.
+
+  Yields:
+    (instruction, bytes of its operands, how often it runs, how often in one
+    pass of mtf's loop)
+  """
+  computations = {c.id: c.instructions for c in module.computations}
+
+  def reach(computation: int, often: int, in_loop: int):
+    sizes = {i.id: num_bytes(i.shape) for i in computations[computation]}
+    for i in computations[computation]:
+      yield i, sum(sizes[o] for o in i.operand_ids), often, in_loop
+      inside = (often * loop, 1) if is_mtf_loop(i) else (often, in_loop)
+      for called in i.called_computation_ids if i.opcode in _CALLS else ():
+        yield from reach(called, *inside)
+
+  yield from reach(module.entry_computation_id, 1, 0)
+
+
+def num_bytes(shape: xla_data_pb2.ShapeProto) -> int:
+  """Bytes of an array, or of all arrays of a tuple."""
+  name = xla_data_pb2.PrimitiveType.Name(shape.element_type)
+  bits = 8 if name == "PRED" else int(re.sub(r"\D", "", name) or 0)
+  size = math.prod(shape.dimensions) * bits // 8
+  return size + sum(map(num_bytes, shape.tuple_shapes))
 
 
 def digest(path: str) -> str:
