@@ -1,6 +1,7 @@
 """Asks the compiler of the TPU, which lives in an environment of its own."""
 
 import hashlib
+import inspect
 import json
 import os
 import pathlib
@@ -100,9 +101,9 @@ def _key(topology: str, program: dict, path: str) -> str:
   """A hash of all that the answer depends on."""
   parts = [hlo.digest(path), topology, program["cores"], program["loop"]]
   found = hashlib.sha256(json.dumps(parts).encode())
-  modules = [m.__file__ or "" for m in (compiled, compiler, hlo)]
-  for source in (_LOCK, *modules):
-    found.update(pathlib.Path(source).read_bytes())
+  found.update(_LOCK.read_bytes())
+  for module in (compiled, compiler, hlo):
+    found.update(inspect.getsource(module).encode())
   return found.hexdigest()[:32]
 
 
