@@ -6,6 +6,7 @@ looks at the shards when it restores, which is after a graph was built.
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -37,6 +38,11 @@ def exists(path: str) -> bool:
   if tf.io.gfile.exists(f"{path}.index"):
     return True
   return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+
+
+def is_gone(path: str) -> bool:
+  """Whether nothing is left of a checkpoint."""
+  return not exists(path) and not tf.io.gfile.glob(f"{path}.*")
 
 
 def path_of(model_dir: str, step: int) -> str:
@@ -235,6 +241,13 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
     return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 
 
+def _named_latest(model_dir: str) -> str | None:
+  """The checkpoint that the file `checkpoint` names, if it is there."""
+  with contextlib.suppress(ValueError, tf.errors.OpError):
+    return tf.train.latest_checkpoint(model_dir)
+  return None
+
+
 def latest_checkpoint(model_dir: str) -> str | None:
   """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
 
@@ -248,10 +261,7 @@ def latest_checkpoint(model_dir: str) -> str | None:
   Raises:
     UserError: if it has checkpoints and nothing says which is the latest.
   """
-  try:
-    latest = tf.train.latest_checkpoint(model_dir)
-  except (ValueError, tf.errors.OpError):
-    latest = None
+  latest = _named_latest(model_dir)
   if latest is not None:
     return latest
   index = os.path.join(model_dir, "checkpoint")
@@ -296,10 +306,7 @@ def of_path(path: str, origin: str) -> str:
     path = os.path.dirname(path) or "."
   if not tf.io.gfile.isdir(path):
     return prefix(path)
-  try:
-    latest = tf.train.latest_checkpoint(path)
-  except (ValueError, tf.errors.OpError):
-    latest = None
+  latest = _named_latest(path)
   if latest is not None:
     return latest
   steps = list_steps(path)
@@ -330,6 +337,13 @@ def reader_shapes(path: str, origin: str) -> dict[str, tuple[int, ...]]:
       f"the checkpoint {path} ({origin}) cannot be read: {errors.sentence(e)}"
     ) from None
   return {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
+
+
+def count_parameters(path: str) -> int:
+  """The parameters of the model whose checkpoint it is."""
+  shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+  own = [n for n in shapes if not _is_training_state(n)]
+  return sum(math.prod(shapes[n]) for n in own)
 
 
 def check_dtype(path: str, names, origin: str) -> None:
@@ -367,22 +381,26 @@ def check_same_model(
     origin: where the path came from, for the message (a flag or gin binding).
   """
   found = reader_shapes(path, origin)
-  reshaped = [n for n in shapes if found.get(n, shapes[n]) != shapes[n]]
-  absent = [n for n in shapes if n not in found]
-  extra = [n for n in found if n not in shapes and not _is_training_state(n)]
-  for names in (reshaped, absent, extra):
-    if not names:
-      continue
-    name = names[0]
-    there = list(found[name]) if name in found else "absent"
-    here = list(shapes[name]) if name in shapes else "absent"
+  wrong = [
+    name
+    for name in {**shapes, **found}
+    if found.get(name) != shapes.get(name)
+    and (name in shapes or not _is_training_state(name))
+  ]
+  if wrong:
+    difference = describe_shapes(found.get(wrong[0]), shapes.get(wrong[0]))
     raise errors.UserError(
-      f"the checkpoint {path} ({origin}) was made by another model: {name} is "
-      f"{there} in the checkpoint and {here} in this configuration "
-      f"({len(names)} such variables); give the gin files that the checkpoint "
-      "was trained with, or another folder."
+      f"the checkpoint {path} ({origin}) was made by another model: {wrong[0]} "
+      f"is {difference} ({len(wrong)} variables differ); give the gin files "
+      "that the checkpoint was trained with, or another folder."
     )
   check_dtype(path, shapes, origin)
+
+
+def describe_shapes(there, here) -> str:
+  """The shape of a variable in a checkpoint and in a model; None for none."""
+  there, here = ("absent" if s is None else list(s) for s in (there, here))
+  return f"{there} in the checkpoint and {here} in the model"
 
 
 def _is_training_state(name: str) -> bool:
@@ -413,9 +431,14 @@ class WarmStart:
   unused: dict
 
   @property
-  def unexpected(self) -> bool:
-    """Whether anything beside HyperGrid's own variables differs."""
-    return bool(self.missing or self.reshaped or self.unused)
+  def unexpected(self) -> dict:
+    """{variable: (shape there, shape here)}, None for none, of what differs.
+
+    Beside HyperGrid's own variables, which a vanilla T5 does not have.
+    """
+    missing = {name: (None, shape) for name, shape in self.missing.items()}
+    unused = {name: (shape, None) for name, shape in self.unused.items()}
+    return {**self.reshaped, **missing, **unused}
 
   def to_text(self, names: int = 3) -> str:
     """A line for each kind of variable, unexpected ones with a few names."""
@@ -448,7 +471,7 @@ def _count(shapes: dict) -> int:
 
 def _shape_text(shape) -> str:
   if shape and isinstance(shape[0], tuple):
-    return f"{list(shape[0])} in the checkpoint, {list(shape[1])} in the model"
+    return describe_shapes(*shape)
   return str(list(shape))
 
 

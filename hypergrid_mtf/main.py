@@ -18,6 +18,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from hypergrid_mtf.run import (
+  best,
   checks,
   config,
   console,
@@ -54,6 +55,18 @@ flags.DEFINE_bool(
   "Check the run, train one step of one layer elsewhere, and end.",
 )
 flags.DEFINE_bool(
+  "evaluate",
+  False,
+  "Evaluate each checkpoint of a training on the validation split when it is "
+  "saved, and keep the best one in <model_dir>/best.",
+)
+flags.DEFINE_integer(
+  "patience",
+  None,
+  "With --evaluate: end after so many evaluations in a row without a better "
+  "average.",
+)
+flags.DEFINE_bool(
   "allow_sentencepiece_on_pods", False, "Let the hosts of --tpu=NAME tokenize."
 )
 flags.DEFINE_bool(
@@ -80,14 +93,21 @@ def _start(run: request.Run) -> int | None:
     records.write_start(run)
   if run.mode in ("eval", "score_eval"):
     eval_config.write(run.results)
-    evaluation.bind_metrics(run.mode == "score_eval", progress)
-  try:
-    with estimator.install(progress):
-      t5_main.run()
-  except (tf.errors.OpError, OSError) as e:
-    repair.explain_full_disk(e, FLAGS.model_dir)
-    checkpoint.explain_failed_restore(e, run)
-    raise
+  if run.mode in ("eval", "score_eval") or run.flags.evaluate:
+    evaluation.bind_metrics(run, progress)
+  if run.flags.evaluate:
+    progress.listeners.append(best.EvaluateListener(run, progress))
+  with estimator.install(progress):
+    while True:
+      try:
+        t5_main.run()
+        break
+      except (tf.errors.OpError, OSError, ValueError) as e:
+        if settle.settle_removed(run, progress.checkpoint):
+          continue
+        repair.explain_full_disk(e, FLAGS.model_dir)
+        checkpoint.explain_failed_restore(e, run)
+        raise
   if progress.stopped_at is not None:
     console.say(
       f"{run.mode}: ended by SIGTERM at step {progress.stopped_at}, which is "
@@ -112,7 +132,7 @@ def main(argv, only_check: bool = False) -> int | None:
   tf.logging.set_verbosity(tf.logging.INFO)
   absl_logging.set_verbosity(absl_logging.INFO)
   checkpoint.check_model_dir(FLAGS.model_dir)
-  files.check_model_dir(FLAGS.model_dir)
+  files.check_output_dir(FLAGS.model_dir, "--model_dir")
   dry = only_check or FLAGS.dry_run
   log = "" if dry else console.log_to(FLAGS.model_dir)
   t5_main.parse(FLAGS)

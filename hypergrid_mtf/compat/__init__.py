@@ -34,6 +34,7 @@ def patch() -> None:
   mesh_training.patch_saved_configuration()
   random_numbers.patch_random_operations_of_training()
   text.patch_decoded_bytes()
+  text.patch_written_inputs()
   text.patch_scored_targets()
   text.patch_lines_of_files()
   evaluation.patch_eval_summary_dir()

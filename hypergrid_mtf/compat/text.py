@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 from mesh_tensorflow.transformer import utils
+from t5.models import utils as t5_utils
 
 from hypergrid_mtf.compat.wrap import wrap
 
@@ -18,6 +19,21 @@ def patch_decoded_bytes() -> None:
   def decode(original, *args, **kwargs):
     for output in original(*args, **kwargs):
       yield output.decode("utf-8") if isinstance(output, bytes) else output
+
+
+def patch_written_inputs() -> None:
+  """The inputs of an evaluation are written as Python writes bytes.
+
+  What: `write_lines_to_file` of mesh_tensorflow, and t5's for `MtfModel.eval`,
+  writes the line `b'text'` in `<task>_inputs`. Bytes become text.
+  Can go: with releases whose evaluations decode their inputs.
+  """
+  for owner in (utils, t5_utils):
+
+    @wrap(owner, "write_lines_to_file")
+    def write_lines_to_file(original, lines, filename):
+      lines = [tf.compat.as_str_any(line) for line in lines]
+      return original(lines, filename)
 
 
 def patch_scored_targets() -> None:

@@ -5,6 +5,7 @@ Gin takes any value of any type, any name as a macro and any name as a scope.
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -58,86 +59,66 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
   "a number, not text": lambda v: not isinstance(v, str),
   "True or False": lambda v: not isinstance(v, str),
 }
-_FUNCTION = "a reference to a function such as @name"
-_RATES = ("a number of 0 or more", _FUNCTION, "a list of numbers and functions")
 
 # Of what mesh_tensorflow and t5 use as it is bound, inside their graph: the
-# kinds, and the ends of full names. "run.mode" is the parameter of one
-# configurable, ".dropout_rate" that of every one which has it.
-_BINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
-  (
-    ("a positive integer",),
-    "run.iterations_per_loop run.save_checkpoints_steps auto_train_steps."
-    "train_tokens run.perplexity_eval_steps make_layer_stack.num_layers "
-    "Unitransformer.d_model Unitransformer.max_length Unitransformer."
-    "vocab_divisor .hidden_size .num_heads .key_value_size decode.beam_size "
-    ".relative_attention_num_buckets decode_from_file.repeats "
-    "tpu_estimator_model_fn.outer_batch_size",
-  ),
-  (
-    ("a positive integer", "None"),
-    "run.total_run_steps decode.max_decode_length",
-  ),
-  (
-    ("-1", "a positive integer"),
-    "decode.sampling_keep_top_k sample_autoregressive.sampling_keep_top_k",
-  ),
-  (("an integer", _FUNCTION), "run.train_steps"),
-  (
-    ("an integer of 0 or more",),
-    "run.seen_data_init_step .num_memory_heads",
-  ),
-  (
-    ("an integer of 0 or more", "None"),
-    "run.keep_checkpoint_max run.ensemble_inputs Unitransformer.ensemble",
-  ),
-  (
-    ("an integer", "None"),
-    "mesh_train_dataset_fn.seed mesh_eval_dataset_fn.seed "
-    "mesh_eval_dataset_fn.num_eval_examples get_checkpoint_iterator.stop_after",
-  ),
-  (("an integer",), "get_checkpoint_iterator.skip_until"),
-  ((*_RATES, "None"), "run.learning_rate_schedule"),
-  (_RATES, "product_learning_rate.factors"),
-  (
-    ("a number of 0 or more",),
-    "constant_learning_rate.learning_rate .multiplier .steps_or_fraction "
-    "learning_rate_schedules.constant.value .warmup_steps "
-    ".linear_decay_fraction Unitransformer.z_loss decode.temperature "
-    "decode.decode_length_multiplier sample_autoregressive.temperature",
-  ),
-  (
-    ("a number of 0 or more", "None"),
-    "serialize_num_microbatches.tokens_per_microbatch_per_replica",
-  ),
-  (("a number",), "decode.alpha decode.decode_length_constant"),
-  (("None", "a number in [0, 1)"), ".dropout_rate"),
-  (
-    ("a number in [0, 1)",),
-    "Unitransformer.label_smoothing .token_dropout_rate",
-  ),
-  (("a positive number",), "sublayer_rms_norm.epsilon"),
-  (
-    ("a positive number", "None"),
-    "LayerStack.norm_epsilon Unitransformer.loss_denominator",
-  ),
-  (
-    (_FUNCTION, "None"),
-    "run.optimizer run.predict_fn run.train_dataset_fn run.eval_dataset_fn",
-  ),
-  ((_FUNCTION,), "run.train_model_fn"),
-  (("a text in quotes",), "run.dataset_split run.model_type"),
-  (
-    ("a text in quotes", "None"),
-    "run.export_path run.eval_summary_dir run.eval_dir_suffix",
-  ),
-  (("a text in quotes", _FUNCTION, "None"), "run.variable_filter"),
-)
-_IN_TRAINING: tuple[tuple[tuple[str, ...], str], ...] = (
-  (("a positive integer", _FUNCTION), "run.train_steps"),
-  ((_FUNCTION,), "run.train_dataset_fn"),
-  (("'train', the split of mode 'train',",), "run.dataset_split"),
-)
+# kinds, and after a colon the ends of full names. "run.mode" is the parameter
+# of one configurable, ".dropout_rate" that of every one which has it.
+_BINDINGS = """
+a positive integer: run.iterations_per_loop run.save_checkpoints_steps
+  auto_train_steps.train_tokens run.perplexity_eval_steps
+  make_layer_stack.num_layers Unitransformer.d_model Unitransformer.max_length
+  Unitransformer.vocab_divisor .hidden_size .num_heads .key_value_size
+  .relative_attention_num_buckets decode.beam_size decode_from_file.repeats
+  tpu_estimator_model_fn.outer_batch_size
+a positive integer | None: run.total_run_steps decode.max_decode_length
+-1 | a positive integer: decode.sampling_keep_top_k
+  sample_autoregressive.sampling_keep_top_k
+an integer | a reference to a function such as @name: run.train_steps
+an integer of 0 or more: run.seen_data_init_step .num_memory_heads
+an integer of 0 or more | None: run.keep_checkpoint_max run.ensemble_inputs
+  Unitransformer.ensemble
+an integer | None: mesh_train_dataset_fn.seed mesh_eval_dataset_fn.seed
+  mesh_eval_dataset_fn.num_eval_examples get_checkpoint_iterator.stop_after
+an integer: get_checkpoint_iterator.skip_until
+a number of 0 or more | a reference to a function such as @name
+  | a list of numbers and functions | None: run.learning_rate_schedule
+a number of 0 or more | a reference to a function such as @name
+  | a list of numbers and functions: product_learning_rate.factors
+a number of 0 or more: constant_learning_rate.learning_rate .multiplier
+  .steps_or_fraction learning_rate_schedules.constant.value .warmup_steps
+  .linear_decay_fraction Unitransformer.z_loss decode.temperature
+  decode.decode_length_multiplier sample_autoregressive.temperature
+a number of 0 or more | None:
+  serialize_num_microbatches.tokens_per_microbatch_per_replica
+a number: decode.alpha decode.decode_length_constant
+None | a number in [0, 1): .dropout_rate
+a number in [0, 1): Unitransformer.label_smoothing .token_dropout_rate
+a positive number: sublayer_rms_norm.epsilon
+a positive number | None: LayerStack.norm_epsilon
+  Unitransformer.loss_denominator
+a reference to a function such as @name | None: run.optimizer run.predict_fn
+  run.train_dataset_fn run.eval_dataset_fn
+a reference to a function such as @name: run.train_model_fn
+a text in quotes: run.dataset_split run.model_type
+a text in quotes | None: run.export_path run.eval_summary_dir
+  run.eval_dir_suffix
+a text in quotes | a reference to a function such as @name | None:
+  run.variable_filter
+"""
+_IN_TRAINING = """
+a positive integer | a reference to a function such as @name: run.train_steps
+a reference to a function such as @name: run.train_dataset_fn
+'train', the split of mode 'train',: run.dataset_split
+"""
+
+
+def _kinds_by_end(table: str) -> dict[str, list[str]]:
+  """{end of a full name: the kinds of its value}."""
+  found = {}
+  for row in re.split(r"\n(?! )", table.strip()):
+    kinds, ends = " ".join(row.split()).rsplit(": ", 1)
+    found.update(dict.fromkeys(ends.split(), kinds.split(" | ")))
+  return found
 
 
 def check_values(trains: bool) -> None:
@@ -146,25 +127,26 @@ def check_values(trains: bool) -> None:
   Args:
     trains: whether the run trains: some ranges matter to a training alone.
   """
-  by_end = {
-    end: kinds
-    for table in (_BINDINGS, _IN_TRAINING if trains else ())
-    for kinds, ends in table
-    for end in ends.split()
-  }
+  of_training = _kinds_by_end(_IN_TRAINING) if trains else {}
+  by_end = _kinds_by_end(_BINDINGS) | of_training
   for (scope, selector), parameters in gin.config._CONFIG.items():
     if selector == "gin.macro":
       continue
     for name, bound in parameters.items():
       full = f"{selector}.{name}"
-      kinds = next((by_end[end] for end in _ends(full) if end in by_end), None)
+      default = _default(selector, name)
+      end = next((end for end in _ends(full) if end in by_end), "")
+      kinds = by_end.get(end, [])
       if not kinds and not selector.startswith("hypergrid_mtf."):
-        kinds = _kinds_of_default(selector, name)
+        kinds = _kinds_of_default(default)
       if kinds:
         within = f"{scope}/" if scope else ""
         shown = f"{within}{_short(selector)}.{name}"
         found = config.evaluate(bound, within + full, shown)
-        if not any(_KINDS[kind](found) for kind in kinds):
+        # A record of gin's, as operative_config.gin, has defaults too.
+        same = type(found) is type(default) and found == default
+        good = same and end not in of_training
+        if not good and not any(_KINDS[kind](found) for kind in kinds):
           raise errors.UserError(
             f"{shown} = {found!r} must be {either(kinds)}"
             f"{config.place(within + full)}."
@@ -184,14 +166,18 @@ def _short(selector: str) -> str:
   return f"{owner}.{name}" if owner[:1].isupper() else name
 
 
-def _kinds_of_default(selector: str, name: str) -> tuple[str, ...]:
+def _default(selector: str, name: str):
+  """What a parameter is without a binding; `inspect.Parameter.empty`, if so."""
   parameters = inspect.signature(gin.get_configurable(selector)).parameters
-  default = parameters[name].default if name in parameters else None
+  return parameters[name].default if name in parameters else None
+
+
+def _kinds_of_default(default) -> list[str]:
   if isinstance(default, bool):
-    return ("True or False",)
+    return ["True or False"]
   if isinstance(default, int | float):
-    return ("a number, not text",)
-  return ()
+    return ["a number, not text"]
+  return []
 
 
 def either(words) -> str:

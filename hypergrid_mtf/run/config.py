@@ -30,6 +30,9 @@ _MESH_FOLDER = os.path.join(os.path.dirname(utils.__file__), "gin")
 # What mesh_tensorflow's own main parses before anything else.
 DEFAULTS = os.path.join(_MESH_FOLDER, "defaults.gin")
 
+# What t5 writes next to the checkpoints of a training.
+RECORD = "operative_config.gin"
+
 
 def folder() -> str:
   """The folder operative_configs.
@@ -355,6 +358,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
   return by_lower[found[0]] if found else None
 
 
+def describes_model() -> bool:
+  """Whether more than mesh_tensorflow's defaults says how wide a model is."""
+  return any(
+    "d_model" in (s.selector, s.parameter)
+    and not os.path.normpath(s.place).startswith(DEFAULTS)
+    for s in _statements
+  )
+
+
 def statements() -> Iterator[Statement]:
   """Every binding of the last parsing, in order, also replaced ones."""
   return iter(_statements)
@@ -383,6 +395,15 @@ def origin(parameter: str) -> Statement | None:
           return macro
       return statement
   return None
+
+
+def is_recorded(parameter: str) -> bool:
+  """Whether a value is of gin's record of another run, and not the user's.
+
+  An operative_config.gin has all parameters, those of this machine too.
+  """
+  found = origin(parameter)
+  return found is not None and found.source == "generated"
 
 
 def place(parameter: str) -> str:

@@ -10,6 +10,7 @@ changes nothing.
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -122,7 +123,7 @@ def progress_bar(
     initial: how many were done before.
   """
   stream = terminal()
-  return tqdm.tqdm(
+  return _Bar(
     total=total,
     initial=initial,
     desc=what,
@@ -132,6 +133,15 @@ def progress_bar(
     maxinterval=5.0 if stream.isatty() else 30.0,
     dynamic_ncols=True,
   )
+
+
+class _Bar(tqdm.tqdm):
+  """Whose slow rates are seconds a step, not seconds a steps."""
+
+  @staticmethod
+  def format_meter(*args, **kwargs):
+    text = tqdm.tqdm.format_meter(*args, **kwargs)
+    return re.sub(r"s/ (\w+?)((?<=ch)es|s)(?=[],])", r"s/\1", text)
 
 
 def on_sigterm(function) -> None:

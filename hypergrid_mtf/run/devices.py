@@ -1,18 +1,10 @@
 """The devices of this machine, and those that a mesh is asked to use."""
 
 import os
-import re
 
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-
-# What tf.device takes: "gpu:0", "/device:GPU:0", "/job:localhost/task:0/cpu:0".
-_DEVICE = re.compile(
-  r"(/job:(?P<job>[^/]+))?(/replica:\d+)?(/task:\d+)?"
-  r"(/?(device:)?(?P<kind>[a-z_]+)(:(?P<number>\d+))?)?",
-  re.IGNORECASE,
-)
 
 
 def present() -> list[str]:
@@ -43,27 +35,29 @@ def check(names, where: str) -> list[str]:
   """
   if names is None:
     return []
-  if not isinstance(names, list | tuple) or not all(
-    isinstance(name, str) and _DEVICE.fullmatch(name) for name in names
-  ):
+  try:
+    specs = [tf.DeviceSpec.from_string(str(name)) for name in names]
+    good = isinstance(names, list | tuple)
+    good = good and all(isinstance(name, str) for name in names)
+  except (TypeError, ValueError):
+    good = False
+  if not good:
     raise errors.UserError(
       f"{where} = {names!r} is not a list of devices: give one for each part "
       "of the mesh, such as ['gpu:0', 'gpu:1']."
     )
   here = present()
-  for name in names:
-    device = _DEVICE.fullmatch(name)
-    assert device  # as was checked
-    if device["job"] not in (None, "localhost"):
+  for name, spec in zip(names, specs, strict=True):
+    if spec.job not in (None, "localhost"):
       if "TF_CONFIG" in os.environ:
         continue  # a device of a cluster, of which this machine knows nothing
       raise errors.UserError(
         f"{where} names {name}, and TF_CONFIG, which would say where the job "
-        f"{device['job']} runs, is not set: name devices of this machine: "
+        f"{spec.job} runs, is not set: name devices of this machine: "
         f"{', '.join(here)}."
       )
-    kind = (device["kind"] or here[0].split(":")[0]).lower()
-    if f"{kind}:{device['number'] or 0}" not in here:
+    kind = (spec.device_type or here[0].split(":")[0]).lower()
+    if f"{kind}:{spec.device_index or 0}" not in here:
       raise errors.UserError(
         f"{where} names {name}, which this machine does not have: it has "
         f"{', '.join(here)}."

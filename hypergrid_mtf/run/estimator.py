@@ -5,19 +5,25 @@ weights, and at SIGTERM saves and ends a training. `install` puts it in place of
 the class that Mesh TensorFlow uses.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
+import os
+import time
 import types
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+import tqdm
 from mesh_tensorflow.transformer import utils
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator
 
+from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import config as gin_config
-from hypergrid_mtf.run import console
+from hypergrid_mtf.run import console, files
 
 _PAD, _EOS = 0, 1  # as `clean_decodes` has them
 
@@ -29,9 +35,12 @@ class Progress:
   Attributes:
     seed: of the initial weights; None for TensorFlow's own.
     examples: how many are decoded or scored; 0 where nobody knows.
-    checkpoint: the path of the one that predicts.
+    checkpoint: the path of the one that is read.
     stop_asked: whether SIGTERM came.
     stopped_at: the step at which it ended a training before its last one.
+    listeners: of the checkpoints that a training saves.
+    folder: where metrics are written as CSV; None for nowhere.
+    scores: {task: {metric: value}} of the last evaluation.
     export: the folder of a SavedModel that was written.
     export_size: the most strings that it takes at once.
   """
@@ -41,19 +50,35 @@ class Progress:
   checkpoint: str | None = None
   stop_asked: bool = False
   stopped_at: int | None = None
+  folder: str | None = None
+  listeners: list = dataclasses.field(default_factory=list)
+  scores: dict[str, dict[str, float]] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(dict)
+  )
   export: str | None = None
   export_size: int = 0
   # {graph: name of the ids [batch, length] that it decodes}
   decodes: dict[tf.Graph, str] = dataclasses.field(default_factory=dict)
 
-  def print_metric(self, task: str, metric: str, value, step=None) -> None:
+  @property
+  def step(self) -> int:
+    """The step of the checkpoint that is read."""
+    return utils.get_step_from_checkpoint_path(self.checkpoint)
+
+  def print_metric(
+    self, task: str, metric: str, value, step=None, why: str = ""
+  ) -> None:
     """Prints the line of one metric of one task."""
     shown = str(value)
     with contextlib.suppress(TypeError, ValueError):  # not all are numbers
       shown = f"{value:.4g}"
+      self.scores[task][metric] = float(value)
     if step is None:
-      step = utils.get_step_from_checkpoint_path(self.checkpoint)
-    console.say(f"step {step}  {task}  {metric}  {shown}")
+      step = self.step
+    row = dict(step=step, task=task, metric=metric, value=shown)
+    if self.folder:
+      files.append_csv(os.path.join(self.folder, "metrics.csv"), row)
+    console.say(f"step {step}  {task}  {metric}  {shown}{why}")
 
   def where(self, results: str) -> str:
     """Where a reader finds what a run made, as the end of a line.
@@ -73,6 +98,10 @@ class Progress:
     return f", see {', '.join(sorted(found))}" if found else ""
 
 
+class Stopped(Exception):
+  """SIGTERM came to a training while it evaluated."""
+
+
 class RunEstimator(tpu_estimator.TPUEstimator):
   """A TPUEstimator that shows, counts and ends well what it does."""
 
@@ -90,13 +119,20 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     """Estimator's own way to allow a subclass that overrides its methods."""
 
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
-    ours = [TrainingBar(max_steps), StopHook(self._progress, max_steps)]
+    bar = TrainingBar(max_steps, self.model_dir)
+    ours = [bar, StopHook(self._progress, max_steps)]
     with console.sigterm_calls():
       return super().train(
-        input_fn, [*(hooks or []), *ours], steps, max_steps, **kwargs
+        input_fn,
+        [*(hooks or []), *ours],
+        steps,
+        max_steps,
+        saving_listeners=self._progress.listeners,
+        **kwargs,
       )
 
   def evaluate(self, input_fn, steps=None, hooks=None, name=None, **kwargs):
+    self._progress.checkpoint = kwargs.get("checkpoint_path")
     hooks = [*(hooks or []), EvaluationBar(name, steps)]
     result = super().evaluate(input_fn, steps, hooks, name=name, **kwargs)
     for metric, value in sorted(result.items()):
@@ -122,6 +158,8 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     decodes = False
     with console.progress_bar(total, "decode", "example") as bar:
       for result in results:
+        if progress.stop_asked:
+          raise Stopped
         decodes = "outputs" in result
         if not total or bar.n < total:
           bar.update()  # the last batch is padded beyond the total
@@ -131,6 +169,7 @@ class RunEstimator(tpu_estimator.TPUEstimator):
       console.say(sentence)
 
   def export_saved_model(self, *args, **kwargs):
+    self._progress.checkpoint = kwargs.get("checkpoint_path")
     folder = super().export_saved_model(*args, **kwargs)
     self._progress.export = tf.compat.as_text(folder)
     self._progress.export_size = self._predict_size
@@ -167,10 +206,14 @@ def install(progress: Progress):
 
 
 class TrainingBar(tf.train.SessionRunHook):
-  """Step, loss, steps a second and time left of a training."""
+  """Step, loss, steps a second and time left of a training; its loss as CSV."""
 
-  def __init__(self, max_steps: int | None):
+  def __init__(self, max_steps: int | None, model_dir: str):
     self._max_steps = max_steps
+    self._model_dir = model_dir
+    self._csv = os.path.join(model_dir, "train.csv")
+    self._every = min(100, max(1, (max_steps or 0) // 100))  # steps a row
+    self._row: dict[str, Any] = {}  # the last step's
 
   def begin(self):
     self._fetches = {"step": tf.train.get_global_step()}
@@ -182,6 +225,8 @@ class TrainingBar(tf.train.SessionRunHook):
     del coord
     step = int(session.run(self._fetches["step"]))
     self._bar = console.progress_bar(self._max_steps, "train", "step", step)
+    self._written, self._began = step, (step, time.monotonic())
+    files.cut_csv(self._csv, step)
 
   def before_run(self, run_context):
     del run_context
@@ -192,9 +237,11 @@ class TrainingBar(tf.train.SessionRunHook):
     # The step is read before or after its own increment: never count backwards.
     step = max(int(run_values.results["step"]), self._bar.n)
     if "loss" in run_values.results:
-      self._bar.set_postfix(
-        loss=f"{run_values.results['loss']:.4g}", refresh=False
-      )
+      loss = f"{run_values.results['loss']:.4g}"
+      self._bar.set_postfix(loss=loss, refresh=False)
+      self._row = {"step": step, "loss": loss}
+      if step >= self._written + self._every:
+        self._write_row()
     self._bar.update(step - self._bar.n)
 
   def end(self, session):
@@ -202,6 +249,23 @@ class TrainingBar(tf.train.SessionRunHook):
     self._bar.update(step - self._bar.n)
     self._bar.refresh()
     self._bar.close()
+    began, since = self._began
+    if step == began or not self._row:
+      return
+    if step > self._written:
+      self._row["step"] = step
+      self._write_row()
+    seconds = time.monotonic() - since
+    path = tf.train.latest_checkpoint(self._model_dir)
+    console.say(
+      f"trained {step - began} steps in {tqdm.tqdm.format_interval(seconds)} "
+      f"({(step - began) / seconds:.3g} steps a second): loss "
+      f"{self._row['loss']}, {checkpoints.count_parameters(path):,} parameters"
+    )
+
+  def _write_row(self):
+    self._written = self._row["step"]
+    files.append_csv(self._csv, self._row)
 
 
 class EvaluationBar(tf.train.SessionRunHook):

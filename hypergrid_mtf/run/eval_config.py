@@ -20,14 +20,15 @@ _NAME = re.compile(r"config\.(\d+\.\d+)\.gin")
 _OLD = "config.gin"
 
 
-def write(folder: str) -> None:
+def write(folder: str, given: str = "") -> None:
   """Keeps the configuration of an evaluation that is about to begin.
 
   Args:
     folder: where its results will be.
+    given: what it has in place of gin's, as lines of a gin file.
   """
   name = f"config.{time.time():.6f}.gin"
-  files.write(os.path.join(folder, name), gin.config_str())
+  files.write(os.path.join(folder, name), gin.config_str() + given)
 
 
 def find(folder: str) -> list[tuple[float, str]]:

@@ -1,7 +1,10 @@
 """Writing files whole or not at all, and whether a folder can be written."""
 
 import contextlib
+import csv
+import io
 import json
+import math
 import os
 import tempfile
 import uuid
@@ -36,8 +39,50 @@ def write(path: str, content: str | bytes) -> None:
 
 
 def write_json(path: str, content: object) -> None:
-  """`write`, of what `json` takes."""
-  write(path, json.dumps(content, indent=1) + "\n")
+  """`write`, of what `json` takes; null for numbers that JSON does not have."""
+  text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
+  write(path, text + "\n")
+
+
+def read_json(path: str) -> dict:
+  """What a JSON file has; {} where it is not there, or no object."""
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      return dict(json.load(f))
+  except (ValueError, TypeError, tf.errors.OpError):
+    return {}
+
+
+def _without_nan(content):
+  if isinstance(content, dict):
+    return {key: _without_nan(value) for key, value in content.items()}
+  if isinstance(content, list | tuple):
+    return list(map(_without_nan, content))
+  is_nan = isinstance(content, float) and not math.isfinite(content)
+  return None if is_nan else content
+
+
+def append_csv(path: str, row: dict[str, object]) -> None:
+  """Adds a row to a CSV file, whose first line has the names."""
+  tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+  text = io.StringIO()
+  writer = csv.DictWriter(text, row)
+  if not tf.io.gfile.exists(path):
+    writer.writeheader()
+  writer.writerow(row)
+  with tf.io.gfile.GFile(path, "a") as f:
+    f.write(text.getvalue())
+
+
+def cut_csv(path: str, step: int) -> None:
+  """Removes the rows after a step: of a training that was killed after it."""
+  if not tf.io.gfile.exists(path):
+    return
+  with tf.io.gfile.GFile(path) as f:
+    header, *rows = f.read().splitlines()
+  kept = [row for row in rows if int(row.partition(",")[0] or 0) <= step]
+  if kept != rows:
+    write(path, "\n".join([header, *kept, ""]))
 
 
 @contextlib.contextmanager
@@ -113,19 +158,6 @@ def _beside(path: str) -> Iterator[str]:
 def _reason(error: tf.errors.OpError) -> str:
   """What a file system says, without the path that it says it of."""
   return error.message.splitlines()[0].split("; ")[-1]
-
-
-def check_model_dir(model_dir: str) -> None:
-  """Makes the folder and checks that it can be written.
-
-  Args:
-    model_dir: from --model_dir; cloud folders are not probed.
-  """
-  if not model_dir:
-    raise errors.UserError(
-      "--model_dir= is empty: give the folder where the run is kept."
-    )
-  _check_folder(model_dir, f"--model_dir={model_dir}")
 
 
 def check_output(path: str, flag: str = "--output") -> None:

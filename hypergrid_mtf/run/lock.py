@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import errno
 import fcntl
-import json
 import os
 import re
 import socket
@@ -55,39 +54,25 @@ def hold(folder: str, given: str, what: str = "trains") -> Iterator[None]:
     except OSError as e:
       if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
         file.seek(0)
-        raise _refusal(given, file.read()) from None
+        owner = file.read().strip() or "another process writes there"
+        raise errors.UserError(
+          f"{given} is in use: {owner}: end it first, or give another folder."
+        ) from None
       console.say(
         f"{given} cannot be locked ({e.strerror}): see to it that nothing "
         "else writes there"
       )
     now = datetime.datetime.now(datetime.timezone.utc)
-    owner = dict(
-      pid=os.getpid(),
-      host=socket.gethostname(),
-      since=now.strftime("%Y-%m-%d %H:%M:%S UTC"),
-      does=what,
-    )
+    owner = f"process {os.getpid()} on {socket.gethostname()} {what} there"
     with contextlib.suppress(OSError):  # a full disk: the lock holds anyway
       file.truncate(0)
-      file.write(json.dumps(owner) + "\n")
+      file.write(f"{owner} since {now:%Y-%m-%d %H:%M:%S} UTC\n")
       file.flush()
     try:
       yield
     finally:
       with contextlib.suppress(OSError):
         file.truncate(0)
-
-
-def _refusal(given: str, text: str) -> errors.UserError:
-  try:
-    owner = dict(json.loads(text))
-  except (ValueError, TypeError):
-    owner = {}
-  return errors.UserError(
-    f"{given} is in use: process {owner.get('pid', '?')} on "
-    f"{owner.get('host', '?')} {owner.get('does', 'writes')} there since "
-    f"{owner.get('since', '?')}: end it first, or give another folder."
-  )
 
 
 def _say_other_writers(folder: str, given: str) -> None:

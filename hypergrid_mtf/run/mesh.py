@@ -6,6 +6,7 @@ the axis model. What is malformed is refused here; `checks.mesh` looks at
 whether mesh, layout, devices and model fit together.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -25,7 +26,6 @@ T5_LAYOUT = (
   "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model,"
   "experts:batch"
 )
-_SEPARATORS = r"[,.;\s]+"  # those of Mesh TensorFlow
 _TPU = "tpu_mesh_shape"
 
 
@@ -92,17 +92,11 @@ def parse_shape(value, given: str) -> mtf.Shape:
   Raises:
     UserError: for another form, a size below 1 or an axis that comes twice.
   """
-  if isinstance(value, mtf.Shape):
-    value = value.dims
-  pairs = _pairs(value)  # an mtf.Dimension is one
-  if pairs is not None:
-    if isinstance(value, str):
-      pairs = [(name, int(n) if n.isdecimal() else None) for name, n in pairs]
-    names = {name for name, _ in pairs}
-    if len(names) == len(pairs) and all(
-      bindings.is_positive(size) for _, size in pairs
-    ):
-      return mtf.Shape([mtf.Dimension(*pair) for pair in pairs])
+  with contextlib.suppress(ValueError, TypeError, AttributeError):
+    shape = mtf.convert_to_shape(value)
+    names = {d.name for d in shape.dims if bindings.is_positive(d.size)}
+    if len(names - {""}) == shape.ndims:
+      return shape
   raise errors.UserError(
     f"{given} is not a mesh: give AXIS:SIZE, separated by commas, each axis "
     "once and each size 1 or more, such as 'model:2,batch:4'."
@@ -111,31 +105,19 @@ def parse_shape(value, given: str) -> mtf.Shape:
 
 def parse_layout(value, given: str) -> frozenset[tuple[str, str]]:
   """The rules of a layout; "" splits nothing."""
-  if isinstance(value, mtf.LayoutRules):
-    value = value._pairs
-  pairs = _pairs(value)
-  if pairs is None or not all(isinstance(axis, str) for _, axis in pairs):
-    raise errors.UserError(
-      f"{given} is not a layout: give DIMENSION:AXIS, separated by commas, "
-      "such as 'batch:batch,d_ff:model,heads:model,vocab:model'."
-    )
-  return frozenset(pairs)
-
-
-def _pairs(value):
-  """Pairs that begin with a name, or None.
-
-  A collection holds tuples: Mesh TensorFlow puts them into a set.
-  """
-  if isinstance(value, str):
-    value = [tuple(p.split(":")) for p in re.split(_SEPARATORS, value) if p]
-  if not isinstance(value, list | tuple | set | frozenset):
-    return None
-  good = all(
-    isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str) and all(p)
-    for p in value
+  with contextlib.suppress(ValueError, TypeError):
+    pairs = frozenset(mtf.convert_to_layout_rules(value)._pairs)
+    if all(
+      isinstance(p, tuple)
+      and len(p) == 2
+      and all(isinstance(name, str) and name for name in p)
+      for p in pairs
+    ):
+      return pairs
+  raise errors.UserError(
+    f"{given} is not a layout: give DIMENSION:AXIS, separated by commas, "
+    "such as 'batch:batch,d_ff:model,heads:model,vocab:model'."
   )
-  return list(value) if good else None
 
 
 def of_run(on_tpu: bool) -> Mesh:
@@ -155,12 +137,16 @@ def of_run(on_tpu: bool) -> Mesh:
     bound = gin.query_parameter("run.mesh_shape")
   except ValueError:
     bound = None
-  follows_tpu = bound is None or _TPU in str(bound)
   where = "run.mesh_devices"
+  elsewhere = _is_of_another_machine(where, on_tpu)
+  if elsewhere and config.is_recorded("run.mesh_shape"):
+    bound = None
+  follows_tpu = bound is None or _TPU in str(bound)
   if on_tpu and follows_tpu:
     shape, given = _tpu_shape(str(bound))
     return parse(shape, layout, given, layout_given)
-  names = [] if on_tpu else devices.check(config.value(where), where)
+  no_names = on_tpu or elsewhere
+  names = [] if no_names else devices.check(config.value(where), where)
   if follows_tpu:
     found = names or devices.local()
     shape, note = f"model:1,batch:{len(found)}", ""
@@ -199,73 +185,61 @@ def of_run(on_tpu: bool) -> Mesh:
   return dataclasses.replace(mesh, note=note)
 
 
+def _is_of_another_machine(where: str, on_tpu: bool) -> bool:
+  """Whether the devices are of a record, made where there were others."""
+  if not config.is_recorded(where) or config.value(where) is None:
+    return False
+  try:
+    devices.check(config.value(where), where)
+  except errors.UserError:
+    return True
+  return on_tpu
+
+
 def _tpu_shape(reference: str) -> tuple[mtf.Shape, str]:
-  """The mesh of utils.tpu_mesh_shape, and what it was made of."""
-  # "@scope/tpu_mesh_shape()"
-  scope = reference.lstrip("@").split("/")[:-1]
-  names = ("tpu_topology", "model_parallelism", "ensemble_parallelism")
-  values = [
-    config.value(
-      "/".join([*scope, f"{_TPU}.{name}"]), config.value(f"{_TPU}.{name}")
-    )
-    for name in names
-  ]
-  topology, cores, members = values
-  given = tuple(f"{_TPU}.{name} = " for name in names)
-  shape = tpu_shape(topology, cores, members, given)
-  return shape, ", ".join(
-    f"{name}{value!r}"
-    for name, value in zip(given, values, strict=True)
-    if value is not None
-  )
-
-
-def tpu_shape(
-  topology, model_parallelism, ensemble_parallelism, names: tuple[str, ...]
-) -> mtf.Shape:
-  """`utils.tpu_mesh_shape`, with its arguments checked.
+  """The mesh of `utils.tpu_mesh_shape`, checked, and what it was made of.
 
   Upstream rounds down: a model_parallelism that does not divide the cores would
   leave some of them out, and fail on the TPU.
 
   Args:
-    topology: "v3-8", "4x4"; None where it was not given.
-    model_parallelism: cores a replica, or a specification of tiles.
-    ensemble_parallelism: an integer or None.
-    names: of the three, with what precedes their values: "--tpu_topology=".
+    reference: that gin has for it: "@scope/tpu_mesh_shape()".
   """
+  scope = reference.lstrip("@").split("/")[:-1]
+  topology_name, *others = (
+    f"{_TPU}.{name}"
+    for name in ("tpu_topology", "model_parallelism", "ensemble_parallelism")
+  )
+
+  def value(name):
+    return config.value("/".join([*scope, name]), config.value(name))
+
+  topology = value(topology_name)
   if topology is None:
     raise errors.UserError(
-      f"--tpu needs the topology of the TPU: give {names[0]}'v3-8', or "
+      f"--tpu needs the topology of the TPU: give {topology_name} = 'v3-8', or "
       "run.mesh_shape, such as 'model:2,batch:4'."
     )
-  given = f"{names[0]}{topology!r}"
+  given = f"{topology_name} = {topology!r}"
   cores = _cores(topology)
   if not cores:
     raise errors.UserError(
       f"{given} is not a topology: give a kind and its cores, such as 'v3-8', "
       "or a rectangle of chips, such as '4x4'."
     )
-  members = 1 if ensemble_parallelism is None else ensemble_parallelism
-  asked = f"{names[1]}{model_parallelism!r}"
-  if isinstance(model_parallelism, list):
-    try:
-      return utils.tpu_mesh_shape(topology, model_parallelism)
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as e:
-      raise errors.UserError(
-        f"{asked} does not tile the {cores} cores of {given}: "
-        f"{errors.sentence(e)}"
-      ) from None
-  if all(map(bindings.is_positive, (model_parallelism, members))):
-    shape = utils.tpu_mesh_shape(topology, model_parallelism, members)
-    if shape.size == cores:
-      return shape
-  do = "does"
-  if members != 1:
-    asked, do = f"{asked} and {names[2]}{members!r}", "do"
+  parallel, members = map(value, others)
+  sizes = [parallel] if members is None else [parallel, members]
+  asked = [f"{k} = {v!r}" for k, v in zip(others, sizes, strict=False)]
+  with contextlib.suppress(
+    ValueError, TypeError, IndexError, ZeroDivisionError
+  ):  # of a list, which is a specification of tiles
+    shape = utils.tpu_mesh_shape(topology, *sizes)
+    good = isinstance(parallel, list) or all(map(bindings.is_positive, sizes))
+    if good and shape.size == cores:
+      return shape, ", ".join([given, *asked])
   raise errors.UserError(
-    f"{asked} {do} not divide the {cores} cores of {given}: give a divisor of "
-    f"{cores}."
+    f"{' and '.join(asked)} {'do' if members else 'does'} not divide the "
+    f"{cores} cores of {given}: give a divisor of {cores}."
   )
 
 

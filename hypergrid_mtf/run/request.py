@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import re
 from typing import Any
@@ -10,13 +9,18 @@ from typing import Any
 import gin
 import mesh_tensorflow as mtf
 import seqio
-import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 
 import t5_tasks
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run import bindings, config, examples, input_files
+from hypergrid_mtf.run import (
+  bindings,
+  config,
+  examples,
+  files,
+  input_files,
+)
 from hypergrid_mtf.run import mesh as mesh_lib
 from t5_tasks import mixtures, vocabularies, vocabulary_record
 
@@ -187,13 +191,15 @@ class Run:
       return f"{name}.*" if name else ""
     if self.mode == "perplexity_eval":
       return os.path.join(self.model_dir, f"eval_*_{self.split}_*")
-    if self.split:
-      folder = config.value("run.eval_summary_dir") or os.path.join(
-        self.model_dir, f"{self.split}_eval"
-      )
-      suffix = self.eval_dir_suffix
-      return folder if suffix is None else f"{folder}_{suffix}"
-    return self.model_dir
+    return self.eval_folder(self.split) if self.split else self.model_dir
+
+  def eval_folder(self, split: str) -> str:
+    """Where t5 writes the evaluation of a split."""
+    folder = config.value("run.eval_summary_dir") or os.path.join(
+      self.model_dir, f"{split}_eval"
+    )
+    suffix = self.eval_dir_suffix
+    return folder if suffix is None else f"{folder}_{suffix}"
 
   # The data.
 
@@ -413,13 +419,7 @@ class Run:
   @functools.cached_property
   def recorded_start(self) -> dict:
     """What was recorded of the checkpoint that the training began from."""
-    path = os.path.join(self.model_dir, WARM_START)
-    try:
-      with tf.io.gfile.GFile(path) as f:
-        found = json.load(f)
-      return found if isinstance(found, dict) else {}
-    except (ValueError, tf.errors.OpError):
-      return {}
+    return files.read_json(os.path.join(self.model_dir, WARM_START))
 
   @property
   def began(self) -> int:

@@ -3,8 +3,9 @@
 import importlib.util
 
 import gin
+from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf import checkpoints
+from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import config, console, request
 
 
@@ -24,6 +25,8 @@ def settle(run: request.Run) -> None:
     gin.bind_parameter("run.export_path", run.export_path)
   if run.mode == "score_eval":
     gin.bind_parameter("run.eval_dir_suffix", run.eval_dir_suffix)
+  if not run.trains:  # else another step's score under the one that is gone
+    gin.bind_parameter("get_checkpoint_iterator.find_closest", False)
   for name, value in run.mesh.settles.items():
     gin.bind_parameter(name, value)
   _settle_batch_size(run)
@@ -31,6 +34,8 @@ def settle(run: request.Run) -> None:
   _settle_checkpoint_step(run)
   _settle_start(run)
   _settle_data_order(run)
+  if flags.evaluate:
+    _settle_evaluation(run)
 
 
 def _settle_batch_size(run: request.Run) -> None:
@@ -95,10 +100,11 @@ def _settle_data_order(run: request.Run) -> None:
   """
   name, first = "run.skip_seen_data", "run.seen_data_init_step"
   by_itself = config.value("run.checkpoint_input_pipeline")
-  refused = config.value(name) is False and _is_chosen(name)
+  refused = config.value(name) is False and not config.is_recorded(name)
   if not run.trains or by_itself or refused:
     return
-  began = config.value(first) if _is_chosen(first) else run.began
+  chosen = config.origin(first) and not config.is_recorded(first)
+  began = config.value(first) if chosen else run.began
   if config.value(name) in (None, False):  # the checks see any other value
     gin.bind_parameter(name, True)
   gin.bind_parameter(first, began)
@@ -107,10 +113,57 @@ def _settle_data_order(run: request.Run) -> None:
     console.say(f"skipping the {seen} batches that were seen before")
 
 
-def _is_chosen(name: str) -> bool:
-  """Whether a value is the user's, and not of the record of another training.
+def _settle_evaluation(run: request.Run) -> None:
+  """Binds what an evaluation needs and a training does not, if nothing is."""
+  function = gin.get_configurable("mesh_eval_dataset_fn")
+  for name, value in (
+    ("run.eval_dataset_fn", function),
+    ("mesh_eval_dataset_fn.mixture_or_task_name", run.mixture_name),
+    ("mesh_eval_dataset_fn.use_cached", run.use_cached),
+    ("Bitransformer.decode.max_decode_length", 128),  # as t5's eval.gin
+  ):
+    if config.value(name) is None:
+      gin.bind_parameter(name, value)
 
-  An operative_config.gin has all parameters, those of a resumed run too.
+
+def settle_removed(run: request.Run, path: str | None) -> bool:
+  """Binds the checkpoints that are left where a training removed one.
+
+  It does so while they are read, beyond run.keep_checkpoint_max.
+
+  Args:
+    run: that reads them, and failed.
+    path: of the last one that it read, if it came so far.
+
+  Returns:
+    whether that is gone, and the run should begin again with the others
+
+  Raises:
+    UserError: if there are no others.
   """
-  found = config.origin(name)
-  return found is not None and found.source != "generated"
+  step_of = utils.get_step_from_checkpoint_path
+  done = step_of(path) if path else -1
+  lost = [
+    step_of(p) for p in {path, *run.read} if p and not checkpoints.exists(p)
+  ]
+  lost = [step for step in lost if step >= done]
+  if run.trains or not lost:
+    return False
+  name, asked, gone = run.checkpoint_parameter, run.checkpoint_step, min(lost)
+  left = [s for s in checkpoints.list_steps(run.model_dir) if s > gone]
+  if isinstance(asked, list | tuple):
+    left = [s for s in left if s in asked]
+  told = f"the checkpoint of step {gone} is gone, which a training removed"
+  by_number = isinstance(asked, int) and asked != -1
+  if not left or by_number:
+    raise errors.UserError(
+      f"{told} from --model_dir={run.model_dir} while it was read: give "
+      f"another {name}, or have the training keep more "
+      "(run.keep_checkpoint_max)."
+    )
+  newest = asked is None or asked == -1
+  with gin.unlock_config():
+    gin.bind_parameter(name, asked if newest else left)
+  steps = checkpoints.describe_steps(left[-1:] if newest else left)
+  console.say(f"{told}: going on with {steps}")
+  return True

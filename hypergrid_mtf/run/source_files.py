@@ -4,6 +4,8 @@ TensorFlow reads them inside the graph, where a row that cannot be parsed has
 neither file nor line. Here both are named before.
 """
 
+import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -51,6 +53,59 @@ def check_task(task: seqio.Task, split: str) -> None:
       f"{paths[0]} ({who}) has no rows: give one example a line"
       + (f", after {header} of header." if header else ".")
     )
+
+
+def check_cache(task: seqio.Task, split: str) -> None:
+  """Checks that a cached split has the shards and examples that were written.
+
+  SeqIO trains on what is left of a file that was cut between two examples, and
+  ends where one is cut in its middle, which may be hours later.
+
+  Args:
+    task: that is cached.
+    split: one that it has.
+
+  Raises:
+    UserError: a shard that is gone or cut.
+  """
+  info, stats = (
+    json.loads(tf.io.gfile.GFile(path).read())
+    for path in (
+      seqio.get_cached_info_path(task.cache_dir, split),
+      seqio.get_cached_stats_path(task.cache_dir, split),
+    )
+  )
+  of = info["num_shards"]
+  prefix = seqio.get_cached_tfrecord_prefix(task.cache_dir, split)
+  paths = [f"{prefix}-{n:05d}-of-{of:05d}" for n in range(of)]
+  wrong = [f"{p} is gone" for p in paths if not tf.io.gfile.exists(p)]
+  if not wrong and "://" not in prefix:
+    if sum(map(os.path.getsize, paths)) > _MOST_BYTES:
+      return
+    found = 0
+    for path in paths:
+      count, is_whole = _count_records(path)
+      found += count
+      wrong += [] if is_whole else [f"{path} is cut after {count} examples"]
+    if not wrong and found != stats["examples"]:
+      wrong = [f"{prefix}… hold {found} of {stats['examples']} examples"]
+  if wrong:
+    raise errors.UserError(
+      f"the cached task {task.name!r} is damaged: {wrong[0]}: remove "
+      f"{task.cache_dir} and write it with python -m tools.cache_tasks."
+    )
+
+
+def _count_records(path: str) -> tuple[int, bool]:
+  """How many whole records a TFRecord has, and whether it ends with one."""
+  count, at, size = 0, 0, os.path.getsize(path)
+  with open(path, "rb") as f:
+    while at < size:
+      f.seek(at)
+      # The length, its checksum, the bytes, their checksum.
+      at += 8 + 4 + int.from_bytes(f.read(8), "little") + 4
+      count += at <= size
+  return count, at == size
 
 
 def check_tsv(filename: str | Sequence[str] | None) -> None:

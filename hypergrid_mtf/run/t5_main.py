@@ -1,18 +1,24 @@
 """t5's own main, with what is ours between its parse and its run."""
 
+import functools
 import os
 from unittest import mock
 
+import gin
 import seqio
+import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from t5.models import mesh_transformer, mesh_transformer_main
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import config
+from hypergrid_mtf.run import config, console
 
 
 def parse(flags) -> None:
   """Imports modules and parses gin: what t5's main does before its run.
+
+  Where no file or binding describes a model, it is the one that was trained in
+  the folder, by its operative_config.gin, which the others then follow.
 
   Args:
     flags: absl's FLAGS, parsed.
@@ -29,17 +35,28 @@ def parse(flags) -> None:
   if flags.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(flags.t5_tfds_data_dir)
   old = mesh_transformer.DEPRECATED_GIN_REFERENCES
-  config.parse(
+  parse_flags = functools.partial(
+    config.parse,
     utils.parse_gin_defaults_and_flags,
     skip_unknown=flags.skip_all_gin_unknowns
     or (*old, *flags.additional_deprecated_gin_references),
     finalize_config=False,
   )
+  parse_flags()
+  record = os.path.join(flags.model_dir, config.RECORD)
+  if not config.describes_model() and tf.io.gfile.exists(record):
+    console.say(f"the configuration is that of {record}, and what was given")
+    flags.gin_file = [record, *(flags.gin_file or [])]
+    gin.clear_config()
+    parse_flags()
   # t5 does so after its parse; the checks look for cached tasks there.
   seqio.add_global_cache_dirs(flags.additional_task_cache_dirs)
 
 
 def run() -> None:
   """Runs what gin and the flags ask for; gin was parsed by `parse`."""
-  with mock.patch.object(utils, "parse_gin_defaults_and_flags"):
+  with (
+    mock.patch.object(utils, "parse_gin_defaults_and_flags"),
+    gin.unlock_config(),  # of a run before it, which closed it
+  ):
     mesh_transformer_main.main([])

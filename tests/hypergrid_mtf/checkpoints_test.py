@@ -95,7 +95,7 @@ def test_what_is_unexpected_is_sorted_and_named(shapes):
   assert set(warm.missing) == {"encoder/rms_norm/scale"}
   assert set(warm.unused) == {"decoder/extra"}
   text = warm.to_text()
-  assert "[32, 16] in the checkpoint, [64, 16] in the model" in text
+  assert "[32, 16] in the checkpoint and [64, 16] in the model" in text
   assert "encoder/rms_norm/scale" in text and "decoder/extra [3]" in text
 
 

@@ -1,5 +1,6 @@
 """Every mode of the command line, one after the other, on a nano model."""
 
+import csv
 import glob
 import json
 import subprocess
@@ -14,6 +15,9 @@ from tests import command
 
 INPUTS = ["reverse: abcd", "copy: abcd", "rot: fghij"]
 SHORT = "--gin_param=run.batch_size = ('sequences_per_batch', 4)"
+TEN = "--gin_param=mesh_eval_dataset_fn.num_eval_examples = 10"
+# Of these the folder alone says which model it is.
+RECORDED = ("best", "beam", "score_dataset", "export_score")
 
 
 def _modes(folder):
@@ -44,7 +48,13 @@ def _modes(folder):
       "--gin_param=run.train_steps = 2",
       "--gin_param=run.total_run_steps = 4",
     ],
-    "again_on": [f"--model_dir={folder}/again", *train],
+    "again_on": [
+      f"--model_dir={folder}/again",
+      *train,
+      "--evaluate",
+      "--patience=9",
+      TEN,
+    ],
     # Resumes from step 4, on packed rows.
     "resume": [
       "--gin_param=run.train_steps = 6",
@@ -52,7 +62,12 @@ def _modes(folder):
     ],
     "eval": [
       "--gin_file=experiments/local_eval.gin",
-      "--gin_param=mesh_eval_dataset_fn.num_eval_examples = 10",
+      TEN,
+    ],
+    "best": [
+      f"--model_dir={folder}/again/best",
+      "--gin_file=experiments/local_eval.gin",
+      TEN,
     ],
     "perplexity_eval": [
       "--gin_file=perplexity_eval.gin",
@@ -103,13 +118,21 @@ def done(tmp_path_factory):
   # With the mark of some editors in front, and a blank line at the end.
   (folder / "inputs").write_text("\ufeff" + "\n".join(INPUTS) + "\n\n")
   (folder / "targets").write_text("dcba\nabcd\nghija\n\n")
-  config = [
-    f"--model_dir={folder}/model",
+  files = [
     "--gin_file=models/nano.gin",
     "--gin_file=hypergrid/L2.gin",
     "--gin_file=experiments/embedded.gin",
   ]
-  said = command.run(*([*config, *more] for more in _modes(folder).values()))
+  said = command.run(
+    *(
+      [
+        f"--model_dir={folder}/model",
+        *([] if name in RECORDED else files),
+        *more,
+      ]
+      for name, more in _modes(folder).items()
+    )
+  )
   return folder, said.splitlines()
 
 
@@ -174,6 +197,42 @@ def test_evaluation_prints_one_line_a_task_and_metric(done):
   assert any("neg_log_perplexity" in m for m in metrics)
   predictions = glob.glob(f"{folder}/model/validation_eval/*_6_predictions")
   assert len(predictions) == 8
+
+
+def test_an_evaluation_leaves_what_was_asked_and_answered_as_text(done):
+  folder, _ = done
+  results = folder / "model/validation_eval"
+  rows = (results / "embedded_copy_v1-000006.jsonl").read_text().splitlines()
+  rows = [json.loads(row) for row in rows]
+  inputs = [row["input"]["inputs_pretokenized"] for row in rows]
+  assert len(rows) == 10 and all(text.startswith("copy: ") for text in inputs)
+  written = (results / "embedded_copy_v1_inputs").read_text().splitlines()
+  assert written == inputs
+  answers = (results / "embedded_copy_v1_6_predictions").read_text()
+  assert [row["prediction"] for row in rows] == answers.split("\n")[:-1]
+
+
+def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(done):
+  folder, lines = done
+  again = folder / "again"
+  best = json.loads((again / "best.json").read_text())
+  assert [step for step, _ in best["evaluations"]] == [2, 4]
+  assert best["average"] == max(value for _, value in best["evaluations"])
+  assert set(best["metrics"]) == {"embedded_copy_v1", "embedded_rot_v1"}
+  step = best["step"]
+  assert (again / f"best/model.ckpt-{step}.index").exists()
+  # The folder is a model of its own, and gives the same answers.
+  rows = csv.DictReader((again / "best/validation_eval/metrics.csv").open())
+  found = {}
+  for row in rows:
+    assert row["step"] == str(step)
+    found.setdefault(row["task"], {})[row["metric"]] = float(row["value"])
+  assert found == {
+    task: {name: pytest.approx(v, rel=1e-3) for name, v in metrics.items()}
+    for task, metrics in best["metrics"].items()
+  }
+  (line, *_) = (n for n in lines if n.startswith("trained 2 steps in "))
+  assert line.endswith(" parameters") and "steps a second" in line
 
 
 @pytest.mark.parametrize("name", ["outputs", "beam"])

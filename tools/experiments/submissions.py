@@ -143,7 +143,7 @@ def test_set(task: str) -> TestSet:
     examples = list(tfds.as_numpy(dataset))
   return TestSet(
     [tuple(int(e[key]) for key in _NUMBERS if key in e) for e in examples],
-    [str(e["inputs"]).replace("\n", " ") for e in examples],
+    [tf.compat.as_text(e["inputs"]).replace("\n", " ") for e in examples],
   )
 
 
@@ -176,8 +176,10 @@ def _check_inputs(predictions: decoded.Predictions, wanted: list[str]) -> None:
   if not tf.io.gfile.exists(path):
     return
   inputs = decoded.read_lines(path, len(wanted))
-  pairs = enumerate(itertools.zip_longest(inputs, wanted), 1)
-  line = next((i for i, (a, b) in pairs if a != b), None)
+  pairs = enumerate(itertools.zip_longest(inputs, wanted, fillvalue=""), 1)
+  # Older evaluations wrote inputs as Python writes bytes.
+  differ = (i for i, (a, b) in pairs if a not in (b, str(b.encode())))
+  line = next(differ, None)
   if line:
     raise errors.UserError(
       f"{path}, line {line}: what was decoded is not the test split of "

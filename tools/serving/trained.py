@@ -21,6 +21,7 @@ import t5_tasks
 from hypergrid_mtf import checkpoints, errors, layers
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
+from hypergrid_mtf.run import console
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import mixtures, vocabularies, vocabulary_record
@@ -30,7 +31,7 @@ _DEFAULT_LENGTH = 512  # t5's own
 _MIXTURE = "mesh_train_dataset_fn.mixture_or_task_name"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Trained:
   """An open model.
 
@@ -40,6 +41,7 @@ class Trained:
     model: a transformer.Bitransformer.
     mixture: None if only the vocabulary is known.
     vocabularies: {feature: seqio.Vocabulary}.
+    is_latest: whether it was chosen for being the latest one.
   """
 
   folder: str
@@ -47,6 +49,7 @@ class Trained:
   model: transformer.Bitransformer
   mixture: seqio.Mixture | seqio.Task | None
   vocabularies: dict[str, seqio.Vocabulary]
+  is_latest: bool
 
   @property
   def config(self) -> str:
@@ -65,9 +68,23 @@ class Trained:
 
   @functools.cached_property
   def weights(self) -> weights.Weights:
-    """{variable: value}, in the checkpoint's type."""
+    """{variable: value}, in the checkpoint's type.
+
+    Where a training removed the checkpoint since, those of the latest one.
+    """
     shapes = checkpoints.variable_shapes(self.model)
-    return weights.read(self.checkpoint, shapes)
+    try:
+      return weights.read(self.checkpoint, shapes)
+    except errors.UserError:
+      if not self.is_latest or checkpoints.exists(self.checkpoint):
+        raise
+      gone = self.checkpoint
+      self.checkpoint = choose_checkpoint(self.folder, None)
+    console.say(
+      f"the checkpoint {gone} is gone, which a training removed: taking "
+      f"{self.checkpoint}"
+    )
+    return self.weights
 
   @property
   def vocabulary_record(self) -> dict[str, dict]:
@@ -139,7 +156,7 @@ def open_model(
         f"(run.model_type = {gin_config.value('run.model_type')!r}): give a "
         '"bitransformer".'
       )
-    opened = Trained(model_dir, checkpoint, model, mixture, known)
+    opened = Trained(model_dir, checkpoint, model, mixture, known, step is None)
     trained_model.check_same_vocabulary(model_dir, opened.vocabulary_record)
     yield opened
   finally:

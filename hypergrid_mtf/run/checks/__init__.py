@@ -42,6 +42,8 @@ NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
   mesh.note_mesh,
   data.note_bucket,
   trained.note_function,
+  trained.note_lengths,
+  trained.note_data,
   checkpoint.note_checkpoints,
   mode.note_waiting,
   data.note_lost_characters,

@@ -86,6 +86,8 @@ def check_checkpoints(run: request.Run) -> None:
     return
   origin = f"in --model_dir={run.model_dir}"
   for path in run.read:
+    if path != run.latest and checkpoints.is_gone(path):
+      continue  # a training removed it since the folder was listed
     checkpoints.check_whole(path, origin, latest=path == run.latest)
     checkpoints.check_same_model(path, run.shapes, origin)
   trained.check_same_function(run.model, run.model_dir)
@@ -104,12 +106,12 @@ def check_warm_start(run: request.Run) -> None:
       kind: getattr(warm, kind) for kind in ("reshaped", "missing", "unused")
     }
     says = ", ".join(f"{len(v)} {kind}" for kind, v in kinds.items() if v)
-    name = next(n for v in kinds.values() for n in v)
+    name, shapes = next(iter(warm.unexpected.items()))
     raise errors.UserError(
       f"the checkpoint {path} ({origin}) was made by another model: of its "
       f"variables and this configuration's, {says}, the first being {name} "
-      f"({_describe_shape(warm, name)}); give the gin files of its size, or "
-      f"{trained.PARTIAL}."
+      f"({checkpoints.describe_shapes(*shapes)}); give the gin files of its "
+      f"size, or {trained.PARTIAL}."
     )
   names = map(utils.init_checkpoint_variable_mapping, warm.loaded)
   checkpoints.check_dtype(path, names, origin)
@@ -122,17 +124,6 @@ def check_warm_start(run: request.Run) -> None:
     )
   if not run.flags.allow_partial_warm_start:
     trained.check_source(run.model, path, origin, run.vocabulary)
-
-
-def _describe_shape(warm: checkpoints.WarmStart, name: str) -> str:
-  if name in warm.reshaped:
-    there, here = warm.reshaped[name]
-    return f"{list(there)} in the checkpoint and {list(here)} in the model"
-  if name in warm.missing:
-    return (
-      f"absent in the checkpoint and {list(warm.missing[name])} in the model"
-    )
-  return f"{list(warm.unused[name])} in the checkpoint and absent in the model"
 
 
 def _check_began_from(run: request.Run) -> None:

@@ -64,6 +64,9 @@ def _check_cached(run: request.Run) -> None:
         f"{where}, and {task.name} was cached with other tokens: {other}, or "
         "cache it again."
       )
+    split = run.split or "train"
+    if split in task.splits:
+      source_files.check_cache(task, split)
   if missing:
     folders = ",".join(seqio.get_global_cache_dirs())
     raise errors.UserError(

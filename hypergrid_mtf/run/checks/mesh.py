@@ -6,7 +6,6 @@ is not there is replaced. What a TPU takes for granted is from documentation and
 threads about TPU VMs (docs/cloud_tpu.md says which); no TPU was at hand.
 """
 
-import difflib
 import math
 import re
 
@@ -65,8 +64,8 @@ def check_axes(mesh: mesh_lib.Mesh) -> None:
 
 
 def _near(name: str, known) -> str:
-  near = difflib.get_close_matches(name, known, n=1)
-  return f" (did you mean {near[0]}?)" if near else ""
+  near = config.nearest(name, known)
+  return f" (did you mean {near}?)" if near else ""
 
 
 def check_batch(

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import os
 import re
+from unittest import mock
 
 import gin
 import mesh_tensorflow as mtf
@@ -19,9 +20,9 @@ from mesh_tensorflow.transformer import transformer
 
 from hypergrid_mtf import errors, layers
 from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run import request, vocabulary_file
+from hypergrid_mtf.run import config, records, request, vocabulary_file
 
-CONFIG = "operative_config.gin"
+CONFIG = config.RECORD
 PARTIAL = "--allow_partial_warm_start to load what fits"
 
 # Of attributes: what matters in training alone, how a result is computed and
@@ -154,22 +155,19 @@ def _another_configuration():
 
   Gin has one configuration a process and no way to ask for a second.
   """
-  state = [
-    gin.config._CONFIG,
-    gin.config._IMPORTS,
-    gin.config._OPERATIVE_CONFIG,
-    gin.config._SINGLETONS,
-  ]
-  before = [container.copy() for container in state]
-  locked = gin.config_is_locked()
-  gin.clear_config()
-  try:
+  empty = dict(_CONFIG={}, _IMPORTS=set(), _OPERATIVE_CONFIG={}, _SINGLETONS={})
+  with mock.patch.multiple(gin.config, **empty), gin.unlock_config():
     yield
-  finally:
-    gin.clear_config()
-    for container, content in zip(state, before, strict=True):
-      container.update(content)
-    gin.config._set_config_is_locked(locked)
+
+
+def trained_value(folder: str, parameter: str):
+  """What gin gave a parameter in the training of a folder, or None."""
+  path = os.path.join(folder, CONFIG)
+  if not tf.io.gfile.exists(path):
+    return None
+  with _another_configuration():
+    gin.parse_config_file(path, skip_unknown=True)
+    return config.value(parameter)
 
 
 def trained_facts(folder: str) -> Facts | None:
@@ -189,16 +187,7 @@ def trained_facts(folder: str) -> Facts | None:
       # Some parameters of long ago are gone, as are their functions.
       gin.parse_config_file(path, skip_unknown=True)
       return facts(model_lib.build(2))
-    except (
-      ValueError,
-      SyntaxError,
-      TypeError,
-      AttributeError,
-      ImportError,
-      OSError,
-      RuntimeError,
-      tf.errors.OpError,
-    ) as e:
+    except Exception as e:  # whatever such a file may raise
       why = errors.sentence(e)
       unknown = re.search("No configurable matching reference '(.*?)'", why)
       if unknown:
@@ -329,3 +318,30 @@ def note_function(run: request.Run) -> list[str]:
         "are those of the training"
       ]
   return []
+
+
+def note_lengths(run: request.Run) -> list[str]:
+  """Lengths of rows that are not those of the training."""
+  name = "run.sequence_length"
+  then = run.latest and trained_value(run.model_dir, name)
+  if not then or run.lengths is None:
+    return []
+  if not isinstance(then, dict):
+    then = dict.fromkeys(run.lengths, then)
+  if all(then.get(key, size) == size for key, size in run.lengths.items()):
+    return []
+  return [
+    f"{name} = {run.lengths}{config.place(name)}, and the model was trained "
+    f"with {then} ({CONFIG}): what is longer is cut"
+  ]
+
+
+def note_data(run: request.Run) -> list[str]:
+  """Versions and preprocessors that are not those of the training."""
+  then = records.read_data(run.model_dir) if run.latest and run.split else {}
+  return [
+    f"{name} is {now!r} here, and was {then[name]!r} in the training "
+    f"({records.DATA}): its examples may be others"
+    for name, now in (records.describe_data(run) if then else {}).items()
+    if then.get(name, now) != now
+  ]

@@ -12,6 +12,7 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import records, request, vocabulary_file
 from hypergrid_mtf.run.checks import checkpoint
 from hypergrid_mtf.run.checks import trained as trained_checks
+from t5_tasks import mixtures
 from tests import testing
 from tests.hypergrid_mtf import mtf_testing
 
@@ -77,6 +78,7 @@ def make_run(shapes):
       model=mtf_testing.small_model("L2", bindings),
       shapes=shapes,
       vocabulary={},
+      mixture=mixtures.get_mixture_or_task("embedded_copy_v1"),
     )
     run.__dict__.update(known)
     return run

@@ -8,7 +8,8 @@ from absl import flags
 from hypergrid_mtf import main  # noqa: F401  (defines the flags)
 from hypergrid_mtf.run import checks, request, settle, t5_main
 
-EMBEDDED = ("models/nano.gin", "hypergrid/L2.gin", "experiments/embedded.gin")
+DATA = ("experiments/embedded.gin",)
+EMBEDDED = ("models/nano.gin", "hypergrid/L2.gin", *DATA)
 
 
 def make_run(*given: str, files=EMBEDDED, model_dir="/nowhere") -> request.Run:

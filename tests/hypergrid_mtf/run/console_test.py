@@ -113,3 +113,20 @@ def test_a_log_for_the_cloud_is_copied_as_it_grows(tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     console._keep_uploading()
   assert seen == ["", "1\n", "1\n2\n", "as it was"]
+
+
+@pytest.mark.parametrize(
+  ("unit", "fast", "slow"),
+  [
+    ("step", "2.00 steps/s", "2.00s/step"),
+    ("batch", "2.00 batches/s", "2.00s/batch"),
+    ("example", "2.00 examples/s", "2.00s/example"),
+  ],
+)
+def test_a_slow_rate_is_of_one(unit, fast, slow):
+  bar = console.progress_bar(9, "train", unit)
+  for rate, text in ((2.0, fast), (0.5, slow)):
+    for total in (9, None):
+      found = dict(bar.format_dict, n=4, rate=rate, total=total)
+      assert text in bar.format_meter(**found)
+  bar.close()

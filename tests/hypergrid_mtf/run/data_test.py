@@ -1,6 +1,8 @@
 """What is wrong with the data is said before a graph, with file and line."""
 
 import functools
+import json
+import pathlib
 import types
 
 import numpy as np
@@ -308,3 +310,42 @@ def test_what_the_public_bucket_may_have_is_not_refused(no_bucket, monkeypatch):
   (said,) = data_checks.note_bucket(run)
   assert "and fail where the bucket has it not (TFDS" in said
   assert "prepare_data --download" in said
+
+
+@pytest.fixture
+def cache(tmp_path):
+  """A cached task of two files, with three examples and two."""
+  task = types.SimpleNamespace(name="own_v1", cache_dir=str(tmp_path))
+  for content, path_of in (
+    ({"num_shards": 2}, seqio.get_cached_info_path),
+    ({"examples": 5}, seqio.get_cached_stats_path),
+  ):
+    pathlib.Path(path_of(tmp_path, "train")).write_text(json.dumps(content))
+  prefix = seqio.get_cached_tfrecord_prefix(tmp_path, "train")
+  for i, records in enumerate(([b"a", b"bb", b"ccc"], [b"d" * 70, b""])):
+    with tf.io.TFRecordWriter(f"{prefix}-0000{i}-of-00002") as writer:
+      for record in records:
+        writer.write(record)
+  source_files.check_cache(task, "train")
+  return task, pathlib.Path(f"{prefix}-00000-of-00002")
+
+
+@pytest.mark.parametrize(
+  ("size", "says"),
+  [
+    (16 + 1 + 16 + 2, "hold 4 of 5 examples"),  # between two of them
+    (16 + 1 + 9, "-00000-of-00002 is cut after 1 examples"),
+    (0, "hold 2 of 5 examples"),
+    (None, "-00000-of-00002 is gone"),
+  ],
+)
+def test_a_cached_task_is_whole(cache, size, says):
+  task, path = cache
+  content = path.read_bytes()
+  path.unlink()
+  if size is not None:
+    path.write_bytes(content[:size])
+  with pytest.raises(UserError, match=says) as e:
+    source_files.check_cache(task, "train")
+  assert "'own_v1' is damaged" in str(e.value)
+  assert "tools.cache_tasks" in str(e.value)

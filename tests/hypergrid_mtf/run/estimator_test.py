@@ -90,7 +90,14 @@ def test_a_training_ends_at_sigterm_and_resumes_where_it_was(tmp_path, capsys):
     False,
     None,
   )
-  assert "skipping the 3 batches" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "skipping the 3 batches" in said
+  # "seen" and "random", besides the step.
+  assert f"trained {STEPS - 3} steps in " in said and ", 2 parameters" in said
+  header, *rows = (tmp_path / "run/train.csv").read_text().splitlines()
+  steps = [int(row.split(",")[0]) for row in rows]
+  assert header == "step,loss" and rows[-1] == f"{STEPS},0"
+  assert steps == sorted(set(steps)) and {3, 5} <= set(steps)
   *once, progress = _train(tmp_path / "once", [_Terminate(STEPS)], seed=5)
   np.testing.assert_equal(once, [STEPS, seen, random])
   assert (

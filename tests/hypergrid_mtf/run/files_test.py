@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import csv
 import os
 
 import pytest
@@ -77,3 +78,25 @@ def test_a_name_without_a_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   files.write("file", "x")
   assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_table_grows_and_is_cut_where_a_training_resumes(tmp_path):
+  path = str(tmp_path / "new" / "table.csv")
+  files.cut_csv(path, 3)  # of a training that begins
+  for step in range(1, 6):
+    files.append_csv(path, {"step": step, "text": 'a, "b"'})
+  files.cut_csv(path, 3)
+  files.append_csv(path, {"step": 4, "text": "c"})
+  with open(path, newline="") as f:
+    rows = [(int(row["step"]), row["text"]) for row in csv.DictReader(f)]
+  assert rows == [*((n, 'a, "b"') for n in (1, 2, 3)), (4, "c")]
+
+
+def test_json_has_no_numbers_that_json_does_not_know(tmp_path):
+  path = str(tmp_path / "file.json")
+  files.write_json(path, {"a": [float("nan"), 1.5], "b": float("-inf")})
+  assert files.read_json(path) == {"a": [None, 1.5], "b": None}
+  for text in ("", "[1", "3"):
+    (tmp_path / "file.json").write_text(text)
+    assert files.read_json(path) == {}
+  assert files.read_json(str(tmp_path / "none")) == {}

@@ -260,7 +260,7 @@ MESHES = (
   ),
   (
     _topology("v3-8", "model_parallelism = [['model', [3]]]"),
-    "model_parallelism = [['model', [3]]] does not tile the 8 cores",
+    "model_parallelism = [['model', [3]]] does not divide the 8 cores",
   ),
   (
     [*_topology("v3-32"), "run.batch_size = 24"],

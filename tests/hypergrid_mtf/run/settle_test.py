@@ -174,3 +174,66 @@ def test_a_start_looks_at_most_twice_for_a_checkpoint(tmp_path, monkeypatch):
       assert run.mode == "infer"
     # Its own folder once; and once the one that it starts from.
     assert len(looks) == len({args[0] for args in looks}) <= 2
+
+
+def _touch(folder, *steps):
+  names = [f"model.ckpt-{step}" for step in steps]
+  for name in names:
+    (folder / f"{name}.index").touch()
+  tf.train.update_checkpoint_state(str(folder), names[-1], names)
+
+
+@pytest.mark.parametrize(
+  ("asked", "lost", "left", "says"),
+  [
+    # One that is removed while it is read, and one that comes after it.
+    ("'all'", [4], [6, 8], "step 4 is gone.* going on with 6, 8"),
+    ("'all'", [2, 4, 6], [8], "going on with 8"),
+    ("[4, 8]", [4], [8], "going on with 8"),
+    # The newest, and whatever comes.
+    ("-1", [8], -1, "going on with 10"),
+    ("None", [8], None, "going on with 10"),
+    ("4", [4], errors.UserError, "step 4 is gone.*keep_checkpoint_max"),
+    ("[4]", [4], errors.UserError, "step 4 is gone"),
+    # Nothing is gone: a fault of another kind.
+    ("'all'", [], False, ""),
+    ("-1", [], False, ""),
+  ],
+)
+def test_a_reader_goes_on_without_the_checkpoints_that_a_training_removed(
+  asked, lost, left, says, tmp_path, capsys
+):
+  _touch(tmp_path, 2, 4, 6, 8)
+  run = _settled(
+    f"run.eval_checkpoint_step = {asked}", files=EVAL, model_dir=tmp_path
+  )
+  assert gin.query_parameter("get_checkpoint_iterator.find_closest") is False
+  assert run.read
+  newest = asked in ("-1", "None")
+  for step in lost:
+    (tmp_path / f"model.ckpt-{step}.index").unlink()
+  if newest and lost:
+    _touch(tmp_path, 10)
+  reads = tmp_path / f"model.ckpt-{8 if newest else 4}"
+  gin.finalize()  # as t5 leaves it
+  if left is errors.UserError:
+    with pytest.raises(errors.UserError, match=says):
+      settle.settle_removed(run, str(reads))
+    return
+  assert settle.settle_removed(run, str(reads)) is (left is not False)
+  if left is not False:
+    assert config.value("run.eval_checkpoint_step") == left
+  assert re.search(says, capsys.readouterr().out)
+
+
+def test_a_checkpoint_that_is_gone_before_it_is_read_is_passed_over(
+  tmp_path, capsys
+):
+  """As `score_eval` looks for it: its estimator was given none."""
+  _touch(tmp_path, 2, 4)
+  asked = "run.eval_checkpoint_step = 'all'"
+  run = _settled(asked, files=EVAL, model_dir=tmp_path)
+  assert len(run.read) == 2
+  (tmp_path / "model.ckpt-2.index").unlink()
+  assert settle.settle_removed(run, None)
+  assert config.value("run.eval_checkpoint_step") == [4]

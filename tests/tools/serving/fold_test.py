@@ -159,3 +159,22 @@ def test_inputs_that_begin_differently_are_refused(monkeypatch):
   task = type("Task", (), {"name": "mine", "splits": ("train",)})
   with pytest.raises(errors.UserError, match="one token, but with 5 .* and 7"):
     folding.read_task_token(task, 2, None)
+
+
+def test_the_latest_is_another_where_a_training_removes_it(tmp_path, capsys):
+  """While it is read: by export, folding and the way to Hugging Face."""
+  folder = model_dirs.make(tmp_path / "model")
+  with trained.open_model(folder) as source:
+    values = source.weights
+  for step in (None, 9):
+    with trained.open_model(folder, step) as source:
+      old = source.step
+      for path in (tmp_path / "model").glob(f"model.ckpt-{old}.*"):
+        path.unlink()
+      weights.write(folder, old + 2, values)
+      if step is not None:
+        with pytest.raises(errors.UserError, match="ckpt-9 .* cannot be read"):
+          _ = source.weights
+        continue
+      assert source.weights.keys() == values.keys() and source.step == old + 2
+      assert "ckpt-7 is gone, which a training rem" in capsys.readouterr().out
