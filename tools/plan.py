@@ -1,7 +1,8 @@
 r"""Plans a training run on a TPU: whether it fits, its hours and its price.
 
   python -m tools.plan --gin_file=models/base.gin --gin_file=hypergrid/L2.gin \
-    --gin_file=experiments/glue.gin --topology=v3:2x2 --price=2
+    --gin_file=experiments/glue.gin --topology=v3:2x2 \
+    --price_per_chip_hour=2
 
 The flags of a run, and a topology; vanilla T5 is planned too. Nothing is
 rented: all figures are estimates of the TPU's compiler (docs/plan.md).
@@ -113,31 +114,44 @@ def plan_model(run: gin_run.Run, name: str, slice_: chips.Slice, f) -> dict:
   if answer["compiles"] and run.train_steps:
     hours = run.train_steps * answer["step_seconds"]["step"] / 3600
     answer["hours"] = [hours, hours / f.utilisation]
-    if f.price is not None:
-      answer["price"] = [h * slice_.chips * f.price for h in answer["hours"]]
+    if (price := f.price_per_chip_hour) is not None:
+      answer["price"] = [h * slice_.chips * price for h in answer["hours"]]
   return answer
 
 
 def answer_lines(plan: dict) -> list[str]:
-  """Whether each model fits, its hours and its price: the answer, in lines."""
-  lines = []
-  share = f"{plan['utilisation']:.0%}"
-  for name, found in plan["models"].items():
+  """Whether the run fits, its hours and its price: the answer, in three lines.
+
+  Of the model, and in brackets of vanilla T5.
+  """
+
+  def of_each(text) -> str:
+    run, *vanilla = map(text, reversed(plan["models"].values()))
+    return run + (f" (vanilla {vanilla[0]})" if vanilla else "")
+
+  def fits(found: dict) -> str:
     if not found["compiles"]:
-      lines.append(f"{name}: does not compile: {found['refused'][:300]}")
-      continue
-    said = "fits" if found["fits"] else "does not fit"
-    text = f"{name}: {said}: {found['needs'] / 1e9:.3g} of "
-    text += f"{plan['hbm'] / 1e9:.3g} GB a core"
-    if "hours" in found:
-      low, high = found["hours"]
-      text += f"; {low:,.1f} hours at the compiler's speed, {high:,.1f} at "
-      text += f"{share} of it, for {plan['steps']:,} steps"
-    if "price" in found:
-      low, high = found["price"]
-      text += f"; price {low:,.0f} to {high:,.0f}"
-    lines.append(text)
-  return lines
+      return f"it does not compile: {found['refused'][:300]}"
+    return f"{'yes' if found['fits'] else 'no'}, {found['needs'] / 1e9:.3g}"
+
+  def span(name: str, form: str):
+    def text(found: dict) -> str:
+      ends = [format(n, form) for n in found.get(name, ())]
+      return " to ".join(ends) or "unknown"
+
+    return text
+
+  price, steps = plan["price_per_chip_hour"], plan["steps"]
+  at = f"at the compiler's speed, or at {plan['utilisation']:.0%} of it"
+  paid = "give --price_per_chip_hour"
+  if price is not None:
+    paid = f"at {price:g} a chip and hour, {price * plan['chips']:g} for all"
+  return [
+    f"fits   {of_each(fits)}, of {plan['hbm'] / 1e9:.3g} GB a core",
+    f"hours  {of_each(span('hours', ',.1f'))}, for "
+    f"{'unknown' if steps is None else f'{steps:,}'} steps {at}",
+    f"price  {of_each(span('price', ',.0f'))}, {paid}",
+  ]
 
 
 def detail_lines(plan: dict) -> list[str]:
@@ -188,8 +202,6 @@ def make_plan(f) -> dict:
     raise errors.UserError(
       f"--utilisation={f.utilisation} must be a share in (0, 1]."
     )
-  if f.price is not None and f.price < 0:
-    raise errors.UserError(f"--price={f.price} must not be negative.")
   if len(f.depths) not in (0, 2):
     raise errors.UserError(
       f"--depths={','.join(f.depths)} must be two numbers of blocks, such as "
@@ -215,6 +227,7 @@ def make_plan(f) -> dict:
     "lengths": run.job.case.lengths,
     "steps": run.train_steps,
     "utilisation": f.utilisation,
+    "price_per_chip_hour": f.price_per_chip_hour,
     "assumptions": chips.assumptions(slice_),
     "models": {name: plan_model(runs[name], name, slice_, f) for name in runs},
   }
@@ -254,7 +267,9 @@ def define_flags() -> None:
   flags.DEFINE_float(
     "utilisation", 0.4, "Share of the compiler's speed that a slow run reaches."
   )
-  flags.DEFINE_float("price", None, "Of a chip and hour, in any money.")
+  flags.DEFINE_float(
+    "price_per_chip_hour", None, "In any money.", lower_bound=0.0
+  )
   flags.DEFINE_string("output_dir", "runs/plan", "plan.json, plan.txt, cache.")
 
 

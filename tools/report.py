@@ -3,9 +3,10 @@ r"""One self-contained HTML page of an experiment, to read or to print.
   python -m tools.report --results=runs/embedded/results --output=report.html \
     --gates=L2=runs/embedded/runs/L2/seed0/gates.npz
 
-The tables of `tools.tables`; every metric against the training step; what the
-models cost; and, from the files of `tools.gates`, the gates of each task and
-layer with the distances between tasks. No network is needed to read it.
+The outcome in words; the tables of `tools.tables`; loss and metrics against the
+training step; what the models cost; and, from the files of `tools.gates`, the
+gates of each task and layer with the distances between tasks. No network is
+needed to read it.
 """
 
 import base64
@@ -17,16 +18,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from absl import flags
+from matplotlib import ticker
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, files
 from tools import tables
-from tools.experiments import gate_figures, render
+from tools.experiments import gate_figures, protocol, render
 
 FLAGS = flags.FLAGS
 
 _TEMPLATE = "report.html.jinja"
+_BY_CHECKPOINT = ("scores", "differences", "published")
 _HEADINGS = {
+  "averages": "Averages",
   "scores": "Scores",
   "differences": "Differences",
   "published": "Published averages",
@@ -34,13 +38,6 @@ _HEADINGS = {
   "curves": "Metrics against steps",
   "gates": "Gates",
   "protocol": "Protocol and machine",
-}
-_CHECKPOINTS = {
-  "best": "Best checkpoint of each task (T5's protocol; it flatters, being "
-  "chosen on the same validation set)",
-  "one": "Best checkpoint of all tasks by their average (chosen on the same "
-  "validation set)",
-  "last": "Last checkpoint",
 }
 
 
@@ -50,8 +47,33 @@ def _image(figure, alt: str) -> str:
   return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 
+def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
+  """A figure of one number against the step: mean and range of the seeds."""
+  figure, ax = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
+  for cell, own in scores.groupby("cell", sort=False):
+    by_step = own.groupby("step")["value"]
+    # nan where the value of one seed is, so that there is no point.
+    known = by_step.apply(lambda v: 1.0 if v.notna().all() else np.nan)
+    mean, low, high = (by_step.agg(f) * known for f in ("mean", "min", "max"))
+    ax.plot(mean.index, mean, ".-", color=colors[cell], label=cell, ms=3)
+    ax.fill_between(
+      mean.index, low, high, color=colors[cell], alpha=0.12, linewidth=0
+    )
+  low, high = scores["value"].min(), scores["value"].max()
+  if high - low < 1e-2:  # flat: no zoom into nothing
+    ax.set_ylim(low - 1, high + 1)
+  ax.ticklabel_format(useOffset=False, style="plain")
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+  ax.set_title(title, fontsize=9)
+  ax.set_xlabel("training step", fontsize=8)
+  ax.tick_params(labelsize=8)
+  ax.grid(alpha=0.3)
+  ax.legend(fontsize=7)
+  return figure
+
+
 def curves(found: list[dict]) -> list[tuple[str, str]]:
-  """Each metric of each task against the step: mean and range of the seeds.
+  """The loss, and each metric of each task, against the step.
 
   Args:
     found: results.
@@ -60,34 +82,21 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
     (picture, caption) pairs
   """
   frame = pd.DataFrame(
-    dict(cell=r["cell"], task=t, metric=m, step=int(step), value=value)
+    (r["cell"], task, metric, int(step), value)
     for r in found
-    for t, by_metric in r["metrics"].items()
-    for m, values in by_metric.items()
+    for task, by_metric in {
+      "training loss": {"": r.get("losses", {})},
+      **r["metrics"],
+    }.items()
+    for metric, values in by_metric.items()
     for step, value in values.items()
   )
+  frame.columns = ["cell", "task", "metric", "step", "value"]
   colors = {c: f"C{i % 10}" for i, c in enumerate(frame["cell"].unique())}
   pictures = []
-  for (task, metric), scores in frame.groupby(["task", "metric"]):
-    figure, ax = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
-    for cell, own in scores.groupby("cell", sort=False):
-      by_step = own.groupby("step")["value"]
-      # nan where the value of one seed is, so that there is no point.
-      known = by_step.apply(lambda v: 1.0 if v.notna().all() else np.nan)
-      mean, low, high = by_step.mean(), by_step.min(), by_step.max()
-      steps, color = known.index, colors[cell]
-      ax.plot(steps, mean * known, ".-", color=color, label=cell)
-      ax.fill_between(
-        steps, low * known, high * known, color=color, alpha=0.12, linewidth=0
-      )
-    ax.set_title(f"{task}: {metric}", fontsize=9)
-    ax.set_xlabel("training step", fontsize=8)
-    ax.tick_params(labelsize=8)
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=7)
-    pictures.append(
-      (_image(figure, f"{metric} of {task}"), f"{task}, {metric}")
-    )
+  for (task, metric), scores in frame.groupby(["task", "metric"], sort=False):
+    title = f"{task}: {metric}".removesuffix(": ")
+    pictures.append((_image(_curve(title, scores, colors), title), title))
   return pictures
 
 
@@ -158,8 +167,10 @@ def page(
     sentences: from `notes.notes`.
   """
   seeds = pd.DataFrame(found).groupby("cell", sort=False)["seed"].nunique()
-  protocol = _protocol_table(found)
-  there = {name.partition("_")[0] for name in made} | {"curves", "protocol"}
+  protocol_table = _protocol_table(found)
+  of_kind = {kind: _distinct(made, kind) for kind in _BY_CHECKPOINT}
+  there = {kind for kind, tables in of_kind.items() if tables}
+  there |= {"averages", "cost", "curves", "protocol"}
   there |= {"gates"} if gates else set()
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
@@ -175,14 +186,28 @@ def page(
     date=datetime.date.today().isoformat(),
     headings={k: v for k, v in _HEADINGS.items() if k in there},
     made=made,
-    checkpoints=_CHECKPOINTS,
+    of_kind=of_kind,
     sentences=sentences,
     curves=curves(found),
     gates=gates,
-    protocol=protocol,
-    names=(*render.NAMES, *protocol.columns),
+    protocol=protocol_table,
+    names=(*render.NAMES, *protocol_table.columns),
     missing=render.MISSING,
   )
+
+
+def _distinct(made: dict[str, pd.DataFrame], kind: str) -> list:
+  """(heading, table) of each choice of a checkpoint; equal tables once."""
+  found: list[tuple[list[str], pd.DataFrame]] = []
+  for checkpoint, words in protocol.CHECKPOINTS.items():
+    if (table := made.get(f"{kind}_{checkpoint}")) is None:
+      continue
+    same = next((said for said, other in found if other.equals(table)), None)
+    if same is None:
+      found.append(([words], table))
+    else:
+      same.append(words)
+  return [(f"Checkpoint: {'; '.join(said)}", table) for said, table in found]
 
 
 def main(argv) -> None:

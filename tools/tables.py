@@ -61,7 +61,10 @@ def collect(runs: list[str], split: str) -> list[dict]:
 def make(
   given: flags.FlagValues,
 ) -> tuple[list[dict], dict[str, pd.DataFrame], list[str]]:
-  """Results, tables and notes of what the flags ask for; prints the notes."""
+  """Results, tables and notes of what the flags ask for; prints the notes.
+
+  The first notes say the outcome in words.
+  """
   if bool(given.results) == bool(given.runs):
     raise errors.UserError(
       "give the results of a sweep as --results=DIR, or runs as "
@@ -75,7 +78,8 @@ def make(
   found = result.in_order(found, given.baseline, given.single)
   scores = {c: statistics.scores(found, c) for c in protocol.CHECKPOINTS}
   made = render.tables(found, scores, given.baseline, given.single)
-  sentences = notes.notes(found, scores, given.baseline, given.single)
+  sentences = notes.verdicts(scores["last"], given.baseline, given.single)
+  sentences += notes.notes(found, scores, given.baseline, given.single)
   for sentence in [*skipped, *sentences]:
     console.say(sentence)
   return found, made, sentences

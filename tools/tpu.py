@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
   add("--output_dir", default="", help="of the results; runs/tpu/<name>")
   add("--keep", action="store_true", help="do not delete the TPU at the end")
   add("--keep_after_error", action="store_true", help="nor after an error")
-  add("--price_per_hour", type=float, help="of the TPU, to say what it costs")
+  add("--price_per_chip_hour", type=float, help="to say what the TPU costs")
   add("--restarts", type=int, default=20, help="times it may be taken away")
   add("--retries", type=int, default=2, help="times the job may fail")
   add("--capacity_hours", type=float, default=24.0, help="to wait for a TPU")

@@ -2,6 +2,9 @@
 
 import functools
 import os
+import shlex
+import sys
+import types
 from unittest import mock
 
 import gin
@@ -55,8 +58,12 @@ def parse(flags) -> None:
 
 def run() -> None:
   """Runs what gin and the flags ask for; gin was parsed by `parse`."""
+  # It keeps the command in <model_dir>/commands, where it can be pasted from.
+  words = ["python -m hypergrid_mtf.main", *map(shlex.quote, sys.argv[1:])]
+  kept = types.SimpleNamespace(argv=words)
   with (
     mock.patch.object(utils, "parse_gin_defaults_and_flags"),
+    mock.patch.object(mesh_transformer_main, "sys", kept),
     gin.unlock_config(),  # of a run before it, which closed it
   ):
     mesh_transformer_main.main([])

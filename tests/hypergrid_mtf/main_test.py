@@ -1,6 +1,7 @@
 """The command line: bad input in one sentence, before a graph is built."""
 
 import re
+import shlex
 import sys
 
 import gin
@@ -16,9 +17,14 @@ from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
 from tests.hypergrid_mtf.wrong_runs import PIECES
 
 
-def test_a_good_command_reaches_the_graph(run):
+def test_a_good_command_reaches_the_graph(run, monkeypatch, tmp_path):
+  """And is kept as it can be pasted into a shell."""
+  given = [*EMBEDDED, "--gin_param=run.keep_checkpoint_max = 3"]
+  monkeypatch.setattr(sys, "argv", ["/x/main.py", *given])
   with pytest.raises(GraphReached):
-    run(*EMBEDDED)
+    run(*given)
+  kept = (tmp_path / "model" / "commands" / "command").read_text()
+  assert shlex.split(kept) == ["python", "-m", "hypergrid_mtf.main", *given]
 
 
 def test_a_warm_start_says_what_it_takes_and_leaves_out_what_does_not_fit(

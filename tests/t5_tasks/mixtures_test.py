@@ -77,6 +77,18 @@ def test_define_mixture_through_gin():
   assert _rates("mine") == {"embedded_rot_v1": 20000.0}
 
 
+def test_a_defined_mixture_has_its_task_tokens():
+  """With the rates of its own; where a task has none, there is no variant."""
+  mark = mixtures.TASK_TOKEN_SUFFIX
+  tasks = ["glue_cola_v002", ("super_glue_rte_v102", 100), "embedded_v1"]
+  mixtures.define_mixture("mine", tasks)
+  assert _rates("mine_task_token") == {
+    name + mark: rate for name, rate in _rates("mine").items()
+  }
+  mixtures.define_mixture("mine", [f"embedded_rot_v1{mark}"])
+  assert "mine_task_token" not in seqio.MixtureRegistry.names()
+
+
 def test_mixtures_can_be_members():
   mixtures.define_mixture("mine", ["embedded_copy_v1", ("embedded_v1", 10)])
   rates = _rates("mine")

@@ -6,6 +6,7 @@ import os
 
 import gin
 import pytest
+from absl import flags as absl_flags
 
 import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
@@ -138,7 +139,7 @@ def test_a_run_is_what_main_would_train():
     (_flags("--topology=v9:2x2"), "--topology=v9:2x2 begins with none of"),
     (_flags("--depths=2"), "--depths=2 must be two numbers"),
     (_flags("--utilisation=0"), "--utilisation=0.0 must be a share"),
-    (_flags("--price=-1"), "--price=-1.0 must not be negative"),
+    (_flags("--price_per_chip_hour=-1"), "_hour=-1: -1.0 is not a non-neg"),
     (
       _flags(params=[*SMALL, "tpu_mesh_shape.model_parallelism = 3"]),
       "model_parallelism = 3 does not divide the 8 cores",
@@ -166,7 +167,7 @@ def test_a_run_is_what_main_would_train():
 def test_what_does_not_fit_is_one_sentence_before_a_graph(
   described, flags, want, tmp_path, monkeypatch
 ):
-  with pytest.raises(errors.UserError, match=want):
+  with pytest.raises((errors.UserError, absl_flags.Error), match=want):
     programs.run(NAME, [*flags, f"--output_dir={tmp_path}"], monkeypatch)
 
 
@@ -186,7 +187,7 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
     return found
 
   monkeypatch.setattr(plan, "measure", measure)
-  more = ("--price=2", "--depths=1,2", f"--output_dir={tmp_path}")
+  more = ("--price_per_chip_hour=2", "--depths=1,2", f"--output_dir={tmp_path}")
   params = [*SMALL, "num_layers = 3", "run.train_steps = 36000"]
   programs.run(NAME, _flags(*more, params=params), monkeypatch)
   made = json.loads((tmp_path / "plan.json").read_text())
@@ -200,10 +201,12 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
   out = capsys.readouterr().out
   text = (tmp_path / "plan.txt").read_text()
   assert text in out
-  vanilla, gated = text.splitlines()[1:3]
-  assert vanilla.startswith("vanilla: fits: 4.3 of 17.2 GB a core; 3.0 hours")
-  assert "6.0 hours at the compiler's speed, 15.0 at 40%" in gated
-  assert "price 48 to 120" in gated
+  assert text.splitlines()[1:4] == [
+    "fits   yes, 4.3 (vanilla yes, 4.3), of 17.2 GB a core",
+    "hours  6.0 to 15.0 (vanilla 3.0 to 7.5), for 36,000 steps at the "
+    "compiler's speed, or at 40% of it",
+    "price  48 to 120 (vanilla 24 to 60), at 2 a chip and hour, 8 for all",
+  ]
   (ratios,) = [line for line in text.splitlines() if "L2 / vanilla" in line]
   assert ratios.split()[3:8] == ["1", "1", "1", "1", "2"]
 

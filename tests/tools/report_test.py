@@ -12,7 +12,7 @@ from hypergrid_mtf import errors
 from tests import program
 from tests.tools.experiments import made_up
 from tools import report
-from tools.experiments import render
+from tools.experiments import gate_figures, protocol, render
 
 TASKS = (made_up.COPY, made_up.SORT)
 
@@ -59,6 +59,7 @@ def gates(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(gates, tmp_path_factory):
   found = made_up.results()
+  found[0]["losses"] = {"1": 9.0, "20": float("nan")}
   made = render.tables(found, made_up.scores(found), "vanilla", "single")
   return report.page(
     found, made, report.gate_pictures("L2", gates), "A <title>", ["A note."]
@@ -80,7 +81,46 @@ def test_what_is_on_the_page(text):
       at = page.cells.index(row[0])
       while page.cells[at : at + len(row)] != row:
         at = page.cells.index(row[0], at + 1)
-  assert "A &lt;title&gt;" in text and "A note." in text
+  assert "A &lt;title&gt;" in text
+  # What it says in words comes before any table, the loss before all curves.
+  assert text.index("<p>A note.</p>") < text.index("<table>")
+  captions = re.findall("<figcaption>(.*?)</figcaption>", text)
+  assert captions[0] == "training loss" and len(captions) == 5
+
+
+def test_equal_tables_stand_once():
+  """One checkpoint is all three choices."""
+  found = [
+    made_up.one(c, 0, {made_up.COPY: (v,)}, steps=(10,))
+    for c, v in (("vanilla", 40.0), ("L2", 50.0))
+  ]
+  made = render.tables(found, made_up.scores(found), "vanilla", "single")
+  text = report.page(found, made, [], "Title", [])
+  assert text.count('<td class="name">embedded_copy_v1</td>') == 1
+  every = "; ".join(protocol.CHECKPOINTS.values())
+  assert text.count(f"<h3>Checkpoint: {every}</h3>") == 2
+
+
+def test_axes_of_what_does_not_change(monkeypatch):
+  """They show whole numbers and no offset; steps are whole."""
+  figures = []
+  monkeypatch.setattr(report, "_image", lambda f, _: figures.append(f) or "")
+  same = {made_up.COPY: (50.0001, 50.0002)}
+  report.curves([made_up.one("L2", 0, same, steps=(1, 2))])
+  (figure,) = figures
+  (axis,) = figure.axes
+  low, high = axis.get_ylim()
+  assert low < 49.1 and high > 50.9
+  assert not axis.yaxis.get_major_formatter().get_useOffset()
+  assert all(float(t).is_integer() for t in axis.get_xticks())
+
+
+def test_both_sides_of_the_distances_are_named():
+  rng = np.random.default_rng(0)
+  gates = {t: {"encoder/block_000": rng.random((4, 4))} for t in TASKS}
+  axis = gate_figures.distance_figure(gates).axes[0]
+  for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
+    assert [label.get_text() for label in labels] == list(TASKS)
 
 
 def test_nothing_comes_from_the_network(text):
@@ -92,8 +132,8 @@ def test_nothing_comes_from_the_network(text):
     assert kind == "data:image/png;base64"
     assert base64.b64decode(data).startswith(b"\x89PNG")
     pictures += 1
-  # A curve a task, the gates and their distances.
-  assert pictures == 4
+  # The loss, a curve a task, the gates and their distances.
+  assert pictures == 5
   assert not re.search(r"https?://|@import|<script|<link", text)
 
 

@@ -11,7 +11,7 @@ import os
 import shlex
 import time
 
-from tools.cloud import command_line, commands, gcloud, job
+from tools.cloud import command_line, commands, gcloud, job, tpu_types
 
 _POLL = 30  # seconds
 # Seconds to wait between attempts, where a cause passes by itself.
@@ -43,6 +43,7 @@ class Lifecycle:
     self._archive = archive
     self._since: float | None = None  # from when it is paid
     self._hours = 0.0  # of earlier TPUs
+    self._chips = 0
     self._offset = 0  # bytes of the job's log that were shown
 
   def say(self, line: str) -> None:
@@ -53,10 +54,11 @@ class Lifecycle:
     hours = self._hours
     if self._since is not None:
       hours += (time.time() - self._since) / 3600
-    price = self._plan.price_per_hour
+    price = self._plan.price_per_chip_hour
     if price is None:
-      return f"{hours:.2f} h (give --price_per_hour for the cost)"
-    return f"{hours:.2f} h, {hours * price:.2f} at {price:g} an hour"
+      return f"{hours:.2f} h (give --price_per_chip_hour for the cost)"
+    paid = hours * price * self._chips
+    return f"{hours:.2f} h, {paid:.2f} at {price:g} a chip and hour"
 
   def what_is_left(self) -> str:
     """Names the TPU, since when it is there, and how to delete it."""
@@ -89,6 +91,7 @@ class Lifecycle:
         "these flags: delete it first, or give another --name."
       )
     self.may_exist = True
+    self._chips = tpu_types.num_cores(found) // 2
     created = seen["createTime"][:19] + "+00:00"
     self._since = datetime.datetime.fromisoformat(created).timestamp()
     return str(seen.get("state", "UNKNOWN"))

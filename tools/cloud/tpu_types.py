@@ -46,7 +46,7 @@ def check_type(accelerator_type: str, image: str = "") -> None:
 
 
 def num_cores(accelerator_type: str) -> int:
-  """How many cores the name counts."""
+  """How many cores the name counts; a chip that it can name has two."""
   return int(accelerator_type.rpartition("-")[2])
 
 

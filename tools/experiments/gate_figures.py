@@ -22,10 +22,11 @@ Gates = dict[str, dict[str, np.ndarray]]
 def _maps(rows: dict[str, dict[str, np.ndarray]], size, label, named, **how):
   """A figure of small maps, a row for each key and a column for each layer."""
   layers = list(next(iter(rows.values())))
+  below = 0.07 * max(map(len, named), default=0)  # inches of their letters
   drawn, axes = plt.subplots(
     len(rows),
     len(layers),
-    figsize=(size * len(layers) + 2.5, size * len(rows) + 1.2),
+    figsize=(size * len(layers) + 2.5, size * len(rows) + 1.2 + below),
     squeeze=False,
     layout="constrained",
   )
@@ -37,6 +38,8 @@ def _maps(rows: dict[str, dict[str, np.ndarray]], size, label, named, **how):
         axis.set_title(layer.replace("/block_", "\nblock "), fontsize=8)
     axes[i][0].set_ylabel(row, fontsize=8, rotation=0, ha="right")
   axes[0][0].set_yticks(range(len(named)), named, fontsize=7)
+  for axis in axes[-1] if named else ():
+    axis.set_xticks(range(len(named)), named, fontsize=7, rotation=90)
   drawn.colorbar(image, ax=axes, shrink=0.6, label=label)
   return drawn
 

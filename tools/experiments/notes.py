@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from tools.experiments import protocol, result, statistics
@@ -52,6 +53,40 @@ def notes(
         "interval."
       )
   return list(dict.fromkeys(sentences))
+
+
+def verdicts(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
+  """The outcome in words: each model beside the baseline, on average.
+
+  Args:
+    frame: `statistics.scores` of the last checkpoint, which nobody chose on the
+      validation set.
+    baseline: as in `notes`.
+    single: likewise.
+  """
+  sentences = []
+  records = statistics.differences(frame, baseline, single)
+  for record in records:
+    average, seeds = record["average"], record["seeds"]
+    if average == records[-1]["average"]:
+      difference = record["difference"]
+      plus = "+" if difference.value > 0 else ""
+      sentences.append(
+        f"{record['cell']} − {baseline}: {plus}{difference.to_text('.1f')} on "
+        f"average ({average}, last checkpoint), {seeds} seed"
+        f"{'s' * (seeds > 1)}: {_outcome(difference)}."
+      )
+  return sentences
+
+
+def _outcome(difference: statistics.Interval) -> str:
+  if np.isnan(difference.value):
+    return "no number, because one of the scores is none"
+  if np.isnan(difference.low):
+    return "one seed cannot distinguish them"
+  if difference.low <= 0 <= difference.high:
+    return "not distinguishable"
+  return "better" if difference.value > 0 else "worse"
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -13,8 +13,11 @@ from t5.evaluation import eval_utils
 
 from t5_tasks import mixtures
 
-# The best of each task; the best one of all tasks, by their average; the last.
-CHECKPOINTS = ("best", "one", "last")
+CHECKPOINTS = {
+  "best": "best of each task",  # T5's own
+  "one": "best of all tasks by their average",
+  "last": "last",
+}
 # Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
 BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
 NO_BENCHMARK = "of the tasks"

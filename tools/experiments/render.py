@@ -41,7 +41,7 @@ def tables(
     {"scores_best": table, …}
   """
   costs = _costs(found)
-  made = {"cost": cost_table(costs, baseline)}
+  made = {"cost": cost_table(costs, baseline), "averages": averages(scores)}
   for checkpoint, frame in scores.items():
     made[f"scores_{checkpoint}"] = scores_table(frame, costs)
     if frame["task"].str.contains("glue").any():
@@ -69,6 +69,17 @@ def _mean_text(values: pd.Series) -> str:
     return f"nan{count}" if count else MISSING
   spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
   return f"{values.mean():.2f}{spread}{count}"
+
+
+def averages(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
+  """Every average of every model, the choices of a checkpoint side by side."""
+  columns = {}
+  for checkpoint, frame in scores.items():
+    own = frame[frame["task"] == protocol.AVERAGE]
+    by_cell = own.groupby(["metric", "cell"], sort=False)["value"]
+    columns[protocol.CHECKPOINTS[checkpoint]] = by_cell.agg(_mean_text)
+  table = pd.DataFrame(columns).fillna(MISSING)
+  return table.rename_axis(["average", "model"]).reset_index()
 
 
 def scores_table(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ _NOT_CONFIG = (
 )
 # How a training resumes is not what it is: as results have it since the first.
 _RESUMING = {"run.skip_seen_data": "False", "run.seen_data_init_step": "0"}
+_LOSSES = 200  # points of a curve
 # What the tables read.
 _KEYS = (
   "cell",
@@ -95,10 +96,15 @@ def _data(folder: str, tasks: Iterable[str]) -> dict[str, dict]:
   return found
 
 
-def training_seconds(model_dir: str) -> float:
-  """Wall time of training, from its event files; pauses do not count."""
-  total = 0.0
-  for name in tf.io.gfile.listdir(model_dir):
+def read_training(model_dir: str) -> tuple[float, dict[str, float]]:
+  """What the event files of a training say.
+
+  Returns:
+    (its wall time in seconds without pauses, {step as text: loss}, of which
+    about _LOSSES are kept)
+  """
+  total, losses = 0.0, {}
+  for name in sorted(tf.io.gfile.listdir(model_dir)):
     if not name.startswith("events.out."):
       continue
     path = os.path.join(model_dir, name)
@@ -107,9 +113,14 @@ def training_seconds(model_dir: str) -> float:
     with contextlib.suppress(tf.errors.DataLossError):
       for event in tf.train.summary_iterator(path):
         times.append(event.wall_time)
+        for value in event.summary.value:
+          if value.tag == "loss":
+            losses[event.step] = value.simple_value
     if times:
       total += max(times) - min(times)
-  return total
+  steps = sorted(losses)
+  kept = steps[:: 1 + len(steps) // _LOSSES]
+  return total, {str(step): losses[step] for step in kept}
 
 
 def count_parameters(model_dir: str) -> tuple[int, int]:
@@ -165,6 +176,7 @@ def collect(
   metrics = found.metrics()
   config = config_of(config_path)
   total, embedding_free = count_parameters(model_dir)
+  seconds, losses = read_training(model_dir)
   return dict(
     schema=SCHEMA,
     cell=cell,
@@ -174,7 +186,8 @@ def collect(
     protocol=asked_for,
     data=_data(folder, metrics),
     steps=found.last_step(),
-    training_seconds=round(training_seconds(model_dir), 1),
+    training_seconds=round(seconds, 1),
+    losses=losses,
     parameters=dict(total=total, beside_embedding=embedding_free),
     metrics=metrics,
     **environment.describe(),
@@ -184,19 +197,16 @@ def collect(
 def to_text(result: dict) -> str:
   """The file of a result: one line of standard JSON, which has no nan.
 
-  A metric without a finite value is the text "nan", "inf" or "-inf".
+  A number that is not finite is the text "nan", "inf" or "-inf".
   """
-  metrics = {
-    task: {
-      metric: {
-        step: value if math.isfinite(value) else str(value)
-        for step, value in values.items()
-      }
-      for metric, values in by_metric.items()
-    }
-    for task, by_metric in result["metrics"].items()
-  }
-  text = json.dumps({**result, "metrics": metrics}, allow_nan=False)
+
+  def finite(value):
+    if isinstance(value, dict):
+      return {key: finite(part) for key, part in value.items()}
+    return value if math.isfinite(value) else str(value)
+
+  parts = {key: finite(result.get(key, {})) for key in ("metrics", "losses")}
+  text = json.dumps({**result, **parts}, allow_nan=False)
   return text + "\n"
 
 
@@ -254,8 +264,10 @@ def _parsed(result: dict, path: str) -> dict:
   }
   if not metrics:
     raise ValueError('its "metrics" are empty')
+  losses = {s: float(v) for s, v in result.get("losses", {}).items()}
   seed = NO_SEED if result["seed"] is None else result["seed"]
-  return {**result, "metrics": metrics, "seed": seed, "path": path}
+  parsed = dict(metrics=metrics, losses=losses, seed=seed, path=path)
+  return {**result, **parsed}
 
 
 def check(found: list[dict]) -> None:

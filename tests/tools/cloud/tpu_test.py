@@ -70,7 +70,7 @@ class _Cloud:
 
   def run(self, what, *flags):
     """`python -m tools.tpu`; returns the exit status."""
-    words = [what, "--name=l2", "--price_per_hour=8"]
+    words = [what, "--name=l2", "--price_per_chip_hour=2"]
     words += [f"--output_dir={self.results}", *flags]
     try:
       return tpu.main(words)
@@ -136,7 +136,7 @@ def test_one_v3_8_from_nothing_to_results(cloud):
   ]
   assert "TPU cores: 8." in cloud.text and "still exist" not in cloud.text
   assert cloud.lines[-1].startswith("l2: deleted, after 0.0")
-  assert cloud.lines[-1].endswith(" at 8 an hour")
+  assert cloud.lines[-1].endswith(" at 2 a chip and hour")
   (create,) = cloud.calls("tpu-vm create")
   assert "--version=tpu-vm-tf-2.15.0-se" in create and "--spot" not in create
   assert cloud.run("status", *_ONE[:1]) == 0
@@ -229,7 +229,7 @@ def test_a_tpu_that_cannot_be_deleted_is_said_with_its_cost(cloud):
   assert left.startswith(
     "l2: a TPU in us-central1-a may still exist and cost money since 20"
   )
-  assert " at 8 an hour: " in left
+  assert " at 2 a chip and hour: " in left
   assert left.endswith("tpus tpu-vm delete l2 --zone=us-central1-a --quiet")
   assert error == "error: l2: it was not deleted: ERROR: INTERNAL"
   cloud.slept.append(7200)

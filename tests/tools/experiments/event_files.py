@@ -5,7 +5,9 @@ import os
 import tensorflow.compat.v1 as tf
 
 
-def write(folder, created: float, *events, name: str = "host") -> str:
+def write(
+  folder, created: float, *events, name: str = "host", prefix: str = "eval/"
+) -> str:
   """One file, as one evaluation writes it.
 
   Args:
@@ -13,6 +15,7 @@ def write(folder, created: float, *events, name: str = "host") -> str:
     created: seconds since 1970.
     *events: (seconds after it, step, {"task/metric": value}).
     name: the end of its name: files that are made in one second differ in it.
+    prefix: of the tags; empty for those of a training.
 
   Returns:
     its path
@@ -25,7 +28,7 @@ def write(folder, created: float, *events, name: str = "host") -> str:
     for later, step, scores in events:
       summary = tf.Summary(
         value=[
-          tf.Summary.Value(tag=f"eval/{tag}", simple_value=value)
+          tf.Summary.Value(tag=f"{prefix}{tag}", simple_value=value)
           for tag, value in scores.items()
         ]
       )

@@ -35,6 +35,35 @@ def test_other_differences_and_names_that_are_not_there():
   ]
 
 
+def test_the_outcome_in_words():
+  def said(found):
+    frame = made_up.scores(found)["last"]
+    return notes.verdicts(frame, "vanilla", "single")
+
+  found = made_up.results()
+  # On average vanilla 35 and 45, L2 70 twice, single 90 and 95.
+  assert said(found) == [
+    "L2 − vanilla: +30.0 [-33.5, 93.5] on average (of the tasks, last "
+    "checkpoint), 2 seeds: not distinguishable.",
+    "single − vanilla: +52.5 [20.7, 84.3] on average (of the tasks, last "
+    "checkpoint), 2 seeds: better.",
+  ]
+  assert said(found[::2])[0].endswith(
+    "+35.0 on average (of the tasks, last checkpoint), 1 seed: one seed cannot "
+    "distinguish them."
+  )
+  for result in found[2:4]:
+    for by_step in result["metrics"].values():
+      by_step[made_up.METRIC]["20"] = 0.0
+  found[2]["metrics"][made_up.COPY][made_up.METRIC]["20"] = 9.0
+  assert said(found)[0].endswith("2 seeds: not distinguishable.")
+  found[3]["metrics"][made_up.SORT][made_up.METRIC]["20"] = 19.0
+  assert said(found)[0].endswith("2 seeds: worse.")
+  found[3]["metrics"][made_up.SORT][made_up.METRIC]["20"] = NAN
+  assert "one of the scores is none" in said(found)[0]
+  assert said(found[2:]) == []
+
+
 def test_a_run_with_nan_is_named():
   found = made_up.results()
   values = found[6]["metrics"][made_up.COPY][made_up.METRIC]

@@ -31,6 +31,11 @@ def test_best_and_last_checkpoints_and_costs():
   assert _column(best, "single")["average"] == "95.00 ± 7.07 (2)"
   assert _column(last, "L2")["average"] == "70.00 ± 0.00 (2)"
   assert _column(last, "single")["training steps"] == "2 × 20"
+  side_by_side = made["averages"].set_index("model")
+  for checkpoint, words in protocol.CHECKPOINTS.items():
+    frame = made[f"scores_{checkpoint}"].set_index("task")
+    for cell in ("vanilla", "L2", "single"):
+      assert side_by_side.loc[cell, words] == frame.loc["average", cell]
   cost = made["cost"].set_index("model")
   assert cost.loc["single", "parameters"] == "2,000"
   assert cost.loc["single", "of vanilla's"] == "2.000"

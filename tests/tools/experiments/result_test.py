@@ -95,7 +95,8 @@ def test_the_configuration_is_free_of_places_and_seeds(collected):
 def test_what_is_not_a_number_is_standard_json(collected, tmp_path):
   stsb = {"pearson_corrcoef": {"20": math.nan, "30": -math.inf}}
   metrics = {**collected[0]["metrics"], "glue_stsb_v002": stsb}
-  text = result.to_text({**collected[0], "metrics": metrics})
+  losses = {"1": math.inf, "2": 4.0}
+  text = result.to_text({**collected[0], "metrics": metrics, "losses": losses})
 
   def refuse(word):
     raise AssertionError(f"{word} is not JSON")
@@ -107,9 +108,25 @@ def test_what_is_not_a_number_is_standard_json(collected, tmp_path):
   for text_ in (text, text.replace('"nan"', "NaN")):
     path.write_text(text_)
     ((found,), _) = result.load(str(path))
+    assert found["losses"] == losses
     assert math.isnan(
       found["metrics"]["glue_stsb_v002"]["pearson_corrcoef"]["20"]
     )
+
+
+def test_losses_of_a_training_that_was_resumed(tmp_path):
+  """The later file counts, a part of very many; nan is kept."""
+  steps = [(float(i), i, {"loss": 5.0, "learning_rate": 0.1}) for i in (1, 2)]
+  event_files.write(tmp_path, 1000.0, *steps, prefix="")
+  later = (0.0, 2, {"loss": 3.0}), (1.5, 3, {"loss": math.nan})
+  event_files.write(tmp_path, 2000.0, *later, prefix="")
+  seconds, losses = result.read_training(str(tmp_path))
+  assert seconds == 3.5 and list(losses) == ["1", "2", "3"]
+  assert losses["2"] == 3.0 and math.isnan(losses["3"])
+  many = [(0.0, i, {"loss": 1.0}) for i in range(4, 1000)]
+  event_files.write(tmp_path, 3000.0, *many, prefix="")
+  _, losses = result.read_training(str(tmp_path))
+  assert 150 <= len(losses) <= 200 and list(losses)[:2] == ["1", "6"]
 
 
 def test_what_is_no_run_is_said(tmp_path):
@@ -139,7 +156,7 @@ def test_what_is_no_run_is_said(tmp_path):
 def test_a_folder_that_glob_would_misread(tmp_path):
   (tmp_path / "run[1]").mkdir()
   event_files.write(tmp_path / "run[1]", 1000.0, (0.0, 1, {}), (7.5, 2, {}))
-  assert result.training_seconds(str(tmp_path / "run[1]")) == 7.5
+  assert result.read_training(str(tmp_path / "run[1]")) == (7.5, {})
   (tmp_path / "run[1]" / "0.json").write_text(json.dumps(made_up.results()[0]))
   assert len(result.load(str(tmp_path / "run[1]"))[0]) == 1
 
