@@ -52,13 +52,13 @@ def _of_shell(text: str) -> list[str]:
   found, arrays = [], {}
   for line in text.replace("\\\n", " ").split("\n"):
     line = " ".join(line.split())
-    for array, flags in arrays.items():
-      line = line.replace(f'"${{{array}[@]}}"', flags)
+    for name, flags in arrays.items():
+      line = line.replace(f'"${{{name}[@]}}"', flags)
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", line)
-    if match := re.fullmatch(r"(\w+)=\((.*)\)", line):
-      arrays[match[1]] = match[2]
+    if array := re.fullmatch(r"(\w+)=\((.*)\)", line):
+      arrays[array[1]] = array[2]
     elif line and not SETS_UP.match(line):
-      assert not re.search(r"[$#*?!~<>\[\]]", bare), line
+      assert not re.search(r"[$#*?!~<\[\]]", bare), line
       found += line.split(" && ")
   return found
 
@@ -102,7 +102,7 @@ def _check(command: str, monkeypatch) -> None:
     return
   if words[:2] == ["pip", "install"] or words == ["hypergrid_mtf"]:
     return
-  if words[0] in ("docker", "gcloud", "ssh-add"):
+  if words[0] in ("docker", "gcloud", "printf", "ssh-add"):
     return  # programs of others
   assert words[0] in ("python", "python3", ".venv/bin/python"), command
   assert words[1] == "-m"
