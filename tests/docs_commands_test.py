@@ -40,6 +40,7 @@ CUT = {
   "num_layers": 1,
   "d_ff": 64,
   "d_model": 32,
+  "Bitransformer.decode.max_decode_length": 2,
 }
 SWEEP = "--cells=vanilla,L2 --seeds=0 --parallel=1"
 
@@ -54,12 +55,7 @@ def _cut(command: str) -> str:
   command = re.sub(r"model\.ckpt-\d+", f"model.ckpt-{STEPS}", command)
   command = re.sub(r"/(L2|l2)/1500", rf"/\1/{STEPS}", command)
   if command.startswith("python -m hypergrid_mtf.main"):
-    cut = {k: v for k, v in CUT.items() if "eval" not in command or "run" in k}
-    if "local_eval" in command:
-      cut = {"Bitransformer.decode.max_decode_length": 2}
-    elif "held_out" in command:
-      cut = {"run.train_steps": STEPS}
-    flags = [f"--gin_param={k} = {v}" for k, v in cut.items()]
+    flags = [f"--gin_param={k} = {v}" for k, v in CUT.items()]
     return f"{command} {shlex.join(flags)}"
   if command.startswith("python -m tools.sweep"):
     given = f"{SWEEP} --set=STEPS={STEPS} --set=EVERY={STEPS}"

@@ -14,7 +14,6 @@ of one round. Written after each group: benchmark.json and benchmark.md.
 
 import dataclasses
 import itertools
-import json
 import os
 import tempfile
 
@@ -160,8 +159,8 @@ def main(argv) -> int:
             )
           )
           table = turns.table_of(measured["groups"])
-          text = json.dumps(measured, indent=1)
-          files.write(os.path.join(output_dir, "benchmark.json"), text + "\n")
+          path = os.path.join(output_dir, "benchmark.json")
+          files.write_json(path, measured)
           files.write(os.path.join(output_dir, "benchmark.md"), table + "\n")
     except turns.WorkerError as e:
       console.terminal().write(f"error: {e}\n")

@@ -8,7 +8,6 @@ The flags of a run, and a topology; vanilla T5 is planned too. Nothing is
 rented: all figures are estimates of the TPU's compiler (docs/plan.md).
 """
 
-import json
 import math
 import os
 import tempfile
@@ -250,7 +249,7 @@ def main(argv) -> None:
   ]
   for line in lines:
     console.say(line)
-  files.write(f"{folder}/plan.json", json.dumps(plan, indent=1) + "\n")
+  files.write_json(f"{folder}/plan.json", plan)
   files.write(f"{folder}/plan.txt", "\n".join(lines) + "\n")
   console.say(f"wrote {folder}/plan.json, plan.txt")
 

@@ -17,7 +17,6 @@ file is what.
 """
 
 import io
-import json
 import os
 import zipfile
 from collections.abc import Sequence
@@ -183,10 +182,7 @@ def main(argv) -> None:
       elif r["no_label"]:
         source += f", {r['no_label']} answers were not a label"
       console.say(f"  {r['file']:<14} {r['rows']:>7,} rows  {source}")
-  files.write(
-    os.path.join(FLAGS.output_dir, "submission.json"),
-    json.dumps(report, indent=1) + "\n",
-  )
+  files.write_json(os.path.join(FLAGS.output_dir, "submission.json"), report)
 
 
 def define_flags() -> None:

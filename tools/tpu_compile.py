@@ -9,7 +9,6 @@ the environment that this needs (docs/dev/tpu_compiler.md).
 """
 
 import dataclasses
-import json
 import os
 import tempfile
 
@@ -155,7 +154,7 @@ def main(argv) -> None:
   for line in lines:
     console.say(line)
   if FLAGS.output:
-    files.write(FLAGS.output, json.dumps(report, indent=1) + "\n")
+    files.write_json(FLAGS.output, report)
     console.say(f"wrote {FLAGS.output}")
 
 

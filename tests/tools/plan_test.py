@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 
 import gin
 import pytest
@@ -13,7 +14,7 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 # isort: split
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import mesh as mesh_lib
-from tests import command
+from tests import command, docs_test
 from tests import program as programs
 from tools import plan
 from tools.cost import chips, gin_run, steps
@@ -209,6 +210,26 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
   ]
   (ratios,) = [line for line in text.splitlines() if "L2 / vanilla" in line]
   assert ratios.split()[3:8] == ["1", "1", "1", "1", "2"]
+
+
+def test_one_run_has_one_price():
+  """In the README, the page of plans and that of Cloud TPUs: flags, figures."""
+  root = docs_test.ROOT
+  described, priced = [], []
+  for name, start in (
+    ("README.md", "python -m hypergrid_mtf.main --model_dir=runs/glue "),
+    ("docs/plan.md", "python -m tools.plan --gin_file=models/base.gin "),
+    ("docs/cloud_tpu.md", "python -m tools.tpu run --name=l2 "),
+  ):
+    (line,) = {
+      c for c in docs_test._commands(root / name) if c.startswith(start)
+    }
+    words = shlex.split(line)
+    described.append([w for w in words if w.startswith("--gin_")])
+    text = " ".join((root / name).read_text().split())
+    priced.append((text.count("4.5 to 11.4"), text.count("36 to 91")))
+  assert described[0] == described[1] == described[2]
+  assert priced == [(1, 1)] * 3
 
 
 def test_parameters_are_those_of_the_model(tmp_path):

@@ -9,7 +9,6 @@ much slower that is than the fastest order; then the nanoseconds an element that
 fit this machine best, to compare with those the cost model has.
 """
 
-import json
 import time
 
 import numpy as np
@@ -180,7 +179,7 @@ def main(argv) -> None:
   if FLAGS.output:
     result = environment.describe()
     result |= dict(records=records, nanoseconds=fitted)
-    files.write(FLAGS.output, json.dumps(result, indent=1) + "\n")
+    files.write_json(FLAGS.output, result)
     console.say(f"\nwrote {FLAGS.output}")
 
 

@@ -10,7 +10,6 @@ optimizer's, are compared with those of one core with one microbatch. `make
 tpu-compiler` makes the environment that this needs (docs/dev/tpu_compiler.md).
 """
 
-import json
 import math
 import os
 import tempfile
@@ -258,7 +257,7 @@ def main(argv) -> None:
         f"error {last['loss_error']:.1e}, of a variable {last['error']:.1e}"
       )
       if FLAGS.output:
-        files.write(FLAGS.output, json.dumps(records, indent=1) + "\n")
+        files.write_json(FLAGS.output, records)
   console.say(table_of(records).fillna("").to_string(index=False))
   if FLAGS.output:
     console.say(f"wrote {FLAGS.output}")

@@ -12,7 +12,6 @@ are the compiler's estimates (docs/dev/tpu_compiler.md).
 
 import dataclasses
 import itertools
-import json
 import os
 import tempfile
 
@@ -269,7 +268,7 @@ def main(argv) -> None:
       f"{last.flops:.3f} billion FLOPs"
     )
     if FLAGS.output:
-      files.write(FLAGS.output, json.dumps(records, indent=1) + "\n")
+      files.write_json(FLAGS.output, records)
   table = table_of(frame_of(records))
   text = table.to_string(
     sparsify=False, float_format="{:.2f}".format, na_rep="-"

@@ -216,7 +216,7 @@ class Runner:
       versions=versions,
     )
     path = os.path.join(folder, TRAINED)
-    files.write(path, json.dumps(trained, indent=1) + "\n")
+    files.write_json(path, trained)
     return trained
 
   def _program(self, job: sweep_file.Job, arguments, cores: list[int]) -> None:

@@ -5,10 +5,9 @@ import math
 import pathlib
 
 import pytest
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
-from tests import docs_test
+from tests import docs_test, testing
 from tests.tools.experiments import event_files, made_up
 from tools.experiments import result
 
@@ -36,13 +35,10 @@ def write_run(folder: pathlib.Path, seed=0, scores=(75.0, 50.0)) -> str:
   (folder / "vocabulary.model").write_text("pieces")
   text = CONFIG.format(folder=folder, seed=seed)
   (folder / "operative_config.gin").write_text(text)
-  with tf.Graph().as_default(), tf.Session() as sess:
-    tf.get_variable("shared/embedding", (8, 4))
-    tf.get_variable("encoder/wi/kernel", (4, 6))
-    tf.get_variable("encoder/wi/kernel_slot_v", (4, 6))
-    tf.get_variable("global_step", [], tf.int64)
-    sess.run(tf.global_variables_initializer())
-    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=20)
+  kernel = "encoder/wi/kernel"
+  variables = {"shared/embedding": (8, 4), kernel: (4, 6)}
+  variables[f"{kernel}_slot_v"] = (4, 6)
+  testing.write_checkpoint(folder, variables, steps=(20,))
   eval_folder = folder / "validation_eval"
   eval_folder.mkdir()
   (eval_folder / "config.gin").write_text(

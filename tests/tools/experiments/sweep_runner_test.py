@@ -8,11 +8,10 @@ import signal
 import types
 
 import pytest
-import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, lock
-from tests import program
+from tests import program, testing
 from tests.tools.experiments.sweep_file_test import parse
 from tools import environment, sweep
 from tools.experiments import sweep_file, sweep_runner
@@ -54,10 +53,7 @@ class _Recorder(sweep_runner.Runner):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
   folder = tmp_path_factory.mktemp("checkpoint")
-  with tf.Graph().as_default(), tf.Session() as sess:
-    tf.get_variable("shared/embedding", (8, 4))
-    sess.run(tf.global_variables_initializer())
-    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=4)
+  testing.write_checkpoint(folder, {"shared/embedding": (8, 4)}, steps=(4,))
   return folder
 
 

@@ -93,7 +93,7 @@ def compile_program(
     made = hlo.read(os.path.join(os.path.dirname(path), "compiled.hlo"))
     answer |= compiled.costs(made, program["loop"])
   if known:
-    files.write(known, json.dumps(answer, indent=1) + "\n")
+    files.write_json(known, answer)
   return answer
 
 
