@@ -106,6 +106,16 @@ def read_plan(words: list[str]) -> commands.Plan:
   return plan
 
 
+def _readable(line: str) -> str:
+  """A line of the shell with the fewest quotes, for a reader."""
+  words = []
+  for word in shlex.split(line):
+    is_plain = re.fullmatch(r"[^\s'\"$`\\]+", word)
+    quote = "'" if '"' in word else '"'
+    words.append(word if is_plain else f"{quote}{word}{quote}")
+  return " ".join(words)
+
+
 def main(words: list[str]) -> int:
   """Returns the exit status: 1 if something failed, 130 if interrupted."""
   plan = read_plan(words)
@@ -113,6 +123,9 @@ def main(words: list[str]) -> int:
   if plan.dry_run:
     for command in commands.whole_life(plan):
       print(shlex.join(cloud.command(command)))
+      for word in command:
+        if word.startswith("--command=") and "'\"'\"'" in shlex.quote(word):
+          print(f"# that is: {_readable(word.partition('=')[2])}")
     return 0
   errors: list[Exception] = []
   with tempfile.TemporaryDirectory() as folder:

@@ -141,19 +141,24 @@ def settle_removed(run: request.Run, path: str | None) -> bool:
   Raises:
     UserError: if there are no others.
   """
+  name, asked = run.checkpoint_parameter, run.checkpoint_step
   step_of = utils.get_step_from_checkpoint_path
   done = step_of(path) if path else -1
-  lost = [
-    step_of(p) for p in {path, *run.read} if p and not checkpoints.exists(p)
+  known = config.value(name)  # fewer than were asked for, after the first time
+  if not isinstance(known, list | tuple):
+    known = [step_of(p) for p in (*run.read, path) if p]
+  gone = [
+    step
+    for step in known
+    if step >= done
+    and not checkpoints.exists(checkpoints.path_of(run.model_dir, step))
   ]
-  lost = [step for step in lost if step >= done]
-  if run.trains or not lost:
+  if run.trains or not gone:
     return False
-  name, asked, gone = run.checkpoint_parameter, run.checkpoint_step, min(lost)
-  left = [s for s in checkpoints.list_steps(run.model_dir) if s > gone]
+  left = [s for s in checkpoints.list_steps(run.model_dir) if s > min(gone)]
   if isinstance(asked, list | tuple):
     left = [s for s in left if s in asked]
-  told = f"the checkpoint of step {gone} is gone, which a training removed"
+  told = f"the checkpoint of step {min(gone)} is gone, which a training removed"
   by_number = isinstance(asked, int) and asked != -1
   if not left or by_number:
     raise errors.UserError(

@@ -237,3 +237,10 @@ def test_a_checkpoint_that_is_gone_before_it_is_read_is_passed_over(
   (tmp_path / "model.ckpt-2.index").unlink()
   assert settle.settle_removed(run, None)
   assert config.value("run.eval_checkpoint_step") == [4]
+  # All that were left went before one of them was read.
+  (tmp_path / "model.ckpt-4.index").unlink()
+  _touch(tmp_path, 6)
+  capsys.readouterr()
+  assert settle.settle_removed(run, str(tmp_path / "model.ckpt-2"))
+  assert config.value("run.eval_checkpoint_step") == [6]
+  assert "step 4 is gone" in capsys.readouterr().out

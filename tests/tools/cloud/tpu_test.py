@@ -358,7 +358,8 @@ def _dry(cloud, what, *flags):
   cloud.lines.clear()
   assert cloud.run(what, *flags, "--dry_run") == 0
   assert not (cloud.root / "calls").exists() and not cloud.results.exists()
-  return [shlex.split(line)[1:] for line in cloud.lines]
+  lines = [line for line in cloud.lines if not line.startswith("# ")]
+  return [shlex.split(line)[1:] for line in lines]
 
 
 def test_a_dry_run_prints_every_command(cloud):
@@ -368,6 +369,10 @@ def test_a_dry_run_prints_every_command(cloud):
     ["describe", "create", "scp", "ssh", "ssh", "ssh", "rsync", "delete"]
   )
   assert all(words[-1] == "--project=p" for words in one)
+  (plain,) = [line for line in cloud.lines if line.startswith("# that is: ")]
+  assert "'\"'\"'" not in plain and plain.endswith(
+    "--gin_file=eval.gin \"--gin_param=run.dataset_split = 'validation'\""
+  )
   spot = _dry(cloud, "run", *_SPOT)
   assert spot[2][1:4] == ["tpus", "queued-resources", "create"]
   assert "--runtime-version=tpu-vm-tf-2.15.0-pod-se" in spot[2]
