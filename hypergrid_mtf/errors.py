@@ -1,5 +1,7 @@
 """The error that a user can correct: one sentence, no traceback."""
 
+import re
+
 
 class UserError(ValueError):
   """What the user gave is wrong, and the message says how to correct it.
@@ -9,6 +11,17 @@ class UserError(ValueError):
   (`hypergrid_mtf.run.console.run`); library callers can catch it as a
   ValueError.
   """
+
+
+_UNWRITTEN = re.compile(
+  "No space left on device|Disk quota exceeded|Read-only file system"
+)
+
+
+def describe_unwritten(error: BaseException) -> str | None:
+  """What a disk says that takes no more, of whatever library the error is."""
+  found = _UNWRITTEN.search(str(error))
+  return found and found[0]
 
 
 def sentence(error: BaseException) -> str:

@@ -206,17 +206,40 @@ def run(
       )
     try:
       status = main(args)
+      sys.stdout.flush()
     except errors.UserError as e:
       _exit_with(errors.sentence(e))
     except KeyboardInterrupt:
       terminal().write("\ninterrupted\n")
       sys.exit(130)
-    sys.stdout.flush()
+    except Exception as e:
+      _end_if_unwritten(e)
+      raise
     if not isinstance(status, int | None):
       raise TypeError(f"{main.__module__}.main returns {type(status)}")
     sys.exit(status)
 
   app.run(call, argv=argv, flags_parser=parse)
+
+
+def _end_if_unwritten(error: Exception) -> None:
+  """Ends a program whose output has no place.
+
+  Quietly where its reader has enough (`| head`), as other programs do; with a
+  sentence on a disk that is full or read-only, of whatever library it comes.
+  """
+  problem = errors.describe_unwritten(error)
+  is_pipe = isinstance(error, BrokenPipeError)
+  if not (is_pipe or problem):
+    return
+  # What is still buffered would fail once more at exit.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  if is_pipe:
+    sys.exit(128 + signal.SIGPIPE)
+  place = getattr(error, "filename", None) or "an output"
+  _exit_with(
+    f"{place} cannot be written ({problem}): make room, or give another place."
+  )
 
 
 def _exit_with(sentence: str):

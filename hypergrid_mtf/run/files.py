@@ -25,14 +25,20 @@ def write(path: str, content: str | bytes) -> None:
   Raises:
     UserError: if the file system refuses.
   """
+  mode = "wb" if isinstance(content, bytes) else "w"
   try:
+    if os.path.exists(path) and not os.path.isfile(path):
+      with open(path, mode) as f:  # a pipe or a device, such as /dev/stdout
+        f.write(content)
+      return
     tf.io.gfile.makedirs(os.path.dirname(path) or ".")
     with _beside(path) as part:
-      mode = "wb" if isinstance(content, bytes) else "w"
       with tf.io.gfile.GFile(part, mode) as f:
         f.write(content)
       tf.io.gfile.rename(part, path, overwrite=True)
-  except tf.errors.OpError as e:
+  except BrokenPipeError:
+    raise
+  except (tf.errors.OpError, OSError) as e:
     raise errors.UserError(
       f"{path} cannot be written ({_reason(e)}): give another place."
     ) from None
@@ -109,8 +115,12 @@ def new_folder(folder: str, flag: str = "--output_dir") -> Iterator[str]:
     if tf.io.gfile.isdir(folder) and "://" not in folder:
       tf.io.gfile.rmtree(folder)  # empty
     tf.io.gfile.rename(part, folder)
-  except (tf.errors.OpError, OSError) as e:
-    reason = _reason(e) if isinstance(e, tf.errors.OpError) else e.strerror
+  except errors.UserError:
+    raise
+  except Exception as e:  # of TensorFlow, Python, safetensors …
+    reason = errors.describe_unwritten(e) or _reason(e)
+    if reason is None:
+      raise
     raise errors.UserError(
       f"{flag}={folder} cannot be written ({reason}): give another place."
     ) from None
@@ -155,9 +165,11 @@ def _beside(path: str) -> Iterator[str]:
         tf.io.gfile.remove(part)
 
 
-def _reason(error: tf.errors.OpError) -> str:
+def _reason(error: Exception) -> str | None:
   """What a file system says, without the path that it says it of."""
-  return error.message.splitlines()[0].split("; ")[-1]
+  if isinstance(error, tf.errors.OpError):
+    return error.message.splitlines()[0].split("; ")[-1]
+  return error.strerror if isinstance(error, OSError) else None
 
 
 def check_output(path: str, flag: str = "--output") -> None:

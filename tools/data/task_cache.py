@@ -50,7 +50,6 @@ def write_task(
         "--output_cache_dir."
       )
     return None
-  tf.io.gfile.makedirs(os.path.dirname(target))
   with (
     files.new_folder(target, "--output_cache_dir") as part,
     tqdm.tqdm(

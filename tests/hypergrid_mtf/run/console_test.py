@@ -1,5 +1,6 @@
 """What a command prints, and where everything else goes."""
 
+import sys
 import textwrap
 
 import pytest
@@ -8,7 +9,7 @@ from hypergrid_mtf.run import console
 from tests import command
 
 
-def _command(tmp_path, body):
+def _command(tmp_path, body, into=None):
   """Runs a program of ours, made up for the test, as `python -m tools.x`."""
   package = tmp_path / "tools"
   package.mkdir()
@@ -31,7 +32,12 @@ def _command(tmp_path, body):
     + textwrap.dedent(body)
     + "\nconsole.run(main)\n"
   )
-  return command.python(*("-m", "tools.x"), cwd=tmp_path, TMPDIR=str(tmp_path))
+  given = dict(cwd=tmp_path, TMPDIR=str(tmp_path))
+  if into is None:
+    return command.python("-m", "tools.x", **given)
+  shell = f"{sys.executable} -m tools.x {into}; echo ${{PIPESTATUS[0]}}"
+  start = "import subprocess; subprocess.run(['bash', '-c', {!r}])"
+  return command.python("-c", start.format(shell), **given)
 
 
 def test_noise_goes_to_the_log_and_our_lines_do_not(tmp_path):
@@ -63,6 +69,28 @@ def test_a_user_error_is_one_sentence_and_status_two(tmp_path):
   )
   assert done.returncode == 2
   assert done.stderr == "error: the grid is too fine: 7.\n"
+
+
+@pytest.mark.parametrize(
+  ("into", "body", "status", "said"),
+  [
+    ("| true", "while True: print('line')", 141, ""),
+    ("> /dev/full", "print('a')", 2, "an output cannot be written (No space "),
+    (
+      "",
+      "raise OSError(30, 'Read-only file system', 'a/b')",
+      2,
+      "a/b cannot be written (Read-only file system): make room, or give",
+    ),
+    ("", "raise OSError(5, 'x')", 1, "OSError: [Errno 5] x"),
+  ],
+)
+def test_output_that_has_no_place(tmp_path, into, body, status, said):
+  done = _command(tmp_path, f"def main(argv):\n  {body}", into)
+  assert done.stdout == f"{status}\n"
+  assert said in done.stderr
+  assert bool(done.stderr) == bool(said)
+  assert ("Traceback" in done.stderr) == (status == 1)
 
 
 def test_a_bug_shows_its_traceback_and_keeps_the_log(tmp_path):

@@ -41,6 +41,51 @@ def test_a_failed_write_keeps_what_was_there(folder, tmp_path, monkeypatch):
   assert tf.io.gfile.listdir(folder) == ["file"]
 
 
+def test_a_device_and_a_pipe_stay_what_they_are(tmp_path):
+  """`--output_file=/dev/stdout`: a file would have taken the name."""
+  pipe = tmp_path / "pipe"
+  os.mkfifo(pipe)
+  reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+  files.write(str(pipe), "text")
+  assert os.read(reader, 9) == b"text" and pipe.is_fifo()
+  os.close(reader)
+  for content in ("text", b"text"):
+    with pytest.raises(errors.UserError, match="full cannot be written .No sp"):
+      files.write("/dev/full", content)
+  assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize(
+  ("error", "says"),
+  [
+    (
+      tf.errors.ResourceExhaustedError(
+        None, None, "Graph execution error:\n\n a/b; No space left on device"
+      ),
+      "No space left on device",
+    ),
+    (RuntimeError("I/O error: No space left on device (os error 28)"), "No sp"),
+    (
+      tf.errors.PermissionDeniedError(None, None, "a/b; no rights"),
+      "no rights",
+    ),
+    (OSError(13, "Permission denied"), "Permission denied"),
+    (RuntimeError("a fault of ours"), None),
+  ],
+)
+def test_a_folder_that_fails_to_be_made(tmp_path, error, says):
+  """By whatever library writes to it; nothing is left."""
+  kind = errors.UserError if says else RuntimeError
+  with (
+    pytest.raises(kind, match=says or "ours") as e,
+    files.new_folder(str(tmp_path / "a")) as part,
+  ):
+    files.write(f"{part}/b", "c")
+    raise error
+  assert not says or f"--output_dir={tmp_path}/a cannot be wr" in str(e.value)
+  assert not os.listdir(tmp_path)
+
+
 def test_two_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
   """The second begins and ends while the first is about to rename."""
   path = str(tmp_path / "file")
