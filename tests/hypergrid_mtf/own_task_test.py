@@ -1,8 +1,10 @@
 """A task in a file of its own, outside this repository, mixed with GLUE.
 
-The file and the flags are those of the README, section "Your own task".
+The file and the flags are those of the README, section "Your own task", and of
+docs/tasks.md.
 """
 
+import json
 import pathlib
 import re
 import shlex
@@ -34,9 +36,18 @@ def test_the_readmes_task_trains_and_evaluates_alone_and_with_glue(
   code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
   (tmp_path / "my_tasks.py").write_text(code)
   for name, words in (("train", "abcdefgh"), ("dev", "ijkl")):
-    lines = [f"shout: {word}\t{word.upper()}!" for word in words]
-    (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-  alone, mixed = re.findall(r"```sh\n(python -m .*?)```", section, re.DOTALL)
+    pairs = [(f"shout: {word}", f"{word.upper()}!") for word in words]
+    for ending, lines in (
+      ("tsv", ["\t".join(pair) for pair in pairs]),
+      ("csv", ["inputs,targets", *(",".join(pair) for pair in pairs)]),
+      ("jsonl", [json.dumps(dict(inputs=a, targets=b)) for a, b in pairs]),
+    ):
+      text = "\n".join(lines) + "\n"
+      (tmp_path / f"{name}.{ending}").write_text(text)
+  page = (ROOT / "docs/tasks.md").read_text().split("## Pairs in ")[1]
+  command_line = re.compile(r"```sh\n(python -m .*?)```", re.DOTALL)
+  alone, mixed = command_line.findall(section)
+  table = command_line.search(page)[1]
   # Smaller than the README's, and with the data that tests have.
   less = [
     "--gin_param=run.train_steps = 2",
@@ -49,14 +60,23 @@ def test_the_readmes_task_trains_and_evaluates_alone_and_with_glue(
     "--vocabulary": "bytes",
   }
   mixed = [*_flags(mixed, instead), "--gin_file=models/nano.gin", *less]
+  table = re.sub(r"'(train|dev)\.", rf"'{tmp_path}/\1.", table)
+  table = [*_flags(table, {"--model_dir": str(tmp_path / "table")}), *less]
   evaluates = "--gin_file=experiments/local_eval.gin"
-  runs = alone, [*alone, evaluates], mixed, [*mixed, evaluates]
-  _, of_alone, of_mixed = (
+  runs = [(line, [*line, evaluates]) for line in (alone, mixed, table)]
+  _, of_alone, of_mixed, of_table = (
     set(re.findall(r"^step 2  (\S+)  ", part, re.M))
-    for part in command.run(*runs, python_path=tmp_path).split("\neval: /")
+    for part in command.run(*sum(runs, ()), python_path=tmp_path).split(
+      "\neval: /"
+    )
   )
   assert of_alone == {"shout_v1"}
   assert of_mixed == {"glue_cola_v002", "glue_rte_v002", "shout_v1"}
-  for name in ("alone", "run"):
-    targets = tmp_path / name / "validation_eval" / "shout_v1_targets"
+  assert of_table == {"shout"}
+  for name, task in (
+    ("alone", "shout_v1"),
+    ("run", "shout_v1"),
+    ("table", "shout"),
+  ):
+    targets = tmp_path / name / "validation_eval" / f"{task}_targets"
     assert targets.read_text().split() == ["I!", "J!", "K!", "L!"]
