@@ -102,11 +102,7 @@ def _targets(function: str, split: str) -> tuple[str, ...]:
 
 
 def _dataset(
-  split: str,
-  shuffle_files: bool,
-  seed: int | None = None,
-  *,
-  function: str,
+  split: str, shuffle_files: bool, seed: int | None = None, *, function: str
 ) -> tf.data.Dataset:
   """All examples of one task: {"inputs": [], "targets": []} strings."""
   dataset = tf.data.Dataset.from_tensor_slices(

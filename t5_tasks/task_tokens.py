@@ -15,17 +15,16 @@ that is evaluated as WSC.
 
 import collections
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow.compat.v2 as tf
-import tensorflow_datasets as tfds
-from absl import logging
 
-from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from t5_tasks import embedded, mixtures, vocabularies
+
+Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 # Only ever append. Each row: the tasks that share token k.
 _TASKS_OF_TOKEN: Sequence[Sequence[str]] = (
@@ -184,92 +183,36 @@ def add_task_token(name: str, index: int) -> str:
   return new_name
 
 
-def first_tokens(
-  mixture_or_task: str | seqio.Task | seqio.Mixture,
-  examples: int = 4,
-  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-) -> dict[str, int]:
-  """The first token of each task's inputs, read off a few real examples.
+def first_tokens(examples: Examples) -> dict[str, int]:
+  """{task: the most frequent first token of its inputs}.
 
   Args:
-    mixture_or_task: a registered name, or the mixture or task.
-    examples: how many to read of each task's validation (the smaller, so the
-      quicker, or else train, or any) split; the most frequent first token
-      counts.
-    known: examples by task that were read already; these are taken instead.
-
-  Returns:
-    {task: token id}, without the tasks whose data or vocabulary cannot be read
-    here. Nothing is downloaded.
-
-  Raises:
-    UserError: an unknown name; a vocabulary with too few extra ids.
+    examples: {task: tokenized examples of it}.
   """
-  if isinstance(mixture_or_task, str):
-    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
   found = {}
-  for task in seqio.get_subtasks(mixture_or_task):
-    try:
-      if known and task.name in known:
-        token = _most_frequent(ex["inputs"] for ex in known[task.name])
-      else:
-        token = _first_token(task, examples)
-    except UserError:
-      raise
-    except Exception as e:  # whatever the data source raises: it is skipped
-      logging.info("No examples of %s can be read: %s", task.name, e)
-      continue
-    if token is not None:
-      found[task.name] = token
+  for name, rows in examples.items():
+    counts = collections.Counter(
+      int(row["inputs"][0]) for row in rows if len(row["inputs"])
+    )
+    if counts:
+      found[name] = counts.most_common(1)[0][0]
   return found
 
 
-def _first_token(task: seqio.Task, examples: int) -> int | None:
-  source = task.source
-  if isinstance(source, seqio.TfdsDataSource):
-    name, data_dir = source.tfds_dataset.get_split_params("train")
-    if not (name and tfds_data.is_prepared(name, data_dir)):
-      return None
-  try:
-    vocabularies.check_vocabulary(task)
-  except UserError as e:
-    logging.info("No examples of %s can be read: %s", task.name, e)
-    return None
-  splits = [s for s in ("validation", "train") if s in task.splits]
-  split = (splits or list(task.splits))[0]
-  # A graph of its own: t5's main program has eager execution switched off.
-  with tf.Graph().as_default():
-    dataset = task.get_dataset(split=split, shuffle=False, num_epochs=1)
-    dataset = dataset.map(lambda ex: ex["inputs"][:1]).take(examples)
-    return _most_frequent(tfds.as_numpy(dataset))
-
-
-def _most_frequent(rows: Iterable[Sequence[int]]) -> int | None:
-  """The most frequent first token of rows of tokens."""
-  counts = collections.Counter(int(row[0]) for row in rows if len(row))
-  return counts.most_common(1)[0][0] if counts else None
-
-
-def collisions(
-  mixture_or_task: str | seqio.Task | seqio.Mixture,
-  examples: int = 4,
-  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-) -> dict[int, list[str]]:
+def collisions(examples: Examples) -> dict[int, list[str]]:
   """The tasks that the first token of their inputs cannot tell apart.
 
   Tasks that are one task by the table of this module (MNLI and its validation
   sets) do not collide with each other.
 
   Args:
-    mixture_or_task: a registered name, or the mixture or task.
-    examples: how many to read of each task.
-    known: as in `first_tokens`.
+    examples: as of `first_tokens`.
 
   Returns:
     {token id: [task, ...]} for each token that two or more tasks share.
   """
   groups: dict[int, dict[str | int, str]] = {}
-  for name, token in first_tokens(mixture_or_task, examples, known).items():
+  for name, token in first_tokens(examples).items():
     index = token_index(name)
     key = name if index is None else index
     groups.setdefault(token, {}).setdefault(key, name)
@@ -281,20 +224,16 @@ def collisions(
 
 
 def describe_collisions(
-  mixture_or_task: str | seqio.Task | seqio.Mixture,
-  examples: int = 4,
-  known: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+  mixture_or_task: seqio.Task | seqio.Mixture, examples: Examples
 ) -> str | None:
-  """`collisions` as one line for a log, or None if there are none."""
-  if isinstance(mixture_or_task, str):
-    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
-  found = collisions(mixture_or_task, examples, known)
+  """`collisions` of a mixture as one line for a log, or None for none."""
+  found = collisions(examples)
   if not found:
     return None
   vocabulary = mixture_or_task.output_features["inputs"].vocabulary
   groups = [
-    f"{_join(list(map(short_name, tasks)))} share {token} "
-    f"{_piece(vocabulary, token)!r}"
+    f"{' and '.join(map(short_name, tasks))} share {token} "
+    f"{token_text(vocabulary, token)!r}"
     for token, tasks in found.items()
   ]
   name = mixture_or_task.name
@@ -319,11 +258,7 @@ def short_name(task_name: str) -> str:
   return head if head and version.isdigit() else name
 
 
-def _join(names: Sequence[str]) -> str:
-  return ", ".join(names[:-1]) + " and " + names[-1]
-
-
-def _piece(vocabulary: seqio.Vocabulary, token: int) -> str:
+def token_text(vocabulary: seqio.Vocabulary, token: int) -> str:
   """A token as text; a sentinel by its name."""
   sentinel = vocabulary.vocab_size - 1 - token
   if 0 <= sentinel < vocabulary.extra_ids:

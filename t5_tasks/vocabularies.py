@@ -121,9 +121,7 @@ def use_vocabulary(
   return vocabulary
 
 
-def check_vocabulary(
-  mixture_or_task: str | seqio.Task | seqio.Mixture,
-) -> None:
+def check_vocabulary(mixture_or_task: str | seqio.Task | seqio.Mixture) -> None:
   """Checks that the tasks' vocabularies can be read and are the same.
 
   Args:
@@ -151,51 +149,10 @@ def check_vocabulary(
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Lost:
-  """What a vocabulary does not keep of some texts.
-
-  Attributes:
-    texts: how many texts were looked at.
-    unknown: how many of them hold a character that the vocabulary lacks.
-    characters: how often each of these characters occurs.
-    blanks: how many texts hold doubled blanks, tabs or line ends where the
-      vocabulary keeps one blank.
-  """
-
-  texts: int
-  unknown: int
-  characters: collections.Counter[str]
-  blanks: int
-
-  def __bool__(self) -> bool:
-    return bool(self.unknown or self.blanks)
-
-  def describe(self, what: str) -> str:
-    """One line for a reader, without a full stop.
-
-    Args:
-      what: the texts, "sampled training texts".
-    """
-    parts = []
-    if self.unknown:
-      most = [repr(c) for c, _ in self.characters.most_common(_SHOWN)]
-      more = ", ..." if len(self.characters) > _SHOWN else ""
-      parts.append(
-        f"{self.unknown:,} of {self.texts:,} {what} hold characters that the "
-        f"vocabulary lacks ({', '.join(most)}{more}): the model sees each as "
-        "unknown and cannot write it"
-      )
-    if self.blanks:
-      parts.append(
-        f"{self.blanks:,} of {self.texts:,} {what} hold doubled blanks, tabs "
-        "or line ends, of which one blank is left"
-      )
-    return "; ".join(parts)
-
-
-def lost_characters(vocabulary: seqio.Vocabulary, texts: Iterable[str]) -> Lost:
-  """Finds what is lost when texts are encoded.
+def describe_lost_characters(
+  vocabulary: seqio.Vocabulary, texts: Iterable[str], what: str
+) -> str | None:
+  """Says what is lost when texts are encoded; None for nothing.
 
   SentencePiece without byte fallback, as T5 uses it, gives characters that it
   has not seen one id for all, and makes every run of white space one blank.
@@ -203,20 +160,16 @@ def lost_characters(vocabulary: seqio.Vocabulary, texts: Iterable[str]) -> Lost:
   Args:
     vocabulary: any; only a SentencePiece vocabulary can lose something.
     texts: some texts.
-
-  Returns:
-    How many texts lose something, and the characters.
+    what: they are, "sampled inputs".
   """
+  if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return None
+  tokenizer = vocabulary.tokenizer
+  keeps_blanks = tokenizer.encode("a  b") != tokenizer.encode("a b")
   count, unknown, blanks = 0, 0, 0
   characters: collections.Counter[str] = collections.Counter()
-  tokenizer = None
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    tokenizer = vocabulary.tokenizer
-    keeps_blanks = tokenizer.encode("a  b") != tokenizer.encode("a b")
   for text in texts:
     count += 1
-    if tokenizer is None:
-      continue
     found = [
       character
       for piece in tokenizer.encode(text, out_type="immutable_proto").pieces
@@ -228,12 +181,24 @@ def lost_characters(vocabulary: seqio.Vocabulary, texts: Iterable[str]) -> Lost:
     unknown += bool(found)
     # At the ends nothing is said: GLUE's own texts end in blanks.
     blanks += not keeps_blanks and bool(re.search(r"[^\S ]|  ", text.strip()))
-  return Lost(count, unknown, characters, blanks)
+  parts = []
+  if unknown:
+    most = ", ".join(repr(c) for c, _ in characters.most_common(_SHOWN))
+    more = ", ..." if len(characters) > _SHOWN else ""
+    parts.append(
+      f"{unknown:,} of {count:,} {what} hold characters that the vocabulary "
+      f"lacks ({most}{more}): the model sees each as unknown and cannot write "
+      "it"
+    )
+  if blanks:
+    parts.append(
+      f"{blanks:,} of {count:,} {what} hold doubled blanks, tabs or line ends, "
+      "of which one blank is left"
+    )
+  return "; ".join(parts) or None
 
 
-def keeping_their_own(
-  mixture_or_task: seqio.Task | seqio.Mixture,
-) -> list[str]:
+def keeping_their_own(mixture_or_task: seqio.Task | seqio.Mixture) -> list[str]:
   """The tasks whose vocabulary `use_vocabulary` does not replace.
 
   Args:

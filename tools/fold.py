@@ -29,18 +29,6 @@ FLAGS = flags.FLAGS  # t5's own too: --model_dir, --t5_tfds_data_dir, …
 RECORD = "fold.json"
 
 
-def tasks_of_same_gates(source: trained.Trained, task: seqio.Task, token: int):
-  """Names of other tasks that begin with the token, where their data is here.
-
-  Args:
-    source: an open model.
-    task: that is folded.
-    token: with which its inputs begin.
-  """
-  found = task_tokens.first_tokens(source.mixture)
-  return sorted(n for n, t in found.items() if t == token and n != task.name)
-
-
 def main(argv) -> None:
   """Folds a model."""
   del argv
@@ -67,8 +55,9 @@ def _fold(source: trained.Trained) -> None:
     )
     if task.name not in {t.name for t in source.tasks}:
       console.say(f"{task.name} is not a task that the model was trained on")
-    if differ and source.mixture:
-      same = tasks_of_same_gates(source, task, token)
+    if differ:
+      others = [t for t in source.tasks if t.name != task.name]
+      same = folding.tasks_of_token(others, token)
   elif differ:
     names = (task_tokens.short_name(t.name) for t in source.tasks)
     raise errors.UserError(
@@ -77,7 +66,7 @@ def _fold(source: trained.Trained) -> None:
   folded = folding.fold(source, token)
   config = folding.vanilla_config(task and task.name)
   report = dict(
-    model_dir=FLAGS.model_dir,
+    model=os.path.basename(os.path.abspath(FLAGS.model_dir)),
     digest=checkpoints.digest(source.checkpoint),
     step=source.step,
     task=task and task.name,
@@ -89,7 +78,10 @@ def _fold(source: trained.Trained) -> None:
     vocabulary_file.write(folder, source.vocabulary_record)
     files.write_json(os.path.join(folder, RECORD), report)
     weights.write(folder, source.step, folded)
-  of = f" for inputs that begin with token {token}" if differ else ""
+  of = ""
+  if differ:
+    text = task_tokens.token_text(source.vocabularies["inputs"], token)
+    of = f" for inputs that begin with token {token}, {text!r}"
   console.say(
     f"wrote {FLAGS.output_dir}: a plain T5{of}; the gates of {len(gated)} "
     f"layers are in its weights ({weights.describe_size(folded)}; with the "

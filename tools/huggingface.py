@@ -81,7 +81,7 @@ def convert_to() -> None:
     hf_tokenizer.write(folder, vocabulary, lengths["inputs"])
     tf.io.gfile.copy(source.config, os.path.join(folder, trained_model.CONFIG))
     record = dict(
-      model_dir=FLAGS.model_dir,
+      model=os.path.basename(os.path.abspath(FLAGS.model_dir)),
       step=source.step,
       digest=checkpoints.digest(source.checkpoint),
     )

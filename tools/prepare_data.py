@@ -29,7 +29,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from absl import flags
 
-from hypergrid_mtf import tfds_data
+from hypergrid_mtf import errors, tfds_data
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import console
 from tools.data import downloads, local_files, local_mixture
@@ -37,7 +37,6 @@ from tools.data import downloads, local_files, local_mixture
 # isort: split
 # After our own package, which puts TensorFlow's banner into the log.
 import tabulate
-import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
@@ -109,8 +108,10 @@ def prepare(
     ) as stage:
       for dataset, rows in prepared:
         _install(_write(dataset, sum(rows.values()), stage), tfds_dir, stage)
-  except (OSError, tf.errors.OpError) as e:
-    reason = getattr(e, "strerror", None) or getattr(e, "message", None) or e
+  except Exception as e:  # TFDS raises a RuntimeError of what it meets
+    reason = errors.describe_unwritten(e) or getattr(e, "strerror", None)
+    if not reason:
+      raise
     raise UserError(
       f"--tfds_dir is {tfds_dir!r}: it cannot be written to ({reason})."
     ) from e
@@ -138,9 +139,7 @@ def _check_tfds_dir(tfds_dir: str | None) -> str:
 
 
 def _find_datasets(
-  benchmark: str,
-  root: str,
-  configs: Mapping[str, Collection[str]] | None,
+  benchmark: str, root: str, configs: Mapping[str, Collection[str]] | None
 ) -> list[local_files.LocalDataset]:
   root = os.path.expanduser(root)
   if not os.path.isdir(root):
@@ -249,57 +248,30 @@ def _install(written: str, tfds_dir: str, stage: str) -> None:
     raise
 
 
-def download_and_prepare(
-  tfds_dir: str | None,
-  tasks: Collection[str] | None = None,
-  download_dir: str | None = None,
-  mirror: str | None = None,
-) -> None:
-  """Downloads the official files, then calls `prepare` with them.
-
-  Args:
-    tfds_dir: folder to write to.
-    tasks: of "glue", "super_glue/cb", "rte"; None for all.
-    download_dir: where the files are kept; None: `<tfds_dir>_download`.
-    mirror: a base address in place of the official one.
-
-  Raises:
-    UserError: as `downloads.download_files` and `prepare`.
-  """
-  tfds_dir = _check_tfds_dir(tfds_dir)
+def main(argv) -> None:
+  """Runs `prepare` with the flags, on what was downloaded if they say so."""
+  del argv
+  if not _DOWNLOAD.value:
+    for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR):
+      if flag.present:
+        raise UserError(f"--{flag.name} goes with --download: add that.")
+    prepare(_GLUE_DIR.value, _SUPER_GLUE_DIR.value, _TFDS_DIR.value)
+    return
+  if _GLUE_DIR.value or _SUPER_GLUE_DIR.value:
+    raise UserError(
+      "--download fetches what --glue_dir and --super_glue_dir would name: "
+      "give it, or them."
+    )
+  tfds_dir, mirror = _check_tfds_dir(_TFDS_DIR.value), _MIRROR.value
   if mirror is not None and not mirror.startswith(("http://", "https://")):
     raise UserError(
       f"--mirror={mirror} is not an address: give https://HOST/PATH."
     )
-  configs = downloads.find_configs(tasks)
-  roots = downloads.download_files(
-    configs,
-    os.path.abspath(os.path.expanduser(download_dir or f"{tfds_dir}_download")),
-    mirror,
-  )
+  configs = downloads.find_configs(_TASKS.value)
+  folder = _DOWNLOAD_DIR.value or f"{tfds_dir}_download"
+  folder = os.path.abspath(os.path.expanduser(folder))
+  roots = downloads.download_files(configs, folder, mirror)
   prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)
-
-
-def main(argv) -> None:
-  """Runs `prepare` or `download_and_prepare` with the flags."""
-  del argv
-  if _DOWNLOAD.value:
-    if _GLUE_DIR.value or _SUPER_GLUE_DIR.value:
-      raise UserError(
-        "--download fetches what --glue_dir and --super_glue_dir would name: "
-        "give it, or them."
-      )
-    download_and_prepare(
-      _TFDS_DIR.value,
-      _TASKS.value,
-      _DOWNLOAD_DIR.value,
-      _MIRROR.value,
-    )
-    return
-  for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR):
-    if flag.present:
-      raise UserError(f"--{flag.name} goes with --download: add that.")
-  prepare(_GLUE_DIR.value, _SUPER_GLUE_DIR.value, _TFDS_DIR.value)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,6 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
   def __init__(self, run: request.Run, progress: estimator.Progress):
     self._run = run
     self._progress = progress
-    self._said_how = False
 
   def after_save(self, session, global_step_value) -> bool:
     """Returns whether training should stop here."""
@@ -104,9 +103,7 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
     run, progress = self._run, self._progress
     progress.scores = collections.defaultdict(dict)
     progress.examples = 0
-    if not self._said_how:
-      eval_config.write(run.eval_folder("validation"), _AS_GIVEN)
-      self._said_how = True
+    eval_config.write(run.eval_folder("validation"), _AS_GIVEN)
     try:
       utils.run(
         **{

@@ -8,11 +8,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from hypergrid_mtf.errors import UserError
-from t5_tasks import embedded, mixtures, task_tokens, vocabularies
+from t5_tasks import embedded, task_tokens, vocabularies
 
 MODEL = os.path.join(
-  os.path.dirname(seqio.__file__),
-  "test_data/sentencepiece/sentencepiece.model",
+  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
 )
 
 
@@ -134,62 +133,46 @@ def test_what_is_evaluated_has_the_token_that_was_trained():
   assert index("squad_v010_allanswers") is None
 
 
-def test_collisions_of_the_embedded_tasks_are_named(monkeypatch):
-  found = task_tokens.first_tokens("embedded_v1")
-  assert found == {
+def _of_each_task(mixture):
+  tasks = seqio.get_subtasks(seqio.get_mixture_or_task(mixture))
+  return {task.name: _examples(task.name) for task in tasks}
+
+
+def _starting_with(**tokens):
+  return {k: [{"inputs": [v]}, {"inputs": []}] for k, v in tokens.items()}
+
+
+def test_collisions_of_the_embedded_tasks_are_named():
+  found = _of_each_task("embedded_v1")
+  assert task_tokens.first_tokens(found) == {
     f"embedded_{f}_v1": ord(f[0]) + 3 for f in embedded.FUNCTIONS
   }
-  monkeypatch.setattr(task_tokens, "first_tokens", lambda *_: found)
-  assert task_tokens.collisions("embedded_v1") == {
+  assert task_tokens.collisions(found) == {
     ord("r") + 3: ["embedded_reverse_v1", "embedded_rot_v1"],
     ord("s") + 3: ["embedded_sort_v1", "embedded_swap_v1"],
   }
-  line = task_tokens.describe_collisions("embedded_v1")
+  mixture = seqio.get_mixture_or_task("embedded_v1")
+  line = task_tokens.describe_collisions(mixture, found)
   assert "reverse and rot share 117 'r'; sort and swap share 118 's'" in line
   assert "embedded_v1_task_token" in line and "\n" not in line
+  marked = _of_each_task("embedded_v1_task_token")
+  assert len(set(task_tokens.first_tokens(marked).values())) == 8
+  assert task_tokens.describe_collisions(mixture, marked) is None
 
 
-def test_task_tokens_do_not_collide(monkeypatch):
-  name = "embedded_v1_task_token"
-  found = task_tokens.first_tokens(name)
-  assert len(set(found.values())) == 8
-  monkeypatch.setattr(task_tokens, "first_tokens", lambda *_: found)
-  assert task_tokens.collisions(name) == {}
-  assert task_tokens.describe_collisions(name) is None
-
-
-def test_one_task_under_two_names_does_not_collide(monkeypatch):
+def test_one_task_under_two_names_does_not_collide():
   vocabularies.use_vocabulary(MODEL)
-  names = ["glue_cola_v002", "glue_sst2_v002", "super_glue_wic_v102"]
-  for name in names:
-    _source(monkeypatch, name)
-  # WiC's preprocessor finds no sentence1: the task is skipped.
-  mixtures.define_mixture("some", [*names, "glue_mnli_v002"])
-  try:
-    found = task_tokens.first_tokens("some")
-    assert set(found) == {"glue_cola_v002", "glue_sst2_v002"}
-    line = task_tokens.describe_collisions("some")
-    assert "cola and sst2 share" in line  # both begin with "▁"
-    assert "the tasks' _task_token variants" in line
-    shared = {"glue_mnli_v002": 7, "glue_ax_v002": 7, "squad": 8}
-    monkeypatch.setattr(task_tokens, "first_tokens", lambda *_: shared)
-    assert task_tokens.collisions("some") == {}
-    shared["squad"] = 7
-    assert task_tokens.collisions("some") == {7: ["glue_mnli_v002", "squad"]}
-  finally:
-    seqio.MixtureRegistry.remove("some")
-
-
-def test_data_that_is_not_there_is_skipped_without_a_download(monkeypatch):
-  monkeypatch.setattr(
-    tfds, "load", lambda *a, **k: pytest.fail("asked for a download")
-  )
-  seqio.set_tfds_data_dir_override("/nowhere")
-  try:
-    assert task_tokens.first_tokens("glue_v002_proportional") == {}
-    assert task_tokens.describe_collisions("glue_v002_proportional") is None
-  finally:
-    seqio.set_tfds_data_dir_override(None)
+  shared = _starting_with(glue_mnli_v002=7, glue_ax_v002=7, squad=8)
+  assert task_tokens.collisions(shared) == {}
+  shared |= _starting_with(squad=7)
+  assert task_tokens.collisions(shared) == {7: ["glue_mnli_v002", "squad"]}
+  task = seqio.get_mixture_or_task("glue_ax_v002")
+  line = task_tokens.describe_collisions(task, shared)
+  assert "mnli and squad share 7 " in line
+  assert "glue_ax_v002_task_token" in line
+  squad = seqio.get_mixture_or_task("squad_v010_allanswers")
+  line = task_tokens.describe_collisions(squad, shared)
+  assert "the tasks' _task_token variants" in line
 
 
 def test_wrong_tasks_are_explained():

@@ -15,8 +15,7 @@ from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures, vocabularies
 
 MODEL = os.path.join(
-  os.path.dirname(seqio.__file__),
-  "test_data/sentencepiece/sentencepiece.model",
+  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
 )
 
 
@@ -200,19 +199,17 @@ def test_lost_characters_are_those_that_come_back_as_another():
     "a line\nend",
   )
   vocabulary = vocabularies.get_vocabulary(MODEL)
-  lost = vocabularies.lost_characters(vocabulary, texts)
-  assert (lost.texts, lost.unknown, lost.blanks) == (6, 2, 3)
-  assert lost.characters["\u4e2d"] == 3
+  describe = vocabularies.describe_lost_characters
+  said = describe(vocabulary, texts, "inputs")
+  assert said.startswith(
+    "2 of 6 inputs hold characters that the vocabulary lacks ('\u4e2d', "
+  )
+  assert "; 3 of 6 inputs hold doubled blanks" in said
   # By the vocabulary's own decoding: what is named does not come back, and the
   # text that is kept does.
   assert vocabulary.decode(vocabulary.encode(texts[0])) == texts[0]
-  for character in lost.characters:
-    assert character not in vocabulary.decode(vocabulary.encode(texts[1]))
-  said = lost.describe("inputs")
-  assert said.startswith("2 of 6 inputs hold characters that the vocabulary")
-  assert "'\u4e2d'" in said and "3 of 6 inputs hold doubled blanks" in said
-  for kept in (
-    vocabularies.lost_characters(vocabulary, texts[:1]),
-    vocabularies.lost_characters(seqio.ByteVocabulary(100), texts),
-  ):
-    assert not kept and kept.describe("inputs") == ""
+  there = vocabulary.decode(vocabulary.encode(texts[1]))
+  for character in "\u4e2d\u00e9":
+    assert repr(character) in said and character not in there
+  assert describe(vocabulary, texts[:1], "inputs") is None
+  assert describe(seqio.ByteVocabulary(100), texts, "inputs") is None

@@ -304,10 +304,7 @@ def test_a_download_that_is_refused(mirror, tmp_path):
     ({"download": "true", "glue_dir": "x"}, "give it, or them"),
     (given | {"mirror": "ftp://x"}, "--mirror=ftp://x is not an address"),
   ):
-    with (
-      flagsaver.as_parsed(**wrong),
-      pytest.raises(UserError, match=message),
-    ):
+    with flagsaver.as_parsed(**wrong), pytest.raises(UserError, match=message):
       prepare_data.main([])
 
 

@@ -87,11 +87,7 @@ def test_text_of_the_task_token_variant_is_the_same(tmp_path):
 def test_a_task_and_its_variant_are_read_once():
   mixtures.define_mixture(
     "both",
-    [
-      "embedded_copy_v1",
-      "embedded_copy_v1_task_token",
-      ("embedded_rot_v1", 0),
-    ],
+    ["embedded_copy_v1", "embedded_copy_v1_task_token", ("embedded_rot_v1", 0)],
   )
   try:
     tasks = task_text.training_tasks(seqio.get_mixture_or_task("both"))

@@ -7,6 +7,7 @@ begins a file again when the connection drops.
 
 import collections
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -261,29 +262,15 @@ def _unzip(path: str) -> None:
 
   An archive has more: the sources of the texts, in folders of their own.
   """
-  try:
-    with zipfile.ZipFile(path) as archive:
-      members = [
-        name
-        for name in archive.namelist()
-        if name.count("/") == 1 and name.split("/")[1] not in ("", "..")
-      ]
-      names = {name.split("/")[0] for name in members}
-      if len(names) != 1 or names & {"", ".", ".."}:
-        raise UserError(
-          f"{path} does not hold one folder of files: it is not the official "
-          "archive; delete it and fetch it again."
-        )
-      root, name = os.path.dirname(path), names.pop()
-      folder = os.path.join(root, name)
-      if os.path.isdir(folder):
-        if os.path.getmtime(folder) >= os.path.getmtime(path):
-          return
-        shutil.rmtree(folder)  # of an archive before this one
-      with tempfile.TemporaryDirectory(prefix=".unzip-", dir=root) as stage:
-        archive.extractall(stage, members)
-        os.rename(os.path.join(stage, name), folder)
-  except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
-    raise UserError(
-      f"{path} cannot be unzipped ({e}): delete it and fetch it again."
-    ) from e
+  root = os.path.dirname(path)
+  with zipfile.ZipFile(path) as archive:
+    is_member = re.compile("(?!__MACOSX)[^/]+/[^/]+").fullmatch
+    members = list(filter(is_member, archive.namelist()))
+    folder = os.path.join(root, members[0].split("/")[0])
+    if os.path.isdir(folder):
+      if os.path.getmtime(folder) >= os.path.getmtime(path):
+        return
+      shutil.rmtree(folder)  # of an archive before this one
+    with tempfile.TemporaryDirectory(prefix=".unzip-", dir=root) as stage:
+      archive.extractall(stage, members)
+      os.rename(os.path.join(stage, os.path.basename(folder)), folder)

@@ -23,8 +23,6 @@ _PROTOCOL = (
   "Bitransformer.decode.beam_size",
   "Bitransformer.decode.alpha",
   "Bitransformer.decode.temperature",
-  "Bitransformer.decode.sampling_keep_top_k",
-  "beam_search.num_prefilter",
   "Bitransformer.decode.max_decode_length",
   "mesh_eval_dataset_fn.num_eval_examples",
 )

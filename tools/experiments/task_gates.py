@@ -55,16 +55,17 @@ def task_gates(
         f"--model_dir={model_dir} is a vanilla model: it has no gates to draw."
       )
     length = trained.sequence_lengths()["inputs"]
-    with trained.gates_session(source, examples, length) as gates_of:
-      for task in source.tasks:
-        if split not in task.splits:
-          continue
-        rows = _examples(task, length, examples, split)
-        present = rows[:, 0] > 0
-        tasks[task.name] = {
-          name.rpartition("/")[0]: _as_grid(value, layer, present)
-          for (name, layer), value in zip(named, gates_of(rows), strict=True)
-        }
+    rows = {
+      task.name: _examples(task, length, examples, split)
+      for task in source.tasks
+      if split in task.splits
+    }
+    found = trained.compute_gates(source, rows.values())
+    for (task, ids), gates in zip(rows.items(), found, strict=True):
+      tasks[task] = {
+        name.rpartition("/")[0]: _as_grid(value, layer, ids[:, 0] > 0)
+        for (name, layer), value in zip(named, gates, strict=True)
+      }
   return tasks
 
 

@@ -8,6 +8,7 @@ embedding of the first token, so for one task it is a constant:
 and wo' is the weight of t5's own layer.
 """
 
+import contextlib
 import re
 
 import gin
@@ -97,14 +98,12 @@ def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
   """
   data_checks.check_data(task, data_dir)
   vocabularies.check_vocabulary(task)
-  splits = [s for s in ("validation", "train") if s in task.splits]
-  lengths = trained.sequence_lengths()
-  seen: dict[int, str] = {}
-  for split in splits or list(task.splits)[:1]:
-    rows = examples_lib.first_examples([task], split, count, lengths)
-    for example in rows.get(task.name, ()):
-      text = tf.compat.as_text(example.get("inputs_pretokenized", b""))
-      seen.setdefault(int(example["inputs"][0]), text)
+  seen = _first_tokens(task, count)
+  if not seen:
+    raise errors.UserError(
+      f"no examples of {task.name} are on this machine, and its token is read "
+      "from them: give --t5_tfds_data_dir."
+    )
   if len(seen) > 1:
     texts = [f"{token} ({text[:40]!r})" for token, text in seen.items()]
     raise errors.UserError(
@@ -113,6 +112,29 @@ def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
       "weight for all of them; its _task_token variant begins with one."
     )
   return next(iter(seen))
+
+
+def tasks_of_token(tasks: list[seqio.Task], token: int) -> list[str]:
+  """Names of tasks that begin with a token, where their data is here."""
+  found = []
+  for task in tasks:
+    with contextlib.suppress(errors.UserError):
+      if token in _first_tokens(task, 4):
+        found.append(task.name)
+  return sorted(found)
+
+
+def _first_tokens(task: seqio.Task, count: int) -> dict[int, str]:
+  """{first token: a text that begins with it} of the first examples."""
+  splits = [s for s in ("validation", "train") if s in task.splits]
+  lengths = trained.sequence_lengths()
+  seen: dict[int, str] = {}
+  for split in splits or list(task.splits)[:1]:
+    rows = examples_lib.first_examples([task], split, count, lengths)
+    for example in rows.get(task.name, ()):
+      text = tf.compat.as_text(example.get("inputs_pretokenized", b""))
+      seen.setdefault(int(example["inputs"][0]), text)
+  return seen
 
 
 def fold(source: trained.Trained, token: int) -> weights.Weights:
@@ -131,8 +153,7 @@ def fold(source: trained.Trained, token: int) -> weights.Weights:
     if "/hypergrid/" not in name
   }
   rows = np.array([[token, 1]], np.int32)
-  with trained.gates_session(source, *rows.shape) as gates_of:
-    gates = gates_of(rows)
+  (gates,) = trained.compute_gates(source, [rows])
   for (stack_layer, layer), gate in zip(
     trained.gated_layers(source.model), gates, strict=True
   ):

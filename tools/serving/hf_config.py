@@ -46,13 +46,19 @@ _SIZES = dict(
   dropout_rate=float,
   layer_norm_epsilon=float,
 )
-# What t5 cannot be told.
-_FIXED = dict(
-  relative_attention_max_distance=128,
-  decoder_start_token_id=0,
-  eos_token_id=1,
-  pad_token_id=0,
-  is_encoder_decoder=True,
+# What else decides what transformers computes; t5 cannot be told of another
+# value than the one that its T5 of the same sizes has there.
+_FIXED = (
+  "decoder_start_token_id",
+  "dense_act_fn",
+  "eos_token_id",
+  "is_encoder_decoder",
+  "is_gated_act",
+  "pad_token_id",
+  "pruned_heads",
+  "relative_attention_max_distance",
+  "scale_decoder_outputs",
+  "tie_encoder_decoder",
 )
 _BASE = "models/t5.1.0.base.gin"
 _BINDINGS = """\
@@ -214,15 +220,11 @@ def of_json(given: Mapping, where: str, dtype: str) -> transformers.T5Config:
     )
   sizes["feed_forward_proj"] = _ACTIVATIONS[_BY_NAME[activation]]
   made = _make(dtype, sizes)
-  fixed = _FIXED | dict(
-    dense_act_fn=made.dense_act_fn,
-    is_gated_act=made.is_gated_act,
-    scale_decoder_outputs=made.tie_word_embeddings,
-  )
-  for name, value in fixed.items():
-    if given.get(name, value) != value:
+  fixed = {**made.to_dict(), "scale_decoder_outputs": made.tie_word_embeddings}
+  for name in _FIXED:
+    if given.get(name) not in (None, fixed[name]):
       raise errors.UserError(
-        f"{where} has {name} = {given[name]!r}, which is {value!r} in t5."
+        f"{where} has {name} = {given[name]!r}, which is {fixed[name]!r} in t5."
       )
   return made
 

@@ -12,7 +12,11 @@ from t5_tasks import vocabularies
 from tools.serving import hf_config
 
 SENTENCEPIECE = "spiece.model"  # as transformers calls it
-_CONFIG = "tokenizer_config.json"
+_CONFIG, _ADDED, _FAST = (
+  "tokenizer_config.json",
+  "added_tokens.json",
+  "tokenizer.json",
+)
 _T5_EXTRA_IDS = 100
 
 
@@ -72,10 +76,9 @@ def read(folder: str) -> seqio.Vocabulary | None:
   """The vocabulary of the tokenizer in a folder; None where there is none.
 
   Raises:
-    UserError: if it is not one of a T5.
+    UserError: if it is not one of a T5, or has tokens of its own.
   """
-  config = os.path.join(folder, _CONFIG)
-  given = hf_config.read_json(config) if os.path.exists(config) else {}
+  given, added = _read_json(folder, _CONFIG), _read_json(folder, _ADDED)
   # How many sentinels a tokenizer has: as it lists, or as it says.
   listed = given.get("additional_special_tokens")
   extra_ids = given.get("extra_ids")
@@ -83,12 +86,36 @@ def read(folder: str) -> seqio.Vocabulary | None:
     extra_ids = sum("<extra_id_" in str(token) for token in listed)
   if not isinstance(extra_ids, int):
     extra_ids = _T5_EXTRA_IDS
-  if given.get("tokenizer_class") == "ByT5Tokenizer":
-    return vocabularies.get_vocabulary("bytes", extra_ids)
   path = os.path.join(folder, SENTENCEPIECE)
-  if os.path.exists(path):
-    return vocabularies.get_vocabulary(path, extra_ids)
-  return None
+  if given.get("tokenizer_class") == "ByT5Tokenizer":
+    path = "bytes"
+  elif not os.path.exists(path):
+    return None
+  vocabulary = vocabularies.get_vocabulary(path, extra_ids)
+  known = {"<pad>", "</s>", "<unk>"}
+  known |= {f"<extra_id_{i}>" for i in range(extra_ids)}
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    known.update(map(vocabulary.tokenizer.id_to_piece, range(3)))
+  tokens = [
+    *(listed or ()),
+    *added,
+    *(given.get("added_tokens_decoder") or {}).values(),
+    *_read_json(folder, _FAST).get("added_tokens", ()),
+  ]
+  for token in tokens:
+    text = token.get("content") if isinstance(token, dict) else token
+    if text not in known:
+      raise errors.UserError(
+        f"the tokenizer in {folder} has the token {text!r} of its own, which "
+        "the vocabulary of a T5 does not have: remove it, with its row of the "
+        "embedding, or give the folder of the model that it was added to."
+      )
+  return vocabulary
+
+
+def _read_json(folder: str, name: str) -> dict:
+  path = os.path.join(folder, name)
+  return hf_config.read_json(path) if os.path.exists(path) else {}
 
 
 def check_size(vocabulary: seqio.Vocabulary, rows: int, where: str) -> None:

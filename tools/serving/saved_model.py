@@ -1,14 +1,14 @@
 """The folder of an exported model, as TensorFlow Serving wants it.
 
 OUTPUT/STEP/              a SavedModel; TensorFlow Serving takes the highest
+  assets.extra/           requests that a server answers before it is ready
   hypergrid_mtf.json      what a client must know
-OUTPUT/models.config      for --model_config_file
+OUTPUT/models.config      for --model_config_file, in its container
 OUTPUT/request.json       an example for its REST API
 """
 
 import dataclasses
 import json
-import math
 import os
 
 import tensorflow as tf
@@ -22,15 +22,19 @@ from tools.serving import options, text_model, trained
 
 RECORD, CONFIG, REQUEST = "hypergrid_mtf.json", "models.config", "request.json"
 _SCHEMA = 2
+_FOR_MESSAGES = ("described", "given_by")
+_WARMUP = "assets.extra/tf_serving_warmup_requests"
 _CONFIG_TEXT = """\
-# tensorflow_model_server --model_config_file=THIS --rest_api_port=8501
-# curl -d @request.json http://localhost:8501/v1/models/{name}:predict
+# In this folder:
+#   docker run -p 8501:8501 -v "$PWD:/models/{name}" tensorflow/serving \\
+#     --model_config_file=/models/{name}/models.config
+#   curl -d @request.json http://localhost:8501/v1/models/{name}:predict
 # Not run here: there was no TensorFlow Serving. It must have the ops of
 # tensorflow_text.
 model_config_list {{
   config {{
     name: "{name}"
-    base_path: "{path}"
+    base_path: "/models/{name}"
     model_platform: "tensorflow"
   }}
 }}
@@ -50,21 +54,48 @@ def write(folder: str, source: trained.Trained, how: options.Options) -> None:
   """
   made = text_model.TextModel(source, how)
   record = _make_record(source, how)
-  with files.new_folder(folder) as part:
-    made.save(part)
-    files.write_json(os.path.join(part, RECORD), record)
   output_dir = os.path.dirname(folder)
   path = output_dir if "://" in folder else os.path.abspath(output_dir)
   name = os.path.basename(path.rstrip("/")) or "model"
-  files.write(
-    os.path.join(output_dir, CONFIG), _CONFIG_TEXT.format(name=name, path=path)
-  )
   example = next(iter(record["tasks"].values()), "") + "a text"
+  with files.new_folder(folder) as part:
+    made.save(part)
+    files.write_json(os.path.join(part, RECORD), record)
+    tf.io.gfile.makedirs(os.path.dirname(os.path.join(part, _WARMUP)))
+    with tf.io.TFRecordWriter(os.path.join(part, _WARMUP)) as f:
+      for signature, takes in text_model.SIGNATURES.items():
+        texts = {text: [example] for text in takes["inputs"]}
+        f.write(_prediction_log(name, signature, texts))
+  config = _CONFIG_TEXT.format(name=name)
+  files.write(os.path.join(output_dir, CONFIG), config)
   request = {
     "signature_name": text_model.ANSWER,
     "inputs": {"inputs": [example]},
   }
   files.write_json(os.path.join(output_dir, REQUEST), request)
+
+
+def _prediction_log(model: str, signature: str, texts: dict) -> bytes:
+  """A `PredictionLog` of TensorFlow Serving, whose messages are not ours.
+
+  The fields are those of apis/prediction_log.proto, predict.proto and
+  model.proto there.
+  """
+  # model_spec: name, signature_name
+  request = _field(1, _field(1, model.encode()) + _field(3, signature.encode()))
+  for name, rows in texts.items():
+    tensor = tf.make_tensor_proto(rows).SerializeToString()
+    request += _field(2, _field(1, name.encode()) + _field(2, tensor))  # inputs
+  return _field(6, _field(1, request))  # predict_log: request
+
+
+def _field(number: int, content: bytes) -> bytes:
+  """A field of a protocol buffer that is bytes, a text or a message."""
+  head, length = [number << 3 | 2], len(content)
+  while length > 127:
+    head.append(length & 127 | 128)
+    length >>= 7
+  return bytes([*head, length]) + content
 
 
 def _make_record(source: trained.Trained, how: options.Options) -> dict:
@@ -77,7 +108,11 @@ def _make_record(source: trained.Trained, how: options.Options) -> dict:
     "mixture": source.mixture and source.mixture.name,
     # With the reserved token that inputs begin with.
     "tasks": {task.name: _token_of(task.name) for task in source.tasks},
-    "vocabulary": source.vocabulary_record,
+    # The file of a vocabulary is on the machine of the training.
+    "vocabulary": {
+      feature: {k: v for k, v in facts.items() if k not in _FOR_MESSAGES}
+      for feature, facts in source.vocabulary_record.items()
+    },
     "parameters": sum(value.size for value in source.weights.values()),
     "limits": {k: given.pop(k) for k in ("inputs", "targets", "outputs")},
     "decoding": given,
@@ -100,8 +135,7 @@ def _read_metrics(source: trained.Trained) -> dict:
     return {}
   chosen: dict[str, dict] = {}
   for (task, metric), value in found.at(source.step).items():
-    if math.isfinite(value):  # JSON has no other numbers
-      chosen.setdefault(task, {})[metric] = value
+    chosen.setdefault(task, {})[metric] = value
   return chosen
 
 

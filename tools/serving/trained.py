@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 import gin
 import mesh_tensorflow as mtf
@@ -25,7 +25,7 @@ from hypergrid_mtf.run import console
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import mixtures, vocabularies, vocabulary_record
-from tools.serving import weights
+from tools.serving import gated_product, run_time_mesh, weights
 
 _DEFAULT_LENGTH = 512  # t5's own
 _MIXTURE = "mesh_train_dataset_fn.mixture_or_task_name"
@@ -129,6 +129,9 @@ def open_model(
       "folder of a model that was trained with t5 or hypergrid_mtf.main."
     )
   bindings = []
+  beside = os.path.join(model_dir, vocabularies.MODEL_FILE)
+  if vocabulary is None and tf.io.gfile.exists(beside):
+    vocabulary = beside  # of tools.huggingface, also where the folder was moved
   if vocabulary is not None:
     if os.path.exists(vocabulary):
       vocabulary = os.path.abspath(vocabulary)
@@ -136,7 +139,11 @@ def open_model(
     bindings.append(f"{name} = {vocabulary!r}")
   try:
     gin_config.parse_files([config], bindings, skip_unknown=True)
-    t5_tasks.define_from_gin()
+    try:
+      t5_tasks.define_from_gin()
+    except errors.UserError:  # data of the training that are not here
+      if vocabulary is None:
+        raise
     used = vocabularies.use_vocabulary()
     mixture = _find_mixture(config, used, vocabulary)
     checkpoint = choose_checkpoint(model_dir, step)
@@ -223,64 +230,46 @@ def gated_layers(model) -> list[tuple[str, layers.HyperGrid]]:
   ]
 
 
-def keep_gates(model) -> dict[str, mtf.Tensor]:
-  """{name: G} of `gated_layers`, filled while the model's graph is built."""
-  made = {}
-  for name, layer in gated_layers(model):
+def compute_gates(
+  source: Trained, batches: Iterable[np.ndarray]
+) -> list[list[np.ndarray]]:
+  """For each batch the gates of each of `gated_layers`, in float32.
+
+  Gates are [examples, …], or […] if they are the same for all.
+
+  Args:
+    source: an open model.
+    batches: int32 tokens [examples, length] of inputs.
+  """
+  layers_of, made = gated_layers(source.model), {}
+  for name, layer in layers_of:
 
     def make_and_keep(context, x, name=name, make=layer.make_gate):
       made[name] = make(context, x)
       return made[name]
 
     layer.make_gate = make_and_keep
-  return made
 
-
-@contextlib.contextmanager
-def gates_session(
-  source: Trained, examples: int, length: int
-) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
-  """A function that computes the gates of a model, in float32.
-
-  Args:
-    source: an open model.
-    examples: rows of inputs at once.
-    length: tokens of a row.
-
-  Yields:
-    a function of tokens [examples, length]: for each of `gated_layers` its
-    gates, [examples, …], or […] if they are the same for all
-  """
-  with tf.Graph().as_default(), tf.Session() as session:
-    graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "gates")
-    ids = tf.placeholder(tf.int32, [examples, length])
-    dims = [mtf.Dimension("batch", examples), mtf.Dimension("length", length)]
-    master = tf.as_dtype(source.weights[weights.EMBEDDING].dtype)
-    made = keep_gates(source.model)
+  def call(inputs):
+    dims = [inputs.shape.dims[0], mtf.Dimension("length", 2)]
     source.model.call_simple(
-      inputs=mtf.import_fully_replicated(mesh, ids, mtf.Shape(dims)),
-      targets=mtf.ones(
-        mesh, mtf.Shape([dims[0], mtf.Dimension("length", 2)]), dtype=tf.int32
-      ),
+      inputs=inputs,
+      targets=mtf.ones(inputs.mesh, mtf.Shape(dims), dtype=tf.int32),
       compute_loss=False,
       mode=tf.estimator.ModeKeys.EVAL,
-      variable_dtype=mtf.VariableDType(master, tf.float32, tf.float32),
+      variable_dtype=mtf.VariableDType(tf.float32, tf.float32, tf.float32),
     )
-    gates = [
-      mtf.anonymize(made[name]) for name, _ in gated_layers(source.model)
-    ]
-    lowering = mtf.Lowering(
-      graph,
-      {
-        mesh: mtf.placement_mesh_impl.PlacementMeshImpl(
-          mtf.Shape([]), mtf.LayoutRules([]), [""]
-        )
-      },
-    )
-    fetches = [lowering.export_to_tf_tensor(gate) for gate in gates]
-    masters = {v.op.name: v for v in tf.global_variables()}
-    for name, value in source.weights.items():
-      masters[name].load(value, session)
-    session.run(lowering.copy_masters_to_slices())
-    yield lambda rows: session.run(fetches, {ids: rows})
+    return [made[name] for name, _ in layers_of]
+
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids = tf.placeholder(tf.int32, [None, None])
+    fed = {
+      name: tf.placeholder(tf.float32, value.shape, name)
+      for name, value in source.weights.items()
+    }
+    with gated_product.for_any_size(source.model):
+      gates = run_time_mesh.build(
+        call, {"inputs": (ids, run_time_mesh.INPUTS)}, fed
+      )
+    values = {fed[name]: value for name, value in source.weights.items()}
+    return [session.run(gates, {ids: rows, **values}) for rows in batches]

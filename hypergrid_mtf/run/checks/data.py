@@ -207,17 +207,14 @@ def note_lost_characters(run: request.Run) -> list[str]:
   features = run.mixture.output_features
   vocabulary = features.get("inputs", features["targets"]).vocabulary
   looked_at = [
-    (f"lines of {where}", vocabulary, lines[:_MOST_LINES])
+    (vocabulary, lines[:_MOST_LINES], f"lines of {where}")
     for where, lines in run.input_lines.items()
   ] + [
-    (f"sampled {key}", feature.vocabulary, examples.texts(run.examples, key))
+    (feature.vocabulary, examples.texts(run.examples, key), f"sampled {key}")
     for key, feature in features.items()
   ]
-  lost = (
-    (what, vocabularies.lost_characters(vocabulary, lines))
-    for what, vocabulary, lines in looked_at
-  )
-  return [found.describe(what) for what, found in lost if found]
+  lost = (vocabularies.describe_lost_characters(*given) for given in looked_at)
+  return list(filter(None, lost))
 
 
 def note_cuts(run: request.Run) -> list[str]:
@@ -252,5 +249,5 @@ def note_collisions(run: request.Run) -> list[str]:
   gated = layers.hypergrid_layers(run.model)
   if not run.examples or not any(layer.gates_differ for layer, _ in gated):
     return []
-  found = task_tokens.describe_collisions(run.mixture, known=run.examples)
+  found = task_tokens.describe_collisions(run.mixture, run.examples)
   return [found] if found else []

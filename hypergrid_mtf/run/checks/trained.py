@@ -155,16 +155,8 @@ def _another_configuration():
 
   Gin has one configuration a process and no way to ask for a second.
   """
-  with (
-    mock.patch.multiple(
-      gin.config,
-      _CONFIG={},
-      _IMPORTS=set(),
-      _OPERATIVE_CONFIG={},
-      _SINGLETONS={},
-    ),
-    gin.unlock_config(),
-  ):
+  empty = dict(_CONFIG={}, _IMPORTS=set(), _OPERATIVE_CONFIG={}, _SINGLETONS={})
+  with mock.patch.multiple(gin.config, **empty), gin.unlock_config():
     yield
 
 

@@ -146,6 +146,7 @@ _CB = {"premise": "p", "hypothesis": "h", "label": "neutral", "idx": 0}
 _QA = {"idx": 0, "query": "q", "answers": [{"text": "Paris"}]}
 _PASSAGE = {"text": "Paris", "entities": [{"start": 0, "end": 4}]}
 _OUTSIDE = _PASSAGE | {"entities": [{"start": 5, "end": 7}]}
+_STSB = b"sentence1\tsentence2\tscore\n"
 _QQP = b"id\tquestion1\tquestion2\tis_duplicate\n"
 
 
@@ -200,21 +201,9 @@ _REFUSED = (
   ("SST-2/dev.tsv", "sentence\t".encode("utf-16"), "line 1: UTF-16 text"),
   ("CoLA/train.tsv", b"gj04,1,,A b.\n", "line 1: 1 tab-separated"),
   ("CoLA/test.tsv", b"0\tA b.\n", "line 1: .*'sentence' 0 times"),
-  (
-    "STS-B/dev.tsv",
-    b"sentence1\tsentence2\tscore\na\tb\t5.1\n",
-    "line 2: the s",
-  ),
-  (
-    "STS-B/dev.tsv",
-    b"sentence1\tsentence2\tscore\na\tb\tnan\n",
-    "line 2: the s",
-  ),
-  (
-    "STS-B/test.tsv",
-    b"sentence1\tsentence2\tscore\na\tb\t\n",
-    "line 2: the sc",
-  ),
+  ("STS-B/dev.tsv", _STSB + b"a\tb\t5.1\n", "line 2: the s"),
+  ("STS-B/dev.tsv", _STSB + b"a\tb\tnan\n", "line 2: the s"),
+  ("STS-B/test.tsv", _STSB + b"a\tb\t\n", "line 2: the sc"),
   ("QQP/train.tsv", _QQP + b"1\ta\n" * 201, "line 202: 2 tab-separated"),
   ("CB/train.jsonl", b"", "the file has no rows"),
   ("CB/train.jsonl", _lines(_CB) + b"\n{'premise'", "line 2: not valid JSON"),
@@ -222,70 +211,26 @@ _REFUSED = (
   ("CB/train.jsonl", b"[" * 9999, "line 1: not valid JSON that can be read"),
   ("CB/train.jsonl", b"[1]", r"line 1: \[1\], expected a JSON object"),
   ("CB/train.jsonl", b'{"premise": "\xe9"}', "line 1: byte 14 is not UTF-8"),
-  (
-    "CB/val.jsonl",
-    _lines({"premise": "p", "idx": 0}),
-    "line 1: .*'label' is m",
-  ),
+  ("CB/val.jsonl", _lines({"premise": "p", "idx": 0}), "line 1: .*'label' is"),
   ("CB/train.jsonl", _lines(_CB | {"label": "maybe"}), "line 1: the label is"),
   ("CB/train.jsonl", _lines(_CB | {"label": 1}), "line 1: the label is '1'"),
   ("CB/test.jsonl", _lines(_CB | {"label": []}), "line 1: .*label format"),
   ("CB/test.jsonl", _lines(_CB | {"label": -1}), "line 1: .*label is unknown"),
-  (
-    "CB/train.jsonl",
-    _lines(_CB, _CB | {"idx": 2**31}),
-    "line 2: 'idx' is 2147",
-  ),
+  ("CB/train.jsonl", _lines(_CB, _CB | {"idx": 2**31}), "line 2: 'idx' is 21"),
   ("CB/train.jsonl", _lines(_CB, _CB), "line 2: the idx 0 is there twice"),
-  (
-    "CB/val.jsonl",
-    _lines(_CB | {"premise": "\ud800"}),
-    "line 1: .*half a char",
-  ),
+  ("CB/val.jsonl", _lines(_CB | {"premise": "\ud800"}), "line 1: .*half a c"),
   ("COPA/val.jsonl", _lines({"label": 2}), "line 1: the label is 2, expected"),
-  (
-    "COPA/val.jsonl",
-    _lines({"label": "choice1"}),
-    "line 1: the label is 'choi",
-  ),
-  (
-    "BoolQ/val.jsonl",
-    _lines({"label": 1}),
-    "line 1: the key 'question' is mis",
-  ),
-  (
-    "ReCoRD/train.jsonl",
-    _record([{"idx": 7, "query": "q"}]),
-    "idx 7: the label",
-  ),
+  ("COPA/val.jsonl", _lines({"label": "choice1"}), "line 1: the label is 'c"),
+  ("BoolQ/val.jsonl", _lines({"label": 1}), "line 1: the key 'question' i"),
+  ("ReCoRD/train.jsonl", _record([{"idx": 7, "query": "q"}]), "idx 7: the la"),
   ("ReCoRD/train.jsonl", _record([_QA | {"answers": []}]), "idx 0: the label"),
   ("ReCoRD/train.jsonl", _record(()), "the file has no rows"),
-  (
-    "ReCoRD/train.jsonl",
-    _record([_QA, {"idx": 1}]),
-    "after idx 0: .*'query' is",
-  ),
-  (
-    "ReCoRD/train.jsonl",
-    _record(passage=_OUTSIDE),
-    "idx 0: an entity is outsi",
-  ),
+  ("ReCoRD/train.jsonl", _record([_QA, {"idx": 1}]), "after idx 0: .*'query' "),
+  ("ReCoRD/train.jsonl", _record(passage=_OUTSIDE), "idx 0: an entity is ou"),
   ("MultiRC/test.jsonl", _multirc(1, None), "idx 0_4_6: the row has no label"),
-  (
-    "MultiRC/val.jsonl",
-    _multirc(1, 0),
-    "idx 0_4_6: the question idx 4 of the p",
-  ),
-  (
-    "MultiRC/val.jsonl",
-    _multirc(1, 2),
-    "line 1: the label is 2, expected 0 or",
-  ),
-  (
-    "WSC/train.jsonl",
-    _lines(_wsc("A b.", "c", 1)),
-    "line 1: .* spans are no p",
-  ),
+  ("MultiRC/val.jsonl", _multirc(1, 0), "idx 0_4_6: the question idx 4 of"),
+  ("MultiRC/val.jsonl", _multirc(1, 2), "line 1: the label is 2, expected"),
+  ("WSC/train.jsonl", _lines(_wsc("A b.", "c", 1)), "line 1: .* spans are "),
 )
 
 
@@ -425,9 +370,7 @@ def _multirc_scores(numbers, labels):
   task = seqio.TaskRegistry.get("super_glue_multirc_v102")
   targets = [
     task.postprocess_fn(
-      ("False", "True")[label],
-      example={"idx/question": number},
-      is_target=True,
+      ("False", "True")[label], example={"idx/question": number}, is_target=True
     )
     for number, label in zip(numbers, labels, strict=True)
   ]

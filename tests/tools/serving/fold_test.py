@@ -2,11 +2,11 @@
 
 import json
 import os
-import types
 
 import gin
 import numpy as np
 import pytest
+import seqio
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import model as model_lib
@@ -37,11 +37,13 @@ def test_a_folded_model_computes_the_same_for_its_task(
     _fold(monkeypatch, model_dir, task, f"--task={short}")
   said = capsys.readouterr().out
   assert "the gates of 2 layers are in its weights" in said
+  assert "for inputs that begin with token 342, '<extra_id_16>'; the" in said
   rows = {task: model_dirs.examples(task, 16) for task in TASKS}
   with trained.open_model(model_dir) as source:
     gated = {t: model_dirs.logits(source, *rows[t]) for t in TASKS}
-  for task in TASKS:
-    found = model_dirs.logits_of(task, *rows[task])
+  os.rename(TASKS[1], "moved")
+  for task, folder in zip(TASKS, (TASKS[0], "moved"), strict=True):
+    found = model_dirs.logits_of(folder, *rows[task])
     assert _difference(found, gated[task], rows[task][1]) < 1e-5
   # The tasks' gates do differ: another task's fold computes something else.
   other = model_dirs.logits_of(TASKS[0], *rows[TASKS[1]])
@@ -49,7 +51,9 @@ def test_a_folded_model_computes_the_same_for_its_task(
   record = json.loads((tmp_path / TASKS[0] / fold.RECORD).read_text())
   assert (record["task"], record["token"]) == (TASKS[0], 342)
   assert record["tasks_of_the_same_gates"] == []
-  assert sorted(os.listdir(tmp_path)) == sorted(TASKS)  # no .part
+  tasks = [seqio.TaskRegistry.get(task) for task in rows]
+  assert folding.tasks_of_token(tasks, 342) == [TASKS[0]]
+  assert sorted(os.listdir(tmp_path)) == [TASKS[0], "moved"]  # no .part
   _check_vanilla(tmp_path / TASKS[0], tmp_path)
 
 
@@ -107,13 +111,6 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
     found.append(model_dirs.logits_of(tmp_path / name, rows, rows[:, 3:]))
   assert np.abs(gated - found[0]).max() < 1e-5
   assert np.abs(gated - found[1]).max() > 0.01
-
-
-def test_tasks_of_one_token_are_named(monkeypatch):
-  tokens = {"reverse": 5, "rot": 5, "copy": 6}
-  monkeypatch.setattr(fold.task_tokens, "first_tokens", lambda *_: tokens)
-  source, task = (types.SimpleNamespace(mixture=1, name="rot") for _ in "ab")
-  assert fold.tasks_of_same_gates(source, task, 5) == ["reverse"]
 
 
 @pytest.mark.parametrize(

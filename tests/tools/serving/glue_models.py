@@ -17,22 +17,13 @@ MIXTURE = "parity"
 GLUE = ("cola", "mrpc", "rte", "sst2", "stsb")
 TASKS = [f"glue_{task}_v002_task_token" for task in GLUE]
 _VANILLA = ("--gin_file=hypergrid/vanilla.gin",)
-_L2 = (
-  "--gin_file=hypergrid/L2.gin",
-  f"--gin_param={model_dirs.TASK_TOKEN}",
-)
+_L2 = ("--gin_file=hypergrid/L2.gin", f"--gin_param={model_dirs.TASK_TOKEN}")
 _MODELS = {
   "glue_l2": _L2,
   "glue_t5_1_0": _VANILLA,
   "glue_t5_1_1": (
     *_VANILLA,
     *(f"--gin_param={binding}" for binding in model_dirs.T5_1_1),
-  ),
-  "embedded_vanilla": (
-    "--gin_file=models/nano.gin",
-    *_VANILLA,
-    "--gin_file=experiments/embedded.gin",
-    "--gin_param=run.train_steps = 200",
   ),
   "embedded_l2": (
     "--gin_file=models/nano.gin",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import types
 
@@ -21,18 +22,11 @@ from t5_tasks import vocabularies
 from tests import program
 from tests.tools.serving import model_dirs, transformers_t5
 from tools import huggingface
-from tools.serving import (
-  hf_config,
-  hf_tokenizer,
-  hf_weights,
-  trained,
-  weights,
-)
+from tools.serving import hf_config, hf_tokenizer, hf_weights, trained, weights
 
 TASK = "embedded_copy_v1_task_token"
 SP_MODEL = os.path.join(
-  os.path.dirname(seqio.__file__),
-  "test_data/sentencepiece/sentencepiece.model",
+  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
 )
 
 
@@ -59,8 +53,8 @@ def t5(tmp_path_factory):
   """A T5 1.1 and what was made of it: (model_dir, transformers' folder)."""
   folder = tmp_path_factory.mktemp("t5")
   model_dir = model_dirs.make(
-    folder / "model", "vanilla", model_dirs.T5_1_1, size="micro", mixture=TASK
-  )  # of two layers: only the first has the positions
+    folder / "model", "vanilla", model_dirs.T5_1_1, mixture=TASK
+  )
   with pytest.MonkeyPatch.context() as monkeypatch:
     made = _to(monkeypatch, model_dir, folder / "there")
   gin.clear_config()
@@ -167,6 +161,28 @@ def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
   )
 
 
+def test_a_folder_that_is_moved_is_read(tmp_path, monkeypatch):
+  """With relative paths, as in the documents, and its vocabulary beside it."""
+  monkeypatch.chdir(tmp_path)
+  name = "t5_tasks.vocabularies.use_vocabulary.name"
+  task = "glue_cola_v002"
+  try:
+    model_dirs.make(
+      "model", "vanilla", [f"{name} = {SP_MODEL!r}"], mixture=task
+    )
+    _to(monkeypatch, "model", "there")
+    _from(monkeypatch, "there", "back")
+    (tmp_path / "elsewhere").mkdir()
+    os.rename("back", "elsewhere/moved")
+    monkeypatch.chdir("elsewhere")
+    _to(monkeypatch, "moved", "again")
+  finally:
+    vocabularies.use_vocabulary("t5")
+  for name in (hf_weights.FILE, hf_tokenizer.SENTENCEPIECE):
+    made = [tmp_path / path / name for path in ("there", "elsewhere/again")]
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
 def _texts():
   return [
     "copy: badge",
@@ -220,6 +236,8 @@ def test_config_of_other_sizes():
     (dict(decoder_start_token_id=5), "decoder_start_token_id = 5, which is 0"),
     (dict(scale_decoder_outputs=False), "scale_decoder_outputs = False, which"),
     (dict(dense_act_fn="silu"), "dense_act_fn = 'silu', which is 'relu' in"),
+    (dict(tie_encoder_decoder=True), "tie_encoder_decoder = True, which is F"),
+    (dict(pruned_heads={"0": [1]}), "pruned_heads = .*, which is {} in t5"),
     (dict(d_model="many"), "does not describe a T5"),
   ],
 )
@@ -227,6 +245,21 @@ def test_configs_that_are_refused(changed, match):
   given = dict(model_type="t5", vocab_size=128, **{}) | changed
   with pytest.raises(errors.UserError, match=match):
     hf_config.of_json(given, "config.json", "float32")
+
+
+def test_every_field_that_transformers_reads_is_read_or_compared():
+  folder = os.path.dirname(transformers.models.t5.__file__)
+  read: set = set()
+  for name in ("modeling_t5.py", "modeling_tf_t5.py"):
+    with open(os.path.join(folder, name), encoding="utf-8") as f:
+      read.update(re.findall(r"\bconfig\.([a-z]\w+)", f.read()))
+  assert "dense_act_fn" in read
+  # What it returns, how it begins a training, set by itself, of other heads.
+  no_function = {"output_attentions", "output_hidden_states", "use_cache"}
+  no_function |= {"use_return_dict", "initializer_factor", "is_decoder"}
+  no_function |= {"hidden_size", "n_layers"}  # other names of sizes
+  no_function |= {"classifier_dropout", "num_labels", "problem_type"}
+  assert read <= {*hf_config._SIZES, *hf_config._FIXED, *no_function}
 
 
 @pytest.mark.parametrize(
@@ -268,6 +301,23 @@ def _change(**given):
   return change
 
 
+def _add_a_token(name, key):
+  """A function that adds a token to a file of the tokenizer of a folder."""
+
+  def add(folder):
+    path = folder / name
+    given = json.loads(path.read_text()) if path.exists() else {}
+    if name == "added_tokens.json":
+      given["<sep>"] = 384
+    elif key == "added_tokens_decoder":
+      given[key]["384"] = {"content": "<sep>"}
+    else:
+      given[key] = [*given.get(key, ()), {"id": 384, "content": "<sep>"}]
+    path.write_text(json.dumps(given))
+
+  return add
+
+
 def _cut(left):
   def cut(folder):
     path = folder / hf_weights.FILE
@@ -291,8 +341,8 @@ def _name_a_file_outside(folder):
       lambda f: (f / hf_weights.FILE).rename(f / "pytorch_model.bin"),
       "holds no model.safetensors, and pytorch_model.bin needs",
     ),
-    (_change(d_ff=32), "wi_0.weight in .* is .256, 64., which is not what con"),
-    (_change(num_layers=3), "encoder.block.2.* is missing"),
+    (_change(d_ff=32), "wi_0.weight in .* is .64, 16., which is not what con"),
+    (_change(num_layers=2), "encoder.block.1.* is missing"),
     (
       _change(tie_word_embeddings=True),
       "holds a lm_head.weight that is not shared.weight",
@@ -301,6 +351,15 @@ def _name_a_file_outside(folder):
     (
       lambda f: (f / "config.json").unlink(),
       "is not a local folder with a config.json",
+    ),
+    *(
+      (_add_a_token(*where), "has the token '<sep>' of its own, which")
+      for where in (
+        ("added_tokens.json", None),
+        ("tokenizer_config.json", "additional_special_tokens"),
+        ("tokenizer_config.json", "added_tokens_decoder"),
+        ("tokenizer.json", "added_tokens"),
+      )
     ),
     (
       lambda f: (f / "tokenizer_config.json").unlink(),
