@@ -65,6 +65,7 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
   def __init__(self, run: request.Run, progress: estimator.Progress):
     self._run = run
     self._progress = progress
+    self._said_how = False
 
   def after_save(self, session, global_step_value) -> bool:
     """Returns whether training should stop here."""
@@ -103,7 +104,9 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
     run, progress = self._run, self._progress
     progress.scores = collections.defaultdict(dict)
     progress.examples = 0
-    eval_config.write(run.eval_folder("validation"), _AS_GIVEN)
+    if not self._said_how:
+      eval_config.write(run.eval_folder("validation"), _AS_GIVEN)
+      self._said_how = True
     try:
       utils.run(
         **{

@@ -4,7 +4,6 @@ TensorFlow reads them inside the graph, where a row that cannot be parsed has
 neither file nor line. Here both are named before.
 """
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,7 +12,8 @@ import seqio
 import tensorflow.compat.v1 as tf
 from t5.data import preprocessors
 
-from hypergrid_mtf import errors, text_files
+from hypergrid_mtf import errors, text_files, tfds_data
+from hypergrid_mtf.run import files
 
 # Of a file, so much is read: a few seconds.
 _MOST_BYTES = 1 << 30
@@ -23,8 +23,8 @@ def check_task(task: seqio.Task, split: str) -> None:
   """Checks the files that a task reads, where it reads files.
 
   Args:
-    task: any; only a `seqio.FileDataSource` is looked at, and of it only files
-      on this machine.
+    task: any; only files are looked at, and data that TFDS prepared, and of
+      them only what is on this machine.
     split: one of the task's.
 
   Raises:
@@ -35,6 +35,8 @@ def check_task(task: seqio.Task, split: str) -> None:
   if hasattr(source, "check_files"):  # t5_tasks.plain_text
     source.check_files(split)
     return
+  if isinstance(source, seqio.TfdsDataSource):
+    _check_tfds(task, split)
   if not isinstance(source, seqio.FileDataSource):
     return
   who = f"the split {split!r} of the task {task.name!r}"
@@ -68,32 +70,57 @@ def check_cache(task: seqio.Task, split: str) -> None:
   Raises:
     UserError: a shard that is gone or cut.
   """
-  info, stats = (
-    json.loads(tf.io.gfile.GFile(path).read())
-    for path in (
-      seqio.get_cached_info_path(task.cache_dir, split),
-      seqio.get_cached_stats_path(task.cache_dir, split),
-    )
-  )
-  of = info["num_shards"]
-  prefix = seqio.get_cached_tfrecord_prefix(task.cache_dir, split)
+  folder = task.cache_dir
+  shards = files.read_json(seqio.get_cached_info_path(folder, split))
+  stats = files.read_json(seqio.get_cached_stats_path(folder, split))
+  prefix = seqio.get_cached_tfrecord_prefix(folder, split)
+  of = shards.get("num_shards", 0)
   paths = [f"{prefix}-{n:05d}-of-{of:05d}" for n in range(of)]
-  wrong = [f"{p} is gone" for p in paths if not tf.io.gfile.exists(p)]
-  if not wrong and "://" not in prefix:
-    if sum(map(os.path.getsize, paths)) > _MOST_BYTES:
-      return
-    found = 0
-    for path in paths:
-      count, is_whole = _count_records(path)
-      found += count
-      wrong += [] if is_whole else [f"{path} is cut after {count} examples"]
-    if not wrong and found != stats["examples"]:
-      wrong = [f"{prefix}… hold {found} of {stats['examples']} examples"]
-  if wrong:
+  if wrong := _damage(paths, stats.get("examples")):
     raise errors.UserError(
-      f"the cached task {task.name!r} is damaged: {wrong[0]}: remove "
-      f"{task.cache_dir} and write it with python -m tools.cache_tasks."
+      f"the cached task {task.name!r} is damaged: {wrong}: remove {folder} and "
+      "write it with python -m tools.cache_tasks."
     )
+
+
+def _check_tfds(task: seqio.Task, split: str) -> None:
+  """Checks that prepared data have the shards and examples of their record."""
+  loader = task.source.tfds_dataset
+  name, data_dir = loader.get_split_params(split)
+  if not name or not tfds_data.is_prepared(name, data_dir):
+    return
+  info = loader._get_builder(split).info
+  part = info.splits.get(loader._map_split(split) or split)
+  if part is None or info.file_format.value != "tfrecord":
+    return
+  paths = [os.fspath(path) for path in part.filepaths]
+  if wrong := _damage(paths, sum(part.shard_lengths)):
+    raise errors.UserError(
+      f"the split {split!r} of the task {task.name!r} is damaged: {wrong}: "
+      f"remove {info.data_dir} and make it with python -m tools.prepare_data."
+    )
+
+
+def _damage(paths: list[str], examples: int | None) -> str | None:
+  """What is wrong with TFRecords that have so many examples, or None.
+
+  Files in the cloud, and more than 1 GB of them, are not looked into.
+  """
+  for path in paths:
+    if not tf.io.gfile.exists(path):
+      return f"{path} is gone"
+  is_remote = any("://" in path for path in paths)
+  if is_remote or sum(map(os.path.getsize, paths)) > _MOST_BYTES:
+    return None
+  found = 0
+  for path in paths:
+    count, is_whole = _count_records(path)
+    found += count
+    if not is_whole:
+      return f"{path} is cut after {count} examples"
+  if found == examples or examples is None:
+    return None
+  return f"{paths[0]}, … hold {found} of {examples} examples"
 
 
 def _count_records(path: str) -> tuple[int, bool]:

@@ -155,8 +155,16 @@ def _another_configuration():
 
   Gin has one configuration a process and no way to ask for a second.
   """
-  empty = dict(_CONFIG={}, _IMPORTS=set(), _OPERATIVE_CONFIG={}, _SINGLETONS={})
-  with mock.patch.multiple(gin.config, **empty), gin.unlock_config():
+  with (
+    mock.patch.multiple(
+      gin.config,
+      _CONFIG={},
+      _IMPORTS=set(),
+      _OPERATIVE_CONFIG={},
+      _SINGLETONS={},
+    ),
+    gin.unlock_config(),
+  ):
     yield
 
 

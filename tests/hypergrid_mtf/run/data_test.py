@@ -272,6 +272,16 @@ def test_an_empty_folder_that_tfds_fills(no_bucket, tmp_path, capsys):
   assert len(found["of_tfds"]) == 10
   data_checks.check_data(task, str(tmp_path))
   assert not capsys.readouterr().out
+  (path,) = (tmp_path / "tens/1.2.0").glob("*tfrecord*")
+  content = path.read_bytes()
+  examples_lib.check_examples([task], "train")
+  for size, says in (
+    (16 + int.from_bytes(content[:8], "little"), "hold 1 of 10 examples: remo"),
+    (len(content) - 1, "is cut after 9 examples: remove"),
+  ):
+    path.write_bytes(content[:size])
+    with pytest.raises(UserError, match=f"'of_tfds' is damaged: .* {says}"):
+      examples_lib.check_examples([task], "train")
   other = tmp_path / "other"
   other.mkdir()
   Tens._generate_examples = lambda self: iter([(1 / 0, {})])
