@@ -75,6 +75,7 @@ a positive integer | None: run.total_run_steps decode.max_decode_length
   sample_autoregressive.sampling_keep_top_k
 an integer | a reference to a function such as @name: run.train_steps
 an integer of 0 or more: run.seen_data_init_step .num_memory_heads
+  beam_search.num_prefilter
 an integer of 0 or more | None: run.keep_checkpoint_max run.ensemble_inputs
   Unitransformer.ensemble
 an integer | None: mesh_train_dataset_fn.seed mesh_eval_dataset_fn.seed

@@ -23,6 +23,8 @@ _PROTOCOL = (
   "Bitransformer.decode.beam_size",
   "Bitransformer.decode.alpha",
   "Bitransformer.decode.temperature",
+  "Bitransformer.decode.sampling_keep_top_k",
+  "beam_search.num_prefilter",
   "Bitransformer.decode.max_decode_length",
   "mesh_eval_dataset_fn.num_eval_examples",
 )

@@ -28,6 +28,8 @@ _DEFAULTS = {
   "Bitransformer.decode.beam_size": "1",
   "Bitransformer.decode.alpha": "0.6",
   "Bitransformer.decode.temperature": "0.0",
+  "Bitransformer.decode.sampling_keep_top_k": "-1",
+  "beam_search.num_prefilter": "2",
   "mesh_eval_dataset_fn.num_eval_examples": "-1",
 }
 

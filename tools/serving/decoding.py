@@ -120,9 +120,18 @@ def answers(model, inputs, how: options.Options) -> list:
       return [decode(), watch.score]
   found: list = []
   search = mtf.beam_search.beam_search
+  batch = inputs.shape.dims[0]
+  # Without a mesh the search is another one than in evaluation: it knows no
+  # num_prefilter. Here each row has a device of its own, which costs least: a
+  # beam's states are looked up among those of its device.
+  mesh = {
+    "layout": mtf.LayoutRules([(batch.name, "rows")]),
+    "mesh_shape": mtf.Shape([mtf.Dimension("rows", batch.size)]),
+    "num_prefilter": how.num_prefilter,
+  }
 
   def beam_search(*args, **kwargs):
-    found[:] = search(*args, **kwargs)
+    found[:] = search(*args, **{**kwargs, **mesh})
     return found
 
   with mock.patch.object(mtf.beam_search, "beam_search", beam_search):

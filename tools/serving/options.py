@@ -15,6 +15,7 @@ DECODING_FLAGS = (
   "temperature",
   "keep_top_k",
   "alpha",
+  "num_prefilter",
   "max_input_tokens",
   "max_target_tokens",
   "max_output_tokens",
@@ -33,6 +34,7 @@ class Options:
     temperature: 0 takes the most likely token, 1 draws from the distribution.
     top_k: draw from so many tokens, -1 from all.
     alpha: length bonus of a beam.
+    num_prefilter: next tokens of each beam that a search considers, 0 for all.
   """
 
   inputs: int
@@ -42,6 +44,7 @@ class Options:
   temperature: float = 0.0
   top_k: int = -1
   alpha: float = 0.6
+  num_prefilter: int = 2
 
 
 def define_model_flags() -> None:
@@ -59,6 +62,12 @@ def define_model_flags() -> None:
 def define_decoding_flags() -> None:
   """Next to t5's own --beam_size, --temperature and --keep_top_k."""
   flags.DEFINE_float("alpha", 0.6, "Bonus of a beam's length.")
+  flags.DEFINE_integer(
+    "num_prefilter",
+    None,
+    "Likeliest next tokens of each beam that a search considers, 0 for all; "
+    "as gin's beam_search.num_prefilter, which is 2, if not given.",
+  )
   for name, of in (
     ("max_input_tokens", "an input; longer ones are cut"),
     ("max_target_tokens", "a target to score"),
@@ -92,6 +101,14 @@ def read_flags(given) -> Options:
       f"--keep_top_k={top_k} is not a number of tokens: give 1 or more, or -1 "
       "for all."
     )
+  prefilter = given.num_prefilter
+  if prefilter is None:
+    prefilter = config.value("beam_search.num_prefilter", Options.num_prefilter)
+  if prefilter < 0 or prefilter == 1:
+    raise errors.UserError(
+      f"--num_prefilter={prefilter} leaves a search too few tokens: give 2 or "
+      "more, or 0 for all."
+    )
   if given.beam_size > 1 and draws:
     raise errors.UserError(
       f"--beam_size={given.beam_size} takes the likeliest answers, and "
@@ -113,4 +130,5 @@ def read_flags(given) -> Options:
     temperature=given.temperature,
     top_k=top_k,
     alpha=given.alpha,
+    num_prefilter=prefilter,
   )

@@ -76,6 +76,7 @@ VALUES = (
   ("Bitransformer.decode.beam_size = 0", "Bitransformer.decode.beam_size"),
   ("Bitransformer.decode.sampling_keep_top_k = 0", "must be -1 or a positive"),
   ("Bitransformer.decode.max_decode_length = 0", "positive integer or None"),
+  ("beam_search.num_prefilter = -1", "= -1 must be an integer of 0 or more"),
   ("linear_decay.steps_or_fraction = 'half'", "must be a number of 0 or more"),
   # Known by the default alone.
   ("AdafactorOptimizer.beta1 = '0.9'", "beta1 = '0.9' must be a number"),

@@ -2,11 +2,13 @@
 
 import inspect
 
+import mesh_tensorflow as mtf
 import numpy as np
 import pandas as pd
 import pytest
 from mesh_tensorflow.transformer import transformer
 from t5.evaluation import eval_utils
+from t5.models import mesh_transformer
 
 from tools.experiments import protocol
 
@@ -140,8 +142,12 @@ def test_a_binding_that_says_the_default_makes_no_other_protocol():
 
 
 def test_the_defaults_are_those_of_mesh_tensorflow():
-  decode = inspect.signature(transformer.Bitransformer.decode).parameters
+  functions = {
+    "Bitransformer.decode": transformer.Bitransformer.decode,
+    "beam_search": mtf.beam_search.beam_search,
+    "mesh_eval_dataset_fn": mesh_transformer.mesh_eval_dataset_fn,
+  }
   for name, text in protocol._DEFAULTS.items():
-    parameter = name.removeprefix("Bitransformer.decode.")
-    if parameter != name:
-      assert str(decode[parameter].default) == text
+    function, parameter = name.rsplit(".", 1)
+    found = inspect.signature(functions[function]).parameters[parameter]
+    assert str(found.default) == text

@@ -13,7 +13,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from hypergrid_mtf import errors
 from t5_tasks import embedded
-from tests import program
+from tests import beam_search, program
+from tests.hypergrid_mtf import mtf_testing
 from tests.tools.serving import model_dirs
 from tests.tools.serving.conftest import OUTPUTS
 from tools.serving import (
@@ -46,7 +47,10 @@ def _ids(texts, length):
 
 def _decoded(source, texts=TEXTS, **how):
   """Answers of `Bitransformer.decode`, as texts."""
-  ids = model_dirs.decode(source, _ids(texts, INPUTS), OUTPUTS, **how)
+  return _texts(model_dirs.decode(source, _ids(texts, INPUTS), OUTPUTS, **how))
+
+
+def _texts(ids):
   clean = utils.clean_decodes(tf.constant(ids))
   return VOCABULARY.decode_tf(clean).numpy().tolist()
 
@@ -177,10 +181,38 @@ def test_metrics_of_the_step_are_kept(monkeypatch):
   assert saved_model._read_metrics(source) == {"rte": {"accuracy": 50.0}}
 
 
-def test_beams_are_those_of_t5(model_dir):
-  with trained.open_model(model_dir) as source:
-    found = _answers(source, beam_size=4)["outputs"].numpy().tolist()
-    assert found == _decoded(source, beam_size=4)
+# Width, alpha, and the tokens of a beam that compete, 0 for all.
+SEARCHES = [(4, 0.6, 2), (4, 0.6, 0), (8, 0.0, 3)]
+
+
+def test_beams_are_those_of_numpy_and_t5(tmp_path):
+  texts = [
+    f"{function}: {string}"
+    for i, function in enumerate(embedded.FUNCTIONS)
+    for string in embedded.strings("validation")[2 * i : 2 * i + 2]
+  ]
+  ids, found = _ids(texts, INPUTS), []
+  # Where both share an embedding, random weights say one token all the time.
+  folder = model_dirs.make(tmp_path, bindings=model_dirs.T5_1_1[1:])
+  with trained.open_model(folder) as source:
+    for width, alpha, prefilter in SEARCHES:
+      how = {"beam_size": width, "alpha": alpha, "num_prefilter": prefilter}
+      made = _answers(source, texts, **how)
+      found.append(made["outputs"].numpy().tolist())
+      best = model_dirs.search(source, ids, OUTPUTS, width, alpha, prefilter)
+      tokens = [tokens for _, tokens in best]
+      assert found[-1] == _texts(mtf_testing.pad(tokens, OUTPUTS))
+      scores = [
+        score * (beam_search.penalty(len(of), alpha) if 1 in of else 1)
+        for score, of in best
+      ]
+      np.testing.assert_allclose(made["scores"], scores, atol=1e-4)
+    # Nothing is said of what competes: all have one default.
+    how = {"beam_size": SEARCHES[0][0], "alpha": SEARCHES[0][1]}
+    assert _decoded(source, texts, **how) == found[0]
+    assert options.Options(1, 1, 1).num_prefilter == SEARCHES[0][-1]
+  assert min(len(set(found[0])), len(set(found[2]))) > 10
+  assert found[0] != found[1]  # so the test sees what competes
 
 
 @pytest.mark.slow
@@ -241,6 +273,7 @@ def test_orders_of_the_gated_product(rows, cols):
   [
     (["--beam_size=0"], "--beam_size=0 is too small"),
     (["--beam_size=2", "--temperature=1"], "draws at random"),
+    (["--num_prefilter=1"], "--num_prefilter=1 leaves a search too few"),
     (["--keep_top_k=5"], "--keep_top_k=5 is for drawing"),
     (["--keep_top_k=0", "--temperature=1"], "not a number of tokens"),
     (["--step=5"], "--step=5 is not a checkpoint of .* steps 7"),

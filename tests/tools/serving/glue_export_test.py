@@ -1,4 +1,4 @@
-"""A SavedModel of a model of real GLUE, next to t5's own MtfModel.
+"""SavedModels of real GLUE and of the embedded tasks, next to t5's MtfModel.
 
 Minutes, so a target of its own: `make serving-test`.
 """
@@ -12,19 +12,27 @@ import numpy as np
 import pytest
 import seqio
 
+from t5_tasks import embedded
 from tests import command
 from tests.tools.serving import glue_models
 
 pytestmark = pytest.mark.slow
 
 LIMITS = {"inputs": 128, "outputs": 16}
-MINIMUM = 500
 # Each way to decode: (flags of tools.export, arguments of MtfModel.predict).
-WAYS = {"greedy": ([], {}), "beam": (["--beam_size=4"], {"beam_size": 4})}
+WAYS = {
+  "greedy": ([], {}),
+  "beam": (["--beam_size=4"], {"beam_size": 4}),
+  "wide": (["--beam_size=16"], {"beam_size": 16}),
+  "all_tokens": (["--beam_size=4", "--num_prefilter=0"], {"beam_size": 4}),
+}
+# Ways of a model, and how many of its answers must differ.
+MODELS = {"glue_l2": (("greedy", "beam"), 6), "embedded_vanilla": (WAYS, 150)}
 
 # t5's own model: answers, and scores of the same targets for all.
 _T5 = """
 import json, sys
+import gin
 import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 import hypergrid_mtf, t5_tasks, t5.models
@@ -41,6 +49,9 @@ model = t5.models.MtfModel(
     f"Bitransformer.decode.max_decode_length = {limits['outputs']}"],
 )
 for name, how in asked["ways"].items():
+  if name == "all_tokens":
+    with gin.unlock_config():
+      gin.bind_parameter("beam_search.num_prefilter", 0)
   model.predict(
     f"{folder}/inputs", f"{folder}/{name}", checkpoint_steps=-1,
     vocabulary=vocabulary, **{"beam_size": 1, "temperature": 0.0, **how})
@@ -116,20 +127,27 @@ def _real_inputs(each: int) -> list[str]:
   return found
 
 
+@pytest.mark.parametrize("model", MODELS)
 def test_a_fresh_process_answers_and_scores_as_t5(
-  trained_models, tmp_path, capsys
+  trained_models, tmp_path, capsys, model
 ):
-  root, model_dir = tmp_path, trained_models.folder("glue_l2")
-  inputs = _real_inputs(120)
+  root, model_dir = tmp_path, trained_models.folder(model)
+  names, different = MODELS[model]
+  if model == "glue_l2":
+    inputs, vocabulary = _real_inputs(120), trained_models.vocabulary
+    labels = ["acceptable", "positive", "equivalent", "3.4", "entailment"]
+  else:
+    strings, vocabulary = embedded.strings("validation"), "bytes"
+    inputs = [f"{f}: {s}" for f in embedded.FUNCTIONS for s in strings[:40]]
+    labels = list(strings[:5])
   count = len(inputs)
-  assert count >= MINIMUM
+  assert count >= (500 if model == "glue_l2" else 300)
   (root / "inputs").write_text("".join(f"{text}\n" for text in inputs))
-  labels = ["acceptable", "positive", "equivalent", "3.4", "entailment"]
   (root / "targets").write_text(
     "".join(f"{labels[i % 5]}\n" for i in range(count))
   )
   paths = {}
-  for name, (given, _) in WAYS.items():
+  for name in names:
     made = command.tool(
       "export",
       f"--model_dir={model_dir}",
@@ -137,7 +155,7 @@ def test_a_fresh_process_answers_and_scores_as_t5(
       f"--max_input_tokens={LIMITS['inputs']}",
       f"--max_output_tokens={LIMITS['outputs']}",
       f"--max_target_tokens={LIMITS['outputs']}",
-      *given,
+      *WAYS[name][0],
     )
     assert made.returncode == 0, made.stderr
     (step,) = (p for p in (root / "exports" / name).iterdir() if p.is_dir())
@@ -147,26 +165,28 @@ def test_a_fresh_process_answers_and_scores_as_t5(
     server = json.load(f)
   assert server["modules"] == []
   between = [part.split("loaded\n")[0] for part in said.split("loading\n")[1:]]
-  assert between == ["", ""], between  # no warning
-  ways = {name: how for name, (_, how) in WAYS.items()}
+  assert between == [""] * len(paths), between  # no warning
   _run(
     _T5,
     {
       "folder": str(root),
       "limits": LIMITS,
-      "vocabulary": trained_models.vocabulary,
+      "vocabulary": vocabulary,
       "model_dir": model_dir,
       "batch": 64,
-      "ways": ways,
+      "ways": {name: WAYS[name][1] for name in names},
     },
   )
   with open(root / "scores.json") as f:
     t5_scores = np.array(json.load(f))
   assert len(t5_scores) == count
   summary = [f"{count} inputs of {model_dir}"]
-  for name in WAYS:
+  answers = {}
+  for name in names:
     (outputs,) = root.glob(f"{name}-*")
     expected = outputs.read_text(encoding="utf-8").split("\n")[:-1]
+    answers[name] = expected
+    assert len(set(expected)) >= different
     assert not server[name]["warnings"] and server[name]["resource"]
     for size in ("1", "7", "64") if name == "greedy" else ("64",):
       found = server[name][size]
@@ -177,5 +197,7 @@ def test_a_fresh_process_answers_and_scores_as_t5(
         f"{name}, batches of {size}: {count} answers equal "
         f"({len(set(expected))} different), scores at most {apart:.2g} apart"
       )
+  if "all_tokens" in names:  # so the test sees which tokens compete
+    assert answers["all_tokens"] != answers["beam"]
   with capsys.disabled():
     print("\n" + "\n".join(summary))

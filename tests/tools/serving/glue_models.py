@@ -25,6 +25,12 @@ _MODELS = {
     *_VANILLA,
     *(f"--gin_param={binding}" for binding in model_dirs.T5_1_1),
   ),
+  "embedded_vanilla": (
+    "--gin_file=models/nano.gin",
+    *_VANILLA,
+    "--gin_file=experiments/embedded.gin",
+    "--gin_param=run.train_steps = 200",
+  ),
   "embedded_l2": (
     "--gin_file=models/nano.gin",
     *_L2,

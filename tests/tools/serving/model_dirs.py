@@ -1,6 +1,9 @@
 """Folders of models of random weights, and what models of folders compute."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import gin
 import mesh_tensorflow as mtf
@@ -15,6 +18,7 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabulary_record
+from tests import beam_search
 from tests.hypergrid_mtf import mtf_testing
 from tools.serving import trained, weights
 
@@ -90,29 +94,45 @@ def make(
   return str(folder)
 
 
-def run(source: trained.Trained, function, **features) -> np.ndarray:
+@contextlib.contextmanager
+def started(source: trained.Trained, function, **shapes) -> Iterator[Callable]:
   """A function of mtf tensors with a model's weights, in a fixed-size graph.
 
   Args:
     source: an open model.
-    function: of mtf tensors by name, which gives one.
-    **features: int32 [batch, length] of each.
+    function: of mtf tensors by name, which gives a nest of them.
+    **shapes: [batch, length] of each.
+
+  Yields:
+    a function of int32 arrays by name
   """
   with tf.Graph().as_default():
     graph = mtf.Graph()
     mesh = mtf.Mesh(graph, "mesh")
-    output = function(
-      **{
-        name: mtf_testing.import_array(mesh, rows, ["batch", "length"])
-        for name, rows in features.items()
-      }
-    )
-    output = mtf.anonymize(output)
+    given = {k: tf.placeholder(tf.int32, shape) for k, shape in shapes.items()}
+    features = {
+      name: mtf.import_fully_replicated(
+        mesh,
+        tensor,
+        mtf.Shape(list(map(mtf.Dimension, ("batch", "length"), shapes[name]))),
+      )
+      for name, tensor in given.items()
+    }
+    outputs = tf.nest.map_structure(mtf.anonymize, function(**features))
     lowering = mtf_testing.lower(graph, mesh)
-    fetched = lowering.export_to_tf_tensor(output)
+    fetched = tf.nest.map_structure(lowering.export_to_tf_tensor, outputs)
     with tf.Session(config=mtf_testing.quick_options()) as session:
       mtf_testing.set_masters(session, lowering, source.weights)
-      return session.run(fetched)
+      yield lambda **rows: session.run(
+        fetched, {given[name]: value for name, value in rows.items()}
+      )
+
+
+def run(source: trained.Trained, function, **features) -> np.ndarray:
+  """`started`, called once with int32 [batch, length] of each feature."""
+  shapes = {name: np.shape(rows) for name, rows in features.items()}
+  with started(source, function, **shapes) as call:
+    return call(**features)
 
 
 def logits(source, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -133,16 +153,57 @@ def logits(source, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def decode(source, inputs: np.ndarray, most: int, **how) -> np.ndarray:
   """Tokens of `Bitransformer.decode`, [batch, most], zeros after </s>."""
-  tokens = run(
-    source,
-    lambda inputs: source.model.decode(
-      inputs, variable_dtype=mtf_testing.FLOAT32, max_decode_length=most, **how
-    ),
-    inputs=inputs,
-  )
+  # As t5 makes a model for one device: its beam search asks.
+  one = {"layout": mtf.LayoutRules([]), "mesh_shape": mtf.Shape([])}
+  with mock.patch.multiple(source.model.decoder, **one):
+    tokens = run(
+      source,
+      lambda inputs: source.model.decode(
+        inputs,
+        variable_dtype=mtf_testing.FLOAT32,
+        max_decode_length=most,
+        **how,
+      ),
+      inputs=inputs,
+    )
   # A row that has ended continues next to the others.
   ended = np.cumsum(tokens == 1, axis=1) - (tokens == 1)
   return np.where(ended, 0, tokens)
+
+
+def search(
+  source, inputs: np.ndarray, most: int, width: int, *how
+) -> list[tuple[float, tuple[int, ...]]]:
+  """(score, tokens) of each input by `beam_search.search`."""
+  count = len(inputs)
+
+  def log_probs(inputs, targets):
+    # An untrained model also says 0, which must not be taken for padding.
+    no_padding = mtf.ones(targets.mesh, targets.shape, tf.int32)
+    logits, _ = source.model.call_simple(
+      inputs,
+      targets,
+      compute_loss=False,
+      mode=tf.estimator.ModeKeys.EVAL,
+      variable_dtype=mtf_testing.FLOAT32,
+      decoder_sequence_id=no_padding,
+    )
+    return mtf.log_softmax(logits, logits.shape.dims[-1])
+
+  rows = count * width
+  shapes = {"inputs": (rows, inputs.shape[1]), "targets": (rows, most)}
+  with started(source, log_probs, **shapes) as forced:
+
+    def of_prefixes(prefixes):
+      given = np.zeros((rows, inputs.shape[1]), np.int32)
+      given[: len(prefixes)] = inputs[[n for n, _ in prefixes]]
+      targets = mtf_testing.pad([p for _, p in prefixes], most)
+      targets = np.pad(targets, [(0, rows - len(prefixes)), (0, 0)])
+      found = forced(inputs=given, targets=targets)
+      return [row[len(p)] for row, (_, p) in zip(found, prefixes, strict=False)]
+
+    found = beam_search.search(of_prefixes, count, most, width, *how)
+  return [hypotheses[0] for hypotheses in found]
 
 
 def logits_of(folder, inputs, targets) -> np.ndarray:
