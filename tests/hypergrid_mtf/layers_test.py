@@ -29,17 +29,6 @@ MEMORY_SEGMENTS = np.array(
 OWN_GATES = {"tanh": mtf.tanh}
 
 
-def _conditions(source, source_ids, token_ids):
-  """X of every token: the first source position with the token's id."""
-  out = np.full(token_ids.shape + source.shape[-1:], np.nan)
-  for b in range(len(token_ids)):
-    for t, segment in enumerate(token_ids[b]):
-      if segment:
-        first = int(np.flatnonzero(source_ids[b] == segment)[0])
-        out[b, t] = source[b, first]
-  return out
-
-
 def _orders(variant, packed):
   """The orders that can serve: GG has one gate, whatever is packed."""
   return [
@@ -49,70 +38,79 @@ def _orders(variant, packed):
   ]
 
 
-def _errors(
+def _check(
   variant="L2",
   decoder=False,
   packed=False,
   dtype=mtf_testing.FLOAT32,
-  gate="sigmoid",
-  gated_kernel="wo",
-  activations=("relu",),
-  condition_on="first_token",
-  rows=ROWS,
-  cols=COLS,
+  tolerance=1e-5,
   gradients=True,
   orders=None,
   on_tpu=False,
   run=tf.Session.run,
+  **settings,
 ):
-  """Builds one layer in every order, runs it, and compares with the oracle.
+  """Holds one layer, in every order, against the oracle.
 
-  Args that are not the layer's: `orders` of contraction, None for all that can
-  serve; `on_tpu`, for what the layer does on a TPU; and `run`, a function of a
-  session and tensors.
+  Gradients are those of a random weighing of y, for the layer's input, what X
+  is taken from, and each variable.
 
-  Returns:
-    {order: (largest absolute error of y, of all gradients)}, and the largest
-    absolute value of y and of the gradients. Gradients are those of a random
-    weighing of y, for the layer's input, what X is taken from, and each
-    variable.
+  Args:
+    variant: of the layer.
+    decoder: whether it is one of a decoder.
+    packed: whether rows hold several examples.
+    dtype: a VariableDType.
+    tolerance: largest error, where the largest value is 1.
+    gradients: whether they are compared too.
+    orders: of contraction; None for all that can serve.
+    on_tpu: for what the layer does on a TPU.
+    run: as in mtf_testing.evaluate.
+    **settings: of the layer.
   """
+  config = {
+    "variant": variant,
+    "grid_rows": ROWS,
+    "grid_cols": COLS,
+    "gate": "sigmoid",
+    "gated_kernel": "wo",
+    "condition_on": "first_token",
+    "activation": ["relu"],
+    **settings,
+  }
   rng = np.random.default_rng(0)
-  activation_dtype = dtype.activation_dtype
-  x = rng.normal(size=(BATCH, LENGTH, D_MODEL))
-  memory = rng.normal(size=(BATCH, MEMORY, D_MODEL))
-  embeddings = rng.normal(size=(BATCH, LENGTH, D_MODEL))
-  dy = rng.normal(size=x.shape)
-  if activation_dtype == tf.bfloat16:  # both sides see the same rounded inputs
+  x, memory, embeddings, dy = (
+    rng.normal(size=(BATCH, length, D_MODEL))
+    for length in (LENGTH, MEMORY, LENGTH, LENGTH)
+  )
+  if dtype.activation_dtype == tf.bfloat16:  # both sides see the same inputs
     bf16 = tf.bfloat16.as_numpy_dtype
     x, memory, embeddings, dy = (
       v.astype(bf16).astype(float) for v in (x, memory, embeddings, dy)
     )
-  ids = SEGMENTS if packed else np.minimum(SEGMENTS, 1)
-  memory_ids = MEMORY_SEGMENTS if packed else np.minimum(MEMORY_SEGMENTS, 1)
-  dy *= (ids > 0)[..., None]
+  ids, memory_ids = SEGMENTS, MEMORY_SEGMENTS
+  if not packed:
+    ids, memory_ids = np.minimum(ids, 1), np.minimum(memory_ids, 1)
+  real = ids > 0
+  dy *= real[..., None]
+
   with tf.Graph().as_default():
-    graph = mtf.Graph()
-    mesh = mtf_testing.mesh(graph, on_tpu)
+    mesh = mtf_testing.mesh(mtf.Graph(), on_tpu)
     names = ["batch", "length", "d_model"]
-    x_mtf, dy_mtf, embeddings_mtf = (
-      mtf_testing.import_array(mesh, v, names, activation_dtype)
-      for v in (x, dy, embeddings)
-    )
-    memory_mtf = mtf_testing.import_array(
-      mesh, memory, ["batch", "memory_length", "d_model"], activation_dtype
+    memory_names = ["batch", "memory_length", "d_model"]
+    x_mtf, dy_mtf, embeddings_mtf, memory_mtf = (
+      mtf_testing.import_array(mesh, value, of, dtype.activation_dtype)
+      for value, of in (
+        *((value, names) for value in (x, dy, embeddings)),
+        (memory, memory_names),
+      )
     )
     id_mtf = mtf_testing.import_array(mesh, ids, names[:2])
-    memory_id_mtf = mtf_testing.import_array(
-      mesh, memory_ids, ["batch", "memory_length"]
-    )
+    memory_id_mtf = mtf_testing.import_array(mesh, memory_ids, memory_names[:2])
     if not packed:  # as Bitransformer makes them
       id_mtf = mtf.minimum(id_mtf, 1)
       memory_id_mtf = mtf.minimum(memory_id_mtf, 1)
     context = mtf_testing.fake_context(
-      mesh,
       x_mtf,
-      x_mtf.shape.dims[-1],
       decoder,
       variable_dtype=dtype,
       sequence_id=id_mtf,
@@ -120,140 +118,79 @@ def _errors(
       encoder_output=memory_mtf,
     )
     context.input_embeddings = embeddings_mtf
-    source_mtf = memory_mtf if decoder else embeddings_mtf
-    inputs = [x_mtf, source_mtf]
-    ys, grads = {}, {}
+    inputs = [x_mtf, memory_mtf if decoder else embeddings_mtf]
+    fetches = {}
     for order in orders or _orders(variant, packed):
+      gate = OWN_GATES.get(config["gate"], config["gate"])
       layer = layers.HyperGrid(
-        variant=variant,
-        grid_rows=rows,
-        grid_cols=cols,
-        gate=OWN_GATES.get(gate, gate),
-        gated_kernel=gated_kernel,
-        condition_on=condition_on,
+        **{**config, "gate": gate},
         contraction=order,
         hidden_size=D_FF,
-        activation=list(activations),
         dropout_rate=0.5,  # must not act outside training
       )
       with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
-        ys[order] = layer.call(context, x_mtf)
+        y = layer.call(context, x_mtf)
+      fetches[order] = [y]
       if gradients:
-        wrt = inputs + [v.outputs[0] for v in graph.trainable_variables]
-        loss = mtf.reduce_sum(ys[order] * dy_mtf)
-        grads[order] = mtf.gradients([loss], wrt)
-    variables = [v.name.removeprefix("layer/") for v in graph.all_variables]
-    lowering = mtf_testing.lower(graph, mesh)
+        variables = [v.outputs[0] for v in mesh.graph.trainable_variables]
+        wrt = [*inputs, *variables]
+        found = mtf.gradients([mtf.reduce_sum(y * dy_mtf)], wrt)
+        fetches[order] += [
+          mtf.zeros_like(t) if g is None else g
+          for g, t in zip(found, wrt, strict=True)
+        ]
+    kernels = [v.name for v in mesh.graph.all_variables]
+    values = mtf_testing.random_params(rng, "layer/")
+    got = mtf_testing.evaluate(mesh, fetches, values, run)
 
-    def export(t):
-      return tf.cast(lowering.export_to_tf_tensor(t), tf.float32)
-
-    ys = {k: export(y) for k, y in ys.items()}
-    grads = {
-      k: [
-        tf.zeros(t.shape.to_integer_list) if g is None else export(g)
-        for g, t in zip(gs, wrt, strict=True)
-      ]
-      for k, gs in grads.items()
-    }
-    with mtf_testing.session(lowering) as sess:
-      params = mtf_testing.random_params(rng, "layer/")
-      mtf_testing.set_masters(sess, lowering, params)
-      got, got_grads = run(sess, [ys, grads])
-  if decoder:
-    source, source_ids = memory, memory_ids
-  else:
-    source, source_ids = embeddings if condition_on == "task_token" else x, ids
-  conditions = _conditions(source, source_ids, ids)
-  params = {k.removeprefix("layer/"): v for k, v in params.items()}
-  short = {k: k.removeprefix("hypergrid/") for k in params}
-  params = {short[k]: v for k, v in params.items()}
-  config = dict(
-    variant=variant,
-    rows=1 if variant == "col" else rows,
-    cols=1 if variant == "row" else cols,
-    gate=gate,
-    gated_kernel=gated_kernel,
-    gated_kernel_name=(
-      "wo"
-      if gated_kernel == "wo"
-      else ("wi" if len(activations) == 1 else "wi_0")
-    ),
-    activations=activations,
-  )
-  want = np.stack(
-    [oracle.feed_forward(x[b], conditions[b], params, config) for b in range(3)]
-  )
-  real = ids > 0
-  assert np.isfinite(want[real]).all()
-  want_grads = []
+  short = {k: k.split("/", 1)[1].removeprefix("hypergrid/") for k in values}
+  params = {short[k]: value for k, value in values.items()}
+  source, source_ids = (memory, memory_ids) if decoder else (x, ids)
+  if not decoder and config["condition_on"] == "task_token":
+    source = embeddings
+  # Each token's X is the first of the source that its example has.
+  b, t = np.nonzero(real)
+  first = (source_ids[b] == ids[b, t][:, None]).argmax(1)
+  conditions = np.full(x.shape, np.nan)
+  conditions[b, t] = source[b, first]
+  rows = list(zip(x, conditions, dy, strict=True))
+  want = [np.stack([oracle.feed_forward(*r[:2], params, config) for r in rows])]
+  assert np.isfinite(want[0][real]).all()
   if gradients:
-    each = [
-      oracle.gradients(x[b], conditions[b], params, config, dy[b])
-      for b in range(BATCH)
-    ]
-    dx = np.stack([e[0] for e in each])
-    of_conditions = np.stack([e[1] for e in each])
-    dsource = np.zeros_like(source)
-    _scatter_conditions(dsource, of_conditions, source_ids, ids)
-    if source is x:
-      dx += dsource
-      dsource = np.zeros_like(embeddings)
-    of_params = {k: sum(e[2][k] for e in each) for k in params}
-    want_grads = [dx, dsource, *(of_params[short[v]] for v in variables)]
-  errors_of = {}
-  for order, y in got.items():
-    assert np.isfinite(y).all()
-    errors_of[order] = (
-      np.abs(y - want)[real].max(),
-      max(
-        (
-          np.abs(g - w).max()
-          for g, w in zip(got_grads.get(order, []), want_grads, strict=True)
-        ),
-        default=0,
-      ),
+    dx, of_conditions, of_params = zip(
+      *(oracle.gradients(*r[:2], params, config, r[2]) for r in rows),
+      strict=True,
     )
-  scales = (
-    np.abs(want[real]).max(),
-    max((np.abs(w).max() for w in want_grads), default=0),
-  )
-  return errors_of, scales
-
-
-def _scatter_conditions(dsource, dconditions, source_ids, token_ids):
-  """Adds the gradient of each token's X to where X was taken from."""
-  for b in range(len(token_ids)):
-    for t, segment in enumerate(token_ids[b]):
-      if segment:
-        first = int(np.flatnonzero(source_ids[b] == segment)[0])
-        dsource[b, first] += dconditions[b, t]
-
-
-def _assert_close(found, scales):
-  for order, (error, of_gradients) in found.items():
-    assert error < 1e-5, order
-    assert of_gradients < 1e-5 * max(scales[1], 1), order
+    dx, dsource = np.stack(dx), np.zeros_like(source)
+    np.add.at(dsource, (b, first), np.stack(of_conditions)[b, t])
+    if source is x:
+      dx, dsource = dx + dsource, np.zeros_like(embeddings)
+    want += [dx, dsource]
+    want += [sum(of[short[name]] for of in of_params) for name in kernels]
+  assert list(got) == (orders or _orders(variant, packed))
+  for order, found in got.items():
+    assert np.isfinite(found[0]).all()
+    for i, (a, w) in enumerate(zip(found, want, strict=True)):
+      a, w = (a, w) if i else (a[real], w[real])
+      largest = np.abs(w).max()
+      atol = tolerance * largest
+      np.testing.assert_allclose(a, w, rtol=0, atol=atol, err_msg=order)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("decoder", [False, True])
 @pytest.mark.parametrize("variant", gate_lib.VARIANTS)
 def test_agrees_with_the_oracle(variant, decoder, packed):
-  _assert_close(*_errors(variant, decoder, packed))
+  _check(variant, decoder, packed)
 
 
 @pytest.mark.parametrize("variant", gate_lib.VARIANTS)
 def test_bfloat16_agrees_with_the_oracle(variant):
   decoder = variant in ("LG", "row", "GG")  # some of each
-  # A ReLU may flip where its input is rounded, which says nothing of the gate.
-  found, scales = _errors(
-    variant, decoder, dtype=mtf_testing.BFLOAT16, activations=("linear",)
-  )
-  for order, found_errors in found.items():
-    # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded.
-    for error, scale in zip(found_errors, scales, strict=True):
-      assert error < 0.03 * scale, order
+  # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded. A ReLU may
+  # flip where its input is rounded, which says nothing of the gate.
+  bfloat16 = {"dtype": mtf_testing.BFLOAT16, "tolerance": 0.03}
+  _check(variant, decoder, activation=["linear"], **bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -264,19 +201,19 @@ def test_bfloat16_agrees_with_the_oracle(variant):
     {"gate": "tanh", "variant": "row", "packed": True, "decoder": True},
     {"gated_kernel": "wi"},
     {"gated_kernel": "wi", "packed": True, "decoder": True},
-    {"activations": ("gelu", "linear")},
-    {"activations": ("gelu", "linear"), "gated_kernel": "wi", "packed": True},
+    {"activation": ["gelu", "linear"]},
+    {"activation": ["gelu", "linear"], "gated_kernel": "wi", "packed": True},
     {"condition_on": "task_token"},
     {"condition_on": "task_token", "packed": True},
-    {"rows": 1, "cols": 12},
-    {"rows": 24, "cols": 1},
-    {"rows": 1, "cols": 1, "packed": True},
+    {"grid_rows": 1, "grid_cols": 12},
+    {"grid_rows": 24, "grid_cols": 1},
+    {"grid_rows": 1, "grid_cols": 1, "packed": True},
   ],
   ids=str,
 )
 def test_other_settings_agree_with_the_oracle(config):
-  one = len(config.get("activations", ["relu"])) == 1
-  _assert_close(*_errors(**config, gradients=one))
+  # The oracle has gradients of one factor.
+  _check(**config, gradients=len(config.get("activation", "1")) == 1)
 
 
 # Gates of two sides, of one, and one for all rows.
@@ -286,17 +223,14 @@ def test_other_settings_agree_with_the_oracle(config):
 )
 @pytest.mark.parametrize("on_tpu", [False, True])
 def test_xla_compiles_every_order(variant, packed, on_tpu):
-  orders = [o for o in _orders(variant, packed) if o != "auto"]
-  found, scales = _errors(
+  _check(
     variant,
     decoder=packed,  # one of each: the compiler takes most of the time
     packed=packed,
-    orders=orders,
+    orders=[o for o in _orders(variant, packed) if o != "auto"],
     on_tpu=on_tpu,
     run=mtf_testing.run_compiled,
   )
-  assert list(found) == orders
-  _assert_close(found, scales)
 
 
 def _shapes(layer):
@@ -345,7 +279,7 @@ def _context(x=None, **kwargs):
     x = np.zeros((1, 2, D_MODEL), np.float32)
   mesh = mtf.Mesh(mtf.Graph(), "mesh")
   x = mtf_testing.import_array(mesh, x, ["batch", "length", "d_model"])
-  return mtf_testing.fake_context(mesh, x, x.shape.dims[-1], **kwargs), x
+  return mtf_testing.fake_context(x, **kwargs), x
 
 
 def test_two_sigmoid_starts_at_vanilla():
@@ -369,11 +303,7 @@ def test_two_sigmoid_starts_at_vanilla():
     with tf.Graph().as_default():
       context, given = _context(x)
       y = layer.call(context, given)
-      lowering = mtf_testing.lower(context.mesh.graph, context.mesh)
-      y = lowering.export_to_tf_tensor(y)
-      with mtf_testing.session(lowering) as sess:
-        mtf_testing.set_masters(sess, lowering, weights)
-        outs.append(sess.run(y))
+      outs.append(mtf_testing.evaluate(context.mesh, y, weights))
   for out in outs[1:]:
     np.testing.assert_allclose(out, outs[0], rtol=1e-5, atol=1e-4)
 
@@ -443,31 +373,7 @@ def test_a_decoder_alone_is_refused():
 @pytest.mark.parametrize("decoder", [False, True])
 def test_an_order_that_cannot_serve_names_those_that_can(decoder):
   with pytest.raises(errors.UserError) as e:
-    _errors("L2", decoder, packed=True, orders=["weights"])
+    _check("L2", decoder, packed=True, orders=["weights"])
   assert all(
     w in str(e.value) for w in ("'weights'", "packed", "'rows'", "'cols'")
   )
-
-
-if __name__ == "__main__":  # python -m tests.hypergrid_mtf.layers_test
-  print("largest absolute error against float64: of y, of the gradients")
-  for of_variant in gate_lib.VARIANTS:
-    for of_decoder in (False, True):
-      for of_packed in (False, True):
-        for of_dtype in (mtf_testing.FLOAT32, mtf_testing.BFLOAT16):
-          bf16 = of_dtype == mtf_testing.BFLOAT16  # where a ReLU may flip
-          of_orders, largest = _errors(
-            of_variant,
-            of_decoder,
-            of_packed,
-            of_dtype,
-            activations=("linear" if bf16 else "relu",),
-          )
-          print(
-            of_variant,
-            "decoder" if of_decoder else "encoder",
-            "packed" if of_packed else "unpacked",
-            of_dtype.activation_dtype.name,
-            *(f"{k} {a:.1e} {b:.1e}" for k, (a, b) in of_orders.items()),
-            f"(values to {largest[0]:.1f}, {largest[1]:.1f})",
-          )

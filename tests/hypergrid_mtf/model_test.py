@@ -1,8 +1,7 @@
-"""Whole models: vanilla against Hugging Face, padding, gradients, settings."""
+"""Whole models: padding, gradients, settings."""
 
 import numpy as np
 import pytest
-import tensorflow as tf2
 
 from . import decoding_test, mtf_testing
 
@@ -110,106 +109,3 @@ def test_two_sigmoid_with_zero_maps_is_the_vanilla_model():
   halved = _Run(features, "L2", scale=0.0)
   np.testing.assert_allclose(gated.logits, vanilla.logits, atol=1e-4)
   assert np.abs(halved.logits - vanilla.logits).max() > 0.1
-
-
-def _hugging_face_logits(weights, features, gated_gelu):
-  """The same weights in Hugging Face's TF T5.
-
-  Args:
-    weights: {Mesh TensorFlow variable name: value}
-    features: inputs and targets
-    gated_gelu: T5 1.1's feed-forward layer and untied classifier
-
-  Returns:
-    [batch, TARGETS, vocab]
-  """
-  import transformers
-
-  config = transformers.T5Config(
-    vocab_size=mtf_testing.VOCAB_SIZE,
-    d_model=16,
-    d_kv=8,
-    d_ff=32,
-    num_layers=2,
-    num_decoder_layers=2,
-    num_heads=2,
-    relative_attention_num_buckets=32,
-    dropout_rate=0.0,
-    feed_forward_proj="gated-gelu" if gated_gelu else "relu",
-    tie_word_embeddings=not gated_gelu,
-    decoder_start_token_id=0,
-  )
-  model = transformers.TFT5ForConditionalGeneration(config)
-  inputs = tf2.constant(features["inputs"])
-  shifted = np.pad(features["targets"][:, :-1], ((0, 0), (1, 0)))
-  arguments = dict(
-    input_ids=inputs,
-    attention_mask=tf2.cast(inputs > 0, tf2.int32),
-    decoder_input_ids=tf2.constant(shifted),
-    decoder_attention_mask=tf2.cast(features["targets"] > 0, tf2.int32),
-  )
-  model(**arguments)  # makes the variables
-  values = {}
-  for stack in ("encoder", "decoder"):
-    for block in range(2):
-      ours = f"{stack}/block_{block:03d}"
-      theirs = f"{stack}/block_._{block}/layer_._"
-      attentions = [("SelfAttention", 0)]
-      if stack == "decoder":
-        attentions.append(("EncDecAttention", 1))
-      feed_forward = len(attentions)
-      for kind, at in attentions:
-        for letter in "qkvo":
-          values[f"{theirs}{at}/{kind}/{letter}/kernel"] = weights[
-            f"{ours}/layer_{at:03d}/{kind}/{letter}"
-          ]
-        if block == 0 and kind == "SelfAttention":
-          values[f"{theirs}{at}/{kind}/relative_attention_bias/embeddings"] = (
-            weights[f"{ours}/layer_{at:03d}/{kind}/relative_attention_bias"].T
-          )
-      for kernel in ("wi_0", "wi_1", "wo") if gated_gelu else ("wi", "wo"):
-        values[f"{theirs}{feed_forward}/DenseReluDense/{kernel}/kernel"] = (
-          weights[
-            f"{ours}/layer_{feed_forward:03d}/DenseReluDense/{kernel}/kernel"
-          ]
-        )
-      for at in range(feed_forward + 1):
-        values[f"{theirs}{at}/layer_norm/weight"] = weights[
-          f"{ours}/layer_{at:03d}/rms_norm/scale"
-        ]
-    values[f"{stack}/final_layer_norm/weight"] = weights[
-      f"{stack}/rms_norm/scale"
-    ]
-  values["shared/embeddings"] = weights["shared/embedding"]
-  if gated_gelu:
-    values["lm_head/kernel"] = weights["decoder/logits/kernel"]
-  unset = []
-  for variable in model.weights:
-    name = variable.name.split(":")[0]
-    match = [
-      k
-      for k in values
-      if name.endswith("/" + k)
-      or name.endswith(k.replace("/embeddings", "/weight"))
-    ]
-    if len(match) != 1:
-      unset.append(name)
-      continue
-    variable.assign(values[match[0]].reshape(variable.shape))
-  assert not unset, f"no value for {unset}"
-  return model(**arguments).logits.numpy()
-
-
-@pytest.mark.parametrize("gated_gelu", [False, True])
-def test_vanilla_is_hugging_faces_t5(gated_gelu):
-  bindings = (
-    "DenseReluDense.activation = ['gelu', 'linear']\n"
-    "Unitransformer.shared_embedding_and_softmax_weights = False\n"
-    if gated_gelu
-    else ""
-  )
-  features = _unpacked(_examples(4))
-  run = _Run(features, "vanilla", bindings)
-  want = _hugging_face_logits(run.weights, features, gated_gelu)
-  real = features["targets"] > 0
-  np.testing.assert_allclose(run.logits[real], want[real], atol=2e-4)

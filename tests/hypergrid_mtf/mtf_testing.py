@@ -63,6 +63,26 @@ def set_masters(sess, lowering, values):
   sess.run(lowering.copy_masters_to_slices())
 
 
+def evaluate(mesh, tensors, values=None, run=tf.Session.run):
+  """Values of a nest of mtf tensors on one device, as float32.
+
+  Args:
+    mesh: of the tensors.
+    tensors: a nest of them.
+    values: {variable: value} of those that are not to have their initial one.
+    run: a function of a session and a nest, such as run_compiled.
+  """
+  lowering = lower(mesh.graph, mesh)
+
+  def export(tensor):
+    return tf.cast(lowering.export_to_tf_tensor(tensor), tf.float32)
+
+  fetches = tf.nest.map_structure(export, tensors)
+  with session(lowering, quick_options()) as sess:
+    set_masters(sess, lowering, values or {})
+    return run(sess, fetches)
+
+
 def _to_compile(sess, fetches):
   """A function of arrays that XLA compiles, the arrays, and what it gives.
 
@@ -96,15 +116,7 @@ def _to_compile(sess, fetches):
 
 
 def run_compiled(sess, fetches):
-  """`sess.run`, of a program that XLA compiles as a whole for this CPU.
-
-  Args:
-    sess: a session, in whose graph the tensors are; without random numbers.
-    fetches: a nest of float tensors.
-
-  Returns:
-    their values
-  """
+  """`sess.run` of float tensors, compiled by XLA as a whole for this CPU."""
   function, arrays = _to_compile(sess, fetches)
   with eager_context.eager_mode():
     values = [v.numpy() for v in function(*map(tf2.constant, arrays))]
@@ -112,16 +124,7 @@ def run_compiled(sess, fetches):
 
 
 def compiled(sess, fetches, stage="optimized_hlo") -> str:
-  """The program of `run_compiled`.
-
-  Args:
-    sess: as in run_compiled.
-    fetches: as in run_compiled.
-    stage: "hlo" for what is given to XLA.
-
-  Returns:
-    its text
-  """
+  """The text of `run_compiled`'s program; of stage "hlo", what XLA is given."""
   function, arrays = _to_compile(sess, fetches)
   with eager_context.eager_mode():
     return function.experimental_get_compiler_ir(*map(tf2.constant, arrays))(
@@ -139,21 +142,10 @@ def random_params(rng, scope):
   return out
 
 
-def fake_context(mesh, x, model_dim, decoder=None, **kwargs):
-  """A Context as Unitransformer makes it for a layer.
-
-  Args:
-    mesh: an mtf.Mesh
-    x: [batch, length, d_model]
-    model_dim: an mtf.Dimension
-    decoder: True in a decoder
-    **kwargs: further arguments of Context
-
-  Returns:
-    a transformer.Context
-  """
+def fake_context(x, decoder=None, **kwargs):
+  """A Context as Unitransformer makes it for x [batch, length, d_model]."""
   model = types.SimpleNamespace(
-    model_dim=model_dim,
+    model_dim=x.shape.dims[-1],
     ensemble_dims=[],
     autoregressive=bool(decoder),
     layout=None,
@@ -163,7 +155,7 @@ def fake_context(mesh, x, model_dim, decoder=None, **kwargs):
   kwargs.setdefault("variable_dtype", FLOAT32)
   return transformer.Context(
     model=model,
-    mesh=mesh,
+    mesh=x.mesh,
     batch_dims=x.shape.dims[:-2],
     length_dim=x.shape.dims[-2],
     **kwargs,
@@ -214,9 +206,6 @@ def small_model(
     layout: as in utils.build_model.
     mesh_shape: as in utils.build_model.
     vocab_size: of inputs and targets.
-
-  Returns:
-    a transformer.Bitransformer
   """
   config.parse_files(
     [config.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],

@@ -74,16 +74,15 @@ def feed_forward(x, conditions, params, config):
     conditions: [length, d_model], the conditioning vector X of each token, or
       rows of NaN for padding, whose output is not defined.
     params: dict of float64 arrays by variable name below the layer's scope.
-    config: dict: variant, rows, cols, gate, gated_kernel, activations.
+    config: dict, by the layer's names: variant, grid_rows, grid_cols, gate,
+      gated_kernel, activation (a list).
 
   Returns:
     [length, d_model], NaN where the condition is NaN.
   """
-  names = (
-    ["wi"]
-    if len(config["activations"]) == 1
-    else [f"wi_{i}" for i in range(len(config["activations"]))]
-  )
+  activations, gated = config["activation"], config["gated_kernel"]
+  names = [f"wi_{i}" for i in range(len(activations))]
+  names = names if len(names) > 1 else ["wi"]
   out = np.full(x.shape, np.nan)
   for t, (token, condition) in enumerate(zip(x, conditions, strict=True)):
     if np.isnan(condition).any():
@@ -92,19 +91,20 @@ def feed_forward(x, conditions, params, config):
       condition,
       params,
       config["variant"],
-      config["rows"],
-      config["cols"],
+      config["grid_rows"],
+      config["grid_cols"],
       config["gate"],
     )
-    psi = expand(g, *params[f"{config['gated_kernel_name']}/kernel"].shape)
+    name = "wo" if gated == "wo" else names[0]
+    psi = expand(g, *params[f"{name}/kernel"].shape)
     h = 1.0
-    for name, activation in zip(names, config["activations"], strict=True):
+    for name, activation in zip(names, activations, strict=True):
       kernel = params[f"{name}/kernel"]
-      if config["gated_kernel"] == "wi":
+      if gated == "wi":
         kernel = kernel * psi
       h = h * ACTIVATIONS[activation](token @ kernel)
     wo = params["wo/kernel"]
-    if config["gated_kernel"] == "wo":
+    if gated == "wo":
       wo = wo * psi
     out[t] = h @ wo
   return out
@@ -127,13 +127,13 @@ def gradients(x, conditions, params, config, dy):
     gradients of x, of conditions (zero where a condition is NaN), and a dict of
     gradients by variable name
   """
-  (activation,) = config["activations"]
+  (activation,) = config["activation"]
   slope = {"relu": lambda x: x > 0, "linear": np.ones_like}[activation]
   dx, dconditions = np.zeros_like(x), np.zeros_like(x)
   grads = {k: np.zeros_like(v) for k, v in params.items()}
   gated = config["gated_kernel"]
   _, gate_slope = GATES[config["gate"]]
-  shape = config["rows"], config["cols"]
+  shape = config["grid_rows"], config["grid_cols"]
   for t, (token, condition) in enumerate(zip(x, conditions, strict=True)):
     if np.isnan(condition).any():
       continue

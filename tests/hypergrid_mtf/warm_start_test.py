@@ -61,8 +61,7 @@ def _logits(path, files, bindings):
     there = (checkpoints.legacy_name(name) for name in warm.loaded)
     values = dict(zip(warm.loaded, map(reader.get_tensor, there), strict=True))
     tf.set_random_seed(0)
-    graph = mtf.Graph()
-    mesh = mtf.Mesh(graph, "mesh")
+    mesh = mtf.Mesh(mtf.Graph(), "mesh")
     names = ["batch", "length"]
     out, _ = model.call_simple(
       inputs=mtf_testing.import_array(mesh, inputs, names),
@@ -71,12 +70,7 @@ def _logits(path, files, bindings):
       mode=tf.estimator.ModeKeys.EVAL,
       variable_dtype=mtf.VariableDType(tf.bfloat16, tf.float32, tf.float32),
     )
-    out = mtf.anonymize(out)
-    lowering = mtf_testing.lower(graph, mesh)
-    fetched = lowering.export_to_tf_tensor(out)
-    with mtf_testing.session(lowering) as session:
-      mtf_testing.set_masters(session, lowering, values)
-      return session.run(fetched), targets > 0
+    return mtf_testing.evaluate(mesh, out, values), targets > 0
 
 
 def test_the_function_under_both_forms_of_the_gate(checkpoint, capsys):

@@ -60,11 +60,7 @@ def _programs(order: str, packed: bool) -> list[str]:
         mesh, ids.astype(np.int32), names[:2]
       )
     context = mtf_testing.fake_context(
-      mesh,
-      x,
-      x.shape.dims[-1],
-      sequence_id=sequence_id,
-      mode=tf.estimator.ModeKeys.TRAIN,
+      x, sequence_id=sequence_id, mode=tf.estimator.ModeKeys.TRAIN
     )
     layer = layers.HyperGrid(
       grid_rows=ROWS,
@@ -77,13 +73,14 @@ def _programs(order: str, packed: bool) -> list[str]:
     y = layer.call(context, x)
     variables = [v.outputs[0] for v in mtf_graph.trainable_variables]
     results = [y, *mtf.gradients([y], [x, *variables], [dy])]
-    lowering = mtf_testing.lower(mtf_graph, mesh)
-    results = [lowering.export_to_tf_tensor(t) for t in results]
-    with mtf_testing.session(lowering) as sess:
+
+    def programs(sess, fetches):
       return [
-        mtf_testing.compiled(sess, results, stage)
+        mtf_testing.compiled(sess, fetches, stage)
         for stage in ("hlo", "optimized_hlo")
       ]
+
+    return mtf_testing.evaluate(mesh, results, run=programs)
 
 
 @pytest.mark.parametrize(

@@ -44,17 +44,15 @@ def test_a_mesh_computes_the_plain_product():
         mesh,
         mtf.Shape([*inputs[0].shape.dims[:2], mtf.Dimension("d_model", 6)]),
       )
-      where = product.Where(mtf_testing.fake_context(mesh, x, x.shape.dims[-1]))
+      where = product.Where(mtf_testing.fake_context(x))
       for order in ("plain", *product.cost.ORDERS):
         if order == "weights" and "length" in of_gate:
           continue
         y = product.gated(*inputs, order, where)
         fetches.append([y, *mtf.gradients([mtf.square(y)], inputs)])
         cases.append((tokens, of_gate, order))
-    lowering = mtf_testing.lower(mesh.graph, mesh)
-    fetches = [[lowering.export_to_tf_tensor(t) for t in r] for r in fetches]
-    with tf.Session() as sess:
-      results = mtf_testing.run_compiled(sess, fetches)
+    run = mtf_testing.run_compiled
+    results = mtf_testing.evaluate(mesh, fetches, run=run)
   for case, found in zip(cases, results, strict=True):
     if case[-1] == "plain":
       want = found
@@ -105,9 +103,7 @@ def _trained(on_tpu, length, packed, variant, contraction, bias):
       mtf_testing.import_array(mesh, v, names, tf.float32) for v in (x, dy)
     )
     context = mtf_testing.fake_context(
-      mesh,
       given,
-      given.shape.dims[-1],
       mode=tf.estimator.ModeKeys.TRAIN,
       sequence_id=mtf_testing.import_array(mesh, ids, names[:2]),
     )
@@ -125,14 +121,9 @@ def _trained(on_tpu, length, packed, variant, contraction, bias):
     assert y.shape == given.shape
     wrt = [given, *(v.outputs[0] for v in graph.trainable_variables)]
     grads = mtf.gradients([mtf.reduce_sum(y * weighing)], wrt)
-    lowering = mtf_testing.lower(graph, mesh)
-    fetches = [lowering.export_to_tf_tensor(t) for t in (y, *grads)]
-    with mtf_testing.session(lowering) as sess:
-      params = mtf_testing.random_params(rng, "layer/")
-      mtf_testing.set_masters(sess, lowering, params)
-      if on_tpu:
-        return mtf_testing.run_compiled(sess, fetches)
-      return sess.run(fetches)
+    values = mtf_testing.random_params(rng, "layer/")
+    run = mtf_testing.run_compiled if on_tpu else tf.Session.run
+    return mtf_testing.evaluate(mesh, [y, *grads], values, run)
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def t5(tmp_path_factory):
   """A T5 1.1 and what was made of it: (model_dir, transformers' folder)."""
   folder = tmp_path_factory.mktemp("t5")
   model_dir = model_dirs.make(
-    folder / "model", "vanilla", model_dirs.T5_1_1, mixture=TASK
-  )
+    folder / "model", "vanilla", model_dirs.T5_1_1, size="micro", mixture=TASK
+  )  # of two layers: only the first has the positions
   with pytest.MonkeyPatch.context() as monkeypatch:
     made = _to(monkeypatch, model_dir, folder / "there")
   gin.clear_config()
@@ -341,8 +341,8 @@ def _name_a_file_outside(folder):
       lambda f: (f / hf_weights.FILE).rename(f / "pytorch_model.bin"),
       "holds no model.safetensors, and pytorch_model.bin needs",
     ),
-    (_change(d_ff=32), "wi_0.weight in .* is .64, 16., which is not what con"),
-    (_change(num_layers=2), "encoder.block.1.* is missing"),
+    (_change(d_ff=32), "wi_0.weight in .* is .256, 64., which is not what con"),
+    (_change(num_layers=3), "encoder.block.2.* is missing"),
     (
       _change(tie_word_embeddings=True),
       "holds a lm_head.weight that is not shared.weight",
