@@ -66,7 +66,7 @@ def test_what_the_wheel_holds(wheel):
   )
 
 
-def test_the_command_finds_its_gin_files_outside_a_clone(wheel, tmp_path):
+def test_the_command_outside_a_clone_refuses_in_one_sentence(wheel, tmp_path):
   site = tmp_path / "site"
   installed = command.python(
     *("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile"),
@@ -84,7 +84,10 @@ def test_the_command_finds_its_gin_files_outside_a_clone(wheel, tmp_path):
     PYTHONPATH=str(site),
   )
   assert done.returncode == 2, done.stderr
+  assert done.stderr.count("\n") == 1, done.stderr
+  # So it found its gin files.
   assert done.stderr.startswith(
     "error: No task or mixture named 'embedded_copy_v2' is registered; "
     "nearest: embedded_copy_v1, "
   ), done.stderr
+  assert (tmp_path / "model" / "hypergrid_mtf.log").exists()

@@ -6,6 +6,7 @@ each member's own; a mesh axis "ensemble" gives every member devices.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy import special
 
 from . import mtf_testing
 
-MEMBERS, BATCH, INPUTS, TARGETS = 2, 4, 8, 6
+MEMBERS, LENGTHS = 2, {"inputs": 8, "targets": 6}
 LAYOUT = "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model"
 SMALL = "num_layers = 1"
 
@@ -37,27 +38,13 @@ class _Case:
   contraction: str = "auto"
 
 
-def _features(packed, members):
-  """Token ids, [members, BATCH, length]."""
-  rng = np.random.default_rng(0)
-  features = {}
-  for key, length in (("inputs", INPUTS), ("targets", TARGETS)):
-    shape = (members, BATCH, length)
-    ids = rng.integers(2, 60, shape)
-    ends = np.array([length, length - 1, length - 2, length])[:, None]
-    real = np.broadcast_to(np.arange(length) < ends, shape)
-    features[key] = ids * real
-    if packed:
-      second = np.arange(length) >= np.array([2, 3, 1, 3])[:, None]
-      features[f"{key}_segmentation"] = real * (1 + second)
-      positions = second.cumsum(1) - 1
-      features[f"{key}_position"] = real * np.where(
-        second, positions, np.arange(length)
-      )
-  return {k: v.astype(np.int32) for k, v in features.items()}
+def _features(case: _Case):
+  """Token ids, [members, 4, length]; 1 for all of them without their own."""
+  found = mtf_testing.random_features(LENGTHS, case.packed, (MEMBERS,))
+  return found if case.own_inputs else {k: v[:1] for k, v in found.items()}
 
 
-def _graph(case: _Case, members: int | None, decode: bool):
+def _graph(case: _Case, members: int | None):
   """A model of one or several members, its fetches, and their features."""
   bindings, mesh_shape, own = [SMALL], "", []
   if members:
@@ -73,24 +60,30 @@ def _graph(case: _Case, members: int | None, decode: bool):
   with small.tf_graph.as_default():
     given = {
       key: small.feature(key, *own, *value.shape[1:])
-      for key, value in _features(case.packed, 1).items()
+      for key, value in _features(case).items()
     }
     logits, loss = small.call(given)
     gradients = small.gradients(loss)
     fetches = {"logits": logits, "loss": loss, "gradients": gradients}
-    if decode:
+    if not case.own_inputs:  # which is how t5 decodes
       fetches["decoded"] = small.model.decode(
         given["inputs"], variable_dtype=mtf_testing.FLOAT32
       )
   return small, fetches
 
 
-def _weights(shapes, seed):
-  rng = np.random.default_rng(seed)
-  return {
-    name: rng.normal(0, shape[0] ** -0.5 if len(shape) > 1 else 1, shape)
-    for name, shape in shapes.items()
-  }
+@functools.cache
+def _one_by_one(case: _Case):
+  """Weights of each member, and what each computes."""
+  features = _features(case)
+  member, fetches = _graph(case, None)
+  weights = [member.random_weights(seed) for seed in range(MEMBERS)]
+  found = []
+  with member.tf_graph.as_default(), member.start(fetches) as run:
+    for i, values in enumerate(weights):
+      member.set_weights(values)
+      found.append(run(**{k: v[i % len(v)] for k, v in features.items()}))
+  return weights, found
 
 
 @pytest.mark.parametrize(
@@ -110,32 +103,25 @@ def _weights(shapes, seed):
   ids=str,
 )
 def test_an_ensemble_is_its_members_one_by_one(case):
-  decode = not case.own_inputs  # which is how t5 decodes
-  features = _features(case.packed, MEMBERS)
-  each = {k: v if case.own_inputs else v[:1] for k, v in features.items()}
-  tokens = [{k: v[i % len(v)] for k, v in each.items()} for i in range(MEMBERS)]
-  member, fetches = _graph(case, None, decode)
-  shapes = {
-    v.name: v.shape.to_integer_list for v in member.graph.trainable_variables
-  }
-  weights = [_weights(shapes, seed) for seed in range(MEMBERS)]
-  want = []
-  with member.tf_graph.as_default(), member.start(fetches) as run:
-    for values, features in zip(weights, tokens, strict=True):
-      member.set_weights(values)
-      want.append(run(**features))
+  weights, want = _one_by_one(
+    dataclasses.replace(case, mesh_shape="", contraction="auto")
+  )
+  features = _features(case)
   stacked = {k: np.stack([w[k] for w in weights]) for k in weights[0]}
-  ensemble, fetches = _graph(case, MEMBERS, decode)
+  ensemble, fetches = _graph(case, MEMBERS)
   assert {k: list(v.shape) for k, v in stacked.items()} == {
     v.name: v.shape.to_integer_list for v in ensemble.graph.trainable_variables
   }
   with ensemble.tf_graph.as_default(), ensemble.start(fetches) as run:
     ensemble.set_weights(stacked)
-    got = run(**{k: v if case.own_inputs else v[0] for k, v in each.items()})
-    if decode:
+    if case.own_inputs:
+      got = run(**features)
+    else:
+      one = {k: v[0] for k, v in features.items()}
+      got = run(**one)
       twins = {k: np.stack([v] * MEMBERS) for k, v in weights[0].items()}
       ensemble.set_weights(twins)
-      (decoded,) = run(["decoded"], **tokens[0])
+      (decoded,) = run(["decoded"], **one)
       np.testing.assert_array_equal(decoded, want[0]["decoded"])
   np.testing.assert_allclose(
     got["loss"], sum(w["loss"] for w in want), rtol=1e-5

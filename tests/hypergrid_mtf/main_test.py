@@ -12,9 +12,9 @@ from absl import flags
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import request
 from hypergrid_mtf.run.checks import data as data_checks
-from tests import command, testing
+from tests import testing
 from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
-from tests.hypergrid_mtf.wrong_runs import PIECES
+from tests.testing import PIECES
 
 
 def test_a_good_command_reaches_the_graph(run, monkeypatch, tmp_path):
@@ -130,16 +130,3 @@ def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
   finally:
     seqio.TaskRegistry.remove("own_v1")
     sys.modules.pop("own_task_of_main_test", None)
-
-
-def test_exit_status_and_the_one_sentence(tmp_path):
-  done = command.program(
-    "hypergrid_mtf.main",
-    f"--model_dir={tmp_path}",
-    *EMBEDDED,
-    "--gin_param=HyperGrid.variant = 'LL'",
-  )
-  assert done.returncode == 2
-  assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
-  assert "'LL'" in done.stderr
-  assert (tmp_path / "hypergrid_mtf.log").exists()

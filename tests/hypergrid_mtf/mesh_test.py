@@ -20,7 +20,7 @@ from . import mtf_testing
 
 # t5's own; see transformer/gin/defaults.gin.
 LAYOUT = "batch:batch,d_ff:model,heads:model,vocab:model"
-BATCH, INPUTS, TARGETS = 4, 8, 6
+INPUTS, TARGETS = 8, 6
 # Four heads, so that four ways divide them.
 SMALL = "num_layers = 1\nnum_heads = 4\nd_kv = 4"
 WI = "HyperGrid.gated_kernel = 'wi'"
@@ -71,25 +71,6 @@ class _Result:
   dtypes: tuple
 
 
-def _features(packed):
-  """Token ids, [BATCH, length], with padding at the end of most rows."""
-  rng = np.random.default_rng(0)
-  features = {}
-  for key, length in (("inputs", INPUTS), ("targets", TARGETS)):
-    ids = rng.integers(2, 60, (BATCH, length))
-    at = np.arange(length)
-    ends = np.array([[length], [length - 1], [length - 2], [length]])
-    starts = np.array([[2], [3], [1], [4]])  # of the second example
-    features[key] = np.where(at < ends, ids, 0)
-    if packed:
-      second = at >= starts
-      segments = np.where(at < ends, 1 + second, 0)
-      positions = np.where(second, at - starts, at) * (segments > 0)
-      features[f"{key}_segmentation"] = segments
-      features[f"{key}_position"] = positions
-  return {k: v.astype(np.int32) for k, v in features.items()}
-
-
 @functools.cache
 def _run(case: _Case) -> _Result:
   small = mtf_testing.Model(
@@ -100,11 +81,12 @@ def _run(case: _Case) -> _Result:
     case.mesh_shape,
     dtype=mtf_testing.BFLOAT16 if case.bfloat16 else mtf_testing.FLOAT32,
   )
-  features = _features(case.packed)
-  batch_dim = mtf.Dimension("batch", BATCH)
+  lengths = {"inputs": INPUTS, "targets": TARGETS}
+  features = mtf_testing.random_features(lengths, case.packed)
+  batch_dim = mtf.Dimension("batch", len(features["inputs"]))
   microbatches = utils.serialize_num_microbatches(
     batch_dim,
-    {"inputs": INPUTS, "targets": TARGETS},
+    lengths,
     mtf.convert_to_shape(case.mesh_shape),
     mtf.convert_to_layout_rules(LAYOUT),
   )
@@ -188,7 +170,7 @@ PACKED = _Case(packed=True, steps=1)
 @pytest.mark.parametrize(
   ("case", "mesh_shape", "further"),
   [
-    (PACKED, "batch:4", ""),
+    (PACKED, "batch:2", ""),
     (PACKED, "model:2,batch:2", ""),
     (PLAIN, "model:4", ""),
     pytest.param(
@@ -206,9 +188,10 @@ PACKED = _Case(packed=True, steps=1)
       _order("plain"),
       marks=pytest.mark.slow,
     ),
-    (_Case("col", WI), "model:4", _order("plain")),
+    (_Case("col", WI), "model:2", _order("plain")),
     (_Case("LG", WI), "model:2", _order("cols")),
-    # Gradients taken of a second forward pass (on no mesh: model_test).
+    # Gradients taken of a second forward pass.
+    (PACKED, "", f"\n{RECOMPUTE}"),
     (
       _Case("row", TASK_TOKEN, packed=True),
       "model:2",

@@ -1,25 +1,33 @@
-"""Every mode of t5, on one nano model.
+"""Every mode of t5, one after the other, on one nano model.
 
-Minutes, so a target of its own: `make modes-test`, which prints a table of what
-each mode did. `end_to_end_test` runs the core of it in every suite.
+Each suite runs the core of them. The others take minutes: `make modes-test`,
+which prints a table of what each mode did.
 """
 
+import csv
 import json
 import math
 import textwrap
 
+import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_text  # noqa: F401  (operations of the saved models)
 
 from tests import command
 from tools.experiments import decoded
 
-pytestmark = pytest.mark.slow
-
-# Three lines, the last of them blank, one too long for its row, with a mark in
-# front that is not text.
-INPUTS = ["reverse: abcd", "copy: " + "a" * 100, ""]
-TARGETS = ["dcba", "a", ""]
+# The second is too long for its row, and the last is blank.
+INPUTS = ["reverse: abcd", "copy: " + "a" * 100, "rot: fghij", ""]
+TARGETS = ["dcba", "abcd", "ghija", ""]
+BATCH = "run.batch_size = ('sequences_per_batch', 4)"
+COPY = "MIXTURE_NAME = 'embedded_copy_v1'"
+LAST = "run.eval_checkpoint_step = -1"
+LIMIT = "Bitransformer.decode.max_decode_length = 8"
+TEN = "mesh_eval_dataset_fn.num_eval_examples = 10"
+BEAM = "--gin_file=beam_search.gin"
+# Of these the folder alone says which model it is.
+RECORDED = ("best", "beam", "score_dataset", "export_score")
 
 _RANKED = textwrap.dedent(
   """
@@ -51,175 +59,185 @@ _RANKED = textwrap.dedent(
 )
 
 
-def _param(text):
-  return f"--gin_param={text}"
+def _flags(*given: str) -> list[str]:
+  """Flags as they are; a gin file or a binding as the flag that gives it."""
+  flags = []
+  for word in given:
+    if not word.startswith("--"):
+      flag = "gin_param" if " = " in word else "gin_file"
+      word = f"--{flag}={word}"
+    flags.append(word)
+  return flags
 
 
-def _calls(folder) -> dict[str, list[str]]:
-  """The command line of each mode."""
-  config = [
+def _config(folder) -> list[str]:
+  return _flags(
     f"--model_dir={folder}/model",
-    "--gin_file=models/nano.gin",
-    "--gin_file=hypergrid/L2.gin",
-    "--gin_file=experiments/embedded.gin",
+    "models/nano.gin",
+    "hypergrid/L2.gin",
+    "experiments/embedded.gin",
+    # Reading all eight tasks takes longer than these runs.
+    "MIXTURE_NAME = 'two_tasks'",
+    "t5_tasks.mixtures.define_mixture.name = 'two_tasks'",
+    "t5_tasks.mixtures.define_mixture.tasks = "
+    "['embedded_copy_v1', 'embedded_rot_v1']",
+  )
+
+
+def _infer(folder, name: str) -> list[str]:
+  return _flags(
+    "infer.gin",
+    BATCH,
+    "infer_checkpoint_step = -1",
+    f"input_filename = '{folder}/inputs'",
+    f"output_filename = '{folder}/{name}'",
+  )
+
+
+def _modes(folder) -> dict[str, list[str]]:
+  train = [
+    "--seed=1",
+    "dropout_rate = 0.1",
+    "mesh_train_dataset_fn.pack = True",
+    "run.train_steps = 4",
+    "run.save_checkpoints_steps = 2",
   ]
-  batch = _param("run.batch_size = ('sequences_per_batch', 4)")
-  copy = _param("MIXTURE_NAME = 'embedded_copy_v1'")
-  few = [
-    copy,
-    batch,
-    _param("mesh_eval_dataset_fn.num_eval_examples = 6"),
-    _param("run.dataset_split = 'validation'"),
-  ]
-  last = _param("eval_checkpoint_step = -1")
-
-  def evaluate(name, *more):
-    where = _param(f"run.eval_summary_dir = '{folder}/{name}'")
-    limit = _param("Bitransformer.decode.max_decode_length = 8")
-    return [*config, "--gin_file=eval.gin", *few, limit, where, *more]
-
-  def infer(name, *more):
-    return [
-      *config,
-      "--gin_file=infer.gin",
-      batch,
-      _param("infer_checkpoint_step = -1"),
-      _param(f"input_filename = '{folder}/inputs'"),
-      _param(f"output_filename = '{folder}/{name}'"),
-      *more,
-    ]
-
-  def score(name, *more):
-    return [
-      *config,
-      batch,
-      _param("save_scores.save_example_text = True"),
-      *more,
-      _param(f"save_scores.scores_filename = '{folder}/{name}'"),
-    ]
-
-  def from_strings(inputs, targets):
-    return [
-      _param("run.mode = 'score_from_strings'"),
-      _param("score_from_strings.score_postprocess_fn = @save_scores"),
-      _param(f"score_from_strings.inputs = {inputs}"),
-      _param(f"score_from_strings.targets = {targets}"),
-    ]
-
-  def export(mode, *more):
-    where = _param(f"run.export_path = '{folder}/{mode}{len(more)}'")
-    return [*config, batch, _param(f"run.mode = '{mode}'"), where, *more]
-
-  beam, sample = "--gin_file=beam_search.gin", "--gin_file=sample_decode.gin"
-  ranked = [
-    "--module_import=t5.data.mixtures",
-    "--module_import=ranked_tasks",
-    _param("MIXTURE_NAME = 'ranked_v1'"),
-    batch,
-    last,
-    _param("run.dataset_split = 'validation'"),
-  ]
+  again = f"--model_dir={folder}/again"
+  of_file = (
+    f"inputs_filename = '{folder}/inputs'",
+    f"targets_filename = '{folder}/targets'",
+  )
   return {
-    "train": [
-      *config,
-      "--seed=1",
-      _param("run.train_steps = 4"),
-      _param("run.save_checkpoints_steps = 2"),
-    ],
-    "eval, greedy": evaluate("greedy", last),
-    "eval, beam": evaluate("beam", last, beam),
-    "eval, sampled": evaluate("sampled", last, sample),
-    "eval, all checkpoints": evaluate("all"),
-    "eval, only metrics of scores": [
-      *config,
-      "--gin_file=eval.gin",
-      *ranked,
-    ],
-    "score_eval": [*config, "--gin_file=score_eval.gin", *ranked],
-    "score_eval, no such metric": [
-      *config,
-      "--gin_file=score_eval.gin",
-      *few,
-      last,
-    ],
-    "perplexity_eval, all checkpoints": [
-      *config,
-      "--gin_file=perplexity_eval.gin",
-      *few,
-      _param("run.perplexity_eval_steps = 1"),
-    ],
-    "infer, greedy": infer("greedy_out"),
-    "infer, beam": infer("beam_out", beam),
-    "infer, sampled": infer("sampled_out", sample),
-    "infer, all checkpoints": infer(
-      "all_out", _param("infer_checkpoint_step = 'all'")
+    "train": _flags(*train),
+    # In two parts.
+    "train to step 2": _flags(
+      again, *train, "run.train_steps = 2", "run.total_run_steps = 4"
     ),
-    "infer, three answers a line": infer(
-      "repeated_out", _param("decode_from_file.repeats = 3")
+    "resume": _flags(again, *train, "--evaluate", "--patience=9", TEN),
+    "eval": _flags("experiments/local_eval.gin", TEN, LIMIT),
+    "best": _flags(f"{again}/best", "experiments/local_eval.gin", TEN),
+    "perplexity_eval": _flags(
+      "perplexity_eval.gin",
+      "run.dataset_split = 'validation'",
+      "run.perplexity_eval_steps = 1",
+      COPY,
+      LAST,
     ),
-    "infer, without infer.gin": [*config, _param("run.mode = 'infer'")],
-    "score_from_strings, lists": score(
-      "lists", *from_strings("['copy: ab']", "['ab', 'cd']")
+    "infer": _infer(folder, "greedy"),
+    "beam": [*_infer(folder, "beam"), BEAM],
+    "score": _flags(
+      "score_from_file.gin",
+      *of_file,
+      f"scores_filename = '{folder}/from_file'",
+      LAST,
+      BATCH,
     ),
-    "score_from_strings, 2 inputs and 3 targets": score(
-      "lists", *from_strings("['a', 'b']", "['ab', 'cd', 'e']")
+    "score_dataset": _flags(
+      "score_from_task.gin",
+      f"scores_filename = '{folder}/from_task'",
+      COPY,
+      "mesh_eval_dataset_fn.num_eval_examples = 5",
+      BATCH,
     ),
-    "score_from_file": score(
-      "from_file",
-      "--gin_file=score_from_file.gin",
-      _param(f"inputs_filename = '{folder}/inputs'"),
-      _param(f"targets_filename = '{folder}/targets'"),
-    ),
-    "score_from_file, all checkpoints": score(
-      "from_file",
-      "--gin_file=score_from_file.gin",
-      _param(f"inputs_filename = '{folder}/inputs'"),
-      _param(f"targets_filename = '{folder}/targets'"),
-      _param("run.eval_checkpoint_step = 'all'"),
-    ),
-    "score_from_dataset": score(
-      "from_task", "--gin_file=score_from_task.gin", *few
-    ),
-    "export_infer": export("export_infer"),
-    "export_infer, beam": export("export_infer", beam),
-    "export_score": export("export_score"),
+    **{
+      mode: _flags(
+        f"run.mode = '{mode}'", f"run.export_path = '{folder}/{mode}'", BATCH
+      )
+      for mode in ("export_infer", "export_score")
+    },
+    "dry": _flags(f"--model_dir={folder}/dry", "--dry_run"),
   }
 
 
-_LOAD = """
-import glob, json, sys
-import tensorflow as tf, tensorflow_text
-found = {}
-for name in json.loads(sys.argv[2]):
-  (path,) = glob.glob(f"{sys.argv[1]}/{name}/*")
-  model = tf.saved_model.load(path)
-  answer = model.signatures["serving_default"]
-  found[name] = {}
-  for n in (1, 3):
-    texts = dict(inputs=tf.constant(["reverse: abcd"] * n))
-    if "score" in name:
-      texts["targets"] = tf.constant(["dcba"] * n)
-    for key, value in answer(**texts).items():
-      found[name].setdefault(key, []).append([str(v) for v in value.numpy()])
-print(json.dumps(found))
-"""
+def _more_modes(folder) -> dict[str, list[str]]:
+  few = (
+    COPY,
+    BATCH,
+    "mesh_eval_dataset_fn.num_eval_examples = 6",
+    "run.dataset_split = 'validation'",
+  )
+
+  def evaluate(name, *more):
+    where = f"run.eval_summary_dir = '{folder}/{name}'"
+    return _flags("eval.gin", *few, LIMIT, where, *more)
+
+  ranked = (
+    "--module_import=t5.data.mixtures",
+    "--module_import=ranked_tasks",
+    "MIXTURE_NAME = 'ranked_v1'",
+    BATCH,
+    LAST,
+    "run.dataset_split = 'validation'",
+  )
+  all_steps = _flags("infer_checkpoint_step = 'all'")
+  return {
+    "eval, beam": evaluate("eval_beam", LAST, BEAM),
+    "eval, sampled": evaluate("eval_sampled", LAST, "sample_decode.gin"),
+    "eval, all checkpoints": evaluate("eval_all"),
+    "eval, only metrics of scores": _flags("eval.gin", *ranked),
+    "score_eval": _flags("score_eval.gin", *ranked),
+    "perplexity_eval, all checkpoints": _flags(
+      "perplexity_eval.gin", *few, "run.perplexity_eval_steps = 1"
+    ),
+    "infer, sampled": [
+      *_infer(folder, "sampled"),
+      *_flags("sample_decode.gin"),
+    ],
+    "infer, all checkpoints": [*_infer(folder, "all"), *all_steps],
+    "infer, three answers a line": [
+      *_infer(folder, "repeated"),
+      *_flags("decode_from_file.repeats = 3"),
+    ],
+    "score_from_strings": _flags(
+      BATCH,
+      "save_scores.save_example_text = True",
+      "run.mode = 'score_from_strings'",
+      "score_from_strings.score_postprocess_fn = @save_scores",
+      "score_from_strings.inputs = ['copy: ab']",
+      "score_from_strings.targets = ['ab', 'cd']",
+      f"save_scores.scores_filename = '{folder}/lists'",
+    ),
+    "export_infer, beam": _flags(
+      BATCH,
+      "run.mode = 'export_infer'",
+      f"run.export_path = '{folder}/export_beam'",
+      BEAM,
+    ),
+  }
+
+
+def _run(folder, modes) -> dict[str, str]:
+  """{mode: what it said}"""
+  config, folder_alone = _config(folder), [f"--model_dir={folder}/model"]
+  calls = {
+    name: [*(folder_alone if name in RECORDED else config), *more]
+    for name, more in modes.items()
+  }
+  found = command.outcomes(calls, python_path=folder)
+  print("\n| mode | seconds | what happened |\n| --- | --- | --- |")
+  for name, one in found.items():
+    assert one["outcome"] == "done", (name, one["error"][-3000:])
+    last = one["said"].splitlines()[-1].replace(str(folder), "…")
+    print(f"| {name} | {one['seconds']:.0f} | {last} |")
+  return {name: one["said"] for name, one in found.items()}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-  """(folder, outcomes by name)"""
+  """(folder, what each mode said)"""
   folder = tmp_path_factory.mktemp("modes")
-  text = "\ufeff" + "".join(f"{line}\n" for line in INPUTS)
-  (folder / "inputs").write_text(text)
-  (folder / "targets").write_text("".join(f"{line}\n" for line in TARGETS))
+  # With the mark of some editors in front.
+  (folder / "inputs").write_text("\ufeff" + "\n".join(INPUTS) + "\n")
+  (folder / "targets").write_text("\n".join(TARGETS) + "\n")
+  return folder, _run(folder, _modes(folder))
+
+
+@pytest.fixture(scope="module")
+def more(done):
+  """The same of the others."""
+  folder, _ = done
   (folder / "ranked_tasks.py").write_text(_RANKED)
-  outcomes = command.outcomes(_calls(folder), python_path=folder)
-  print("\n| mode | seconds | what happened |\n| --- | --- | --- |")
-  for name, o in outcomes.items():
-    last = [*o["said"].splitlines(), *o["error"].splitlines()][-1]
-    last = last.replace(str(folder), "…")
-    print(f"| {name} | {o['seconds']:.0f} | {o['outcome']}: {last} |")
-  return folder, outcomes
+  return folder, _run(folder, _more_modes(folder))
 
 
 def _lines(path) -> list[str]:
@@ -228,65 +246,203 @@ def _lines(path) -> list[str]:
   return found
 
 
-REFUSED = {
-  "score_eval, no such metric": "no task of embedded_copy_v1",
-  "infer, without infer.gin": "--gin_file=infer.gin",
-  "score_from_strings, 2 inputs and 3 targets": "has 3 lines",
-  "score_from_file, all checkpoints": "scores with one checkpoint",
-}
-
-
-def test_each_mode_works_or_says_why_not(done):
-  _, outcomes = done
-  assert {n: o["error"] for n, o in outcomes.items() if n not in REFUSED} == {
-    n: "" for n in outcomes if n not in REFUSED
+def test_training_saves_and_resumes(done):
+  folder, _ = done
+  steps = {
+    int(path.stem.split("-")[-1])
+    for path in folder.glob("model/model.ckpt-*.index")
   }
-  for name, words in REFUSED.items():
-    assert outcomes[name]["outcome"] == "refused", outcomes[name]
-    assert words in outcomes[name]["error"]
+  assert {2, 4} <= steps
+  assert (folder / "model" / "operative_config.gin").exists()
+  assert list(folder.glob("model/events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize(
-  "name", ["greedy_out", "beam_out", "sampled_out", "all_out"]
-)
-def test_inference_answers_line_by_line(done, name):
+def test_two_runs_of_one_seed_end_at_the_same_weights(done):
+  """Also if one was interrupted: data and dropout go on in their order."""
+  folder, said = done
+  one, other = (
+    tf.train.load_checkpoint(f"{folder}/{name}/model.ckpt-4")
+    for name in ("model", "again")
+  )
+  names = one.get_variable_to_shape_map()
+  assert any("_slot_" in n for n in names)  # the optimizer's too
+  assert "skipping the 2 batches" in said["resume"]
+  for name in names:
+    np.testing.assert_array_equal(
+      one.get_tensor(name), other.get_tensor(name), name
+    )
+
+
+def test_a_dry_run_trains_one_step_and_leaves_nothing(done):
+  folder, said = done
+  (line,) = (
+    line
+    for line in said["dry"].splitlines()
+    if line.startswith("train: one step with one layer")
+  )
+  assert line.endswith("on this machine, went well")
+  assert [path.name for path in (folder / "dry").iterdir()] == ["in_use.lock"]
+
+
+def test_a_step_is_counted_after_the_counter_is_read(done):
   folder, _ = done
-  steps = [2, 4] if name == "all_out" else [4]
-  for step in steps:
-    assert len(_lines(folder / f"{name}-{step}")) == len(INPUTS)
-  assert len(list(folder.glob(f"{name}-*"))) == len(steps)
+  path = folder / "model" / "model.ckpt-4.meta"
+  graph = tf.compat.v1.MetaGraphDef.FromString(path.read_bytes()).graph_def
+  (count,) = (
+    n
+    for n in graph.node
+    if n.op == "AssignAddVariableOp" and n.input[0] == "global_step"
+  )
+  reads = {
+    f"^{n.name}"
+    for n in graph.node
+    if n.op == "ReadVariableOp"
+    and n.input[0] == "global_step"
+    and f"^{count.name}" not in n.input
+  }
+  assert reads and reads <= set(count.input)
 
 
-def test_ways_to_ask_for_the_same_give_the_same(done):
+def test_evaluation_prints_one_line_a_task_and_metric(done):
+  folder, said = done
+  metrics = [
+    line.split()
+    for mode in ("eval", "perplexity_eval")
+    for line in said[mode].splitlines()
+    if line.startswith("step 4 ")
+  ]
+  tasks = {m[2] for m in metrics if m[3] == "accuracy"}
+  assert tasks == {"embedded_copy_v1", "embedded_rot_v1"}
+  assert any("neg_log_perplexity" in m for m in metrics)
+  assert len(list(folder.glob("model/validation_eval/*_4_predictions"))) == 2
+
+
+def test_an_evaluation_leaves_what_was_asked_and_answered_as_text(done):
   folder, _ = done
-  greedy = _lines(folder / "greedy_out-4")
-  assert _lines(folder / "all_out-4") == greedy
-  repeated = _lines(folder / "repeated_out-4")
-  assert repeated == [line for line in greedy for _ in range(3)]
+  results = folder / "model/validation_eval"
+  rows = list(
+    map(json.loads, _lines(results / "embedded_copy_v1-000004.jsonl"))
+  )
+  inputs = [row["input"]["inputs_pretokenized"] for row in rows]
+  assert len(rows) == 10 and all(text.startswith("copy: ") for text in inputs)
+  written = (results / "embedded_copy_v1_inputs").read_text().splitlines()
+  assert written == inputs
+  answers = _lines(results / "embedded_copy_v1_4_predictions")
+  assert [row["prediction"] for row in rows] == answers
+
+
+def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(done):
+  folder, said = done
+  again = folder / "again"
+  best = json.loads((again / "best.json").read_text())
+  assert [step for step, _ in best["evaluations"]] == [2, 4]
+  assert best["average"] == max(value for _, value in best["evaluations"])
+  assert set(best["metrics"]) == {"embedded_copy_v1", "embedded_rot_v1"}
+  step = best["step"]
+  assert (again / f"best/model.ckpt-{step}.index").exists()
+  # The folder is a model of its own, and gives the same answers.
+  rows = csv.DictReader((again / "best/validation_eval/metrics.csv").open())
+  found = {}
+  for row in rows:
+    assert row["step"] == str(step)
+    found.setdefault(row["task"], {})[row["metric"]] = float(row["value"])
+  assert found == {
+    task: {name: pytest.approx(v, rel=1e-3) for name, v in metrics.items()}
+    for task, metrics in best["metrics"].items()
+  }
+  (line,) = (
+    line
+    for line in said["resume"].splitlines()
+    if line.startswith("trained 2 steps in ")
+  )
+  assert line.endswith(" parameters") and "steps a second" in line
 
 
 def test_what_is_cut_is_said(done):
-  _, outcomes = done
-  said = outcomes["infer, greedy"]["said"]
-  assert "1 of 3 lines are longer than 24 tokens" in said
-  assert "the first is line 2" in said
-  assert "were cut at 8 tokens" in outcomes["eval, greedy"]["said"]
+  _, said = done
+  assert "1 of 4 lines are longer than 24 tokens" in said["infer"]
+  assert "the first is line 2" in said["infer"]
+  assert "were cut at 8 tokens" in said["eval"]
 
 
-def test_scores_are_numbers_one_a_target(done):
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_inference_writes_text(done, name):
   folder, _ = done
-  for name, texts in (
-    ("from_file", TARGETS),
-    ("lists", ["ab", "cd"]),
-    ("from_task", None),
-  ):
+  text = _lines(folder / f"{name}-4")
+  assert len(text) == len(INPUTS)
+  assert not any(line.startswith("b'") for line in text)
+
+
+def test_scoring_writes_one_score_a_target(done):
+  folder, said = done
+  for name, count in (("from_file", 4), ("from_task", 5)):
     scores = [float(line) for line in _lines(folder / f"{name}.scores")]
-    targets = _lines(folder / f"{name}.targets")
+    assert len(scores) == count
     assert all(math.isfinite(s) and s < 0 for s in scores)
-    assert len(scores) == len(targets) == (len(texts) if texts else 6)
-    assert texts is None or targets == texts
-    lengths = [int(line) for line in _lines(folder / f"{name}.lengths")]
-    assert lengths == [len(t) + 1 for t in targets]  # bytes, and the end
+    targets = _lines(folder / f"{name}.targets")
+    lengths = _lines(folder / f"{name}.lengths")
+    # With the end of the sequence.
+    assert [int(n) for n in lengths] == [len(t) + 1 for t in targets]
+  assert _lines(folder / "from_file.targets") == TARGETS
+  assert (
+    "run.eval_checkpoint_step is not given: the last checkpoint is scored"
+    in said["score_dataset"].splitlines()
+  )
+
+
+def _load(path):
+  """The signature of the one SavedModel in a folder."""
+  (model,) = path.iterdir()
+  return tf.saved_model.load(str(model)).signatures["serving_default"]
+
+
+def test_the_saved_models_answer_as_the_modes_do(done):
+  folder, said = done
+  for mode in ("export_infer", "export_score"):
+    assert "takes at most 4 strings at once" in said[mode]
+  inputs = tf.constant(INPUTS)
+  answers = _load(folder / "export_infer")(inputs=inputs[:3])["outputs"].numpy()
+  assert [a.decode() for a in answers] == _lines(folder / "greedy-4")[:3]
+  score = _load(folder / "export_score")
+  one = score(inputs=inputs[:1], targets=tf.constant(["dcba"]))
+  first = float(_lines(folder / "from_file.scores")[0])
+  assert one["targets"].numpy().tolist() == [b"dcba"]
+  assert one["scores"].numpy().tolist() == [pytest.approx(first, rel=1e-4)]
+
+
+@pytest.mark.slow
+def test_saved_models_answer_one_line_for_each(more):
+  folder, _ = more
+  for name in ("export_infer", "export_beam", "export_score"):
+    answer = _load(folder / name)
+    found = {}
+    for n in (1, 3):
+      texts = dict(inputs=tf.constant(["reverse: abcd"] * n))
+      if name == "export_score":
+        texts["targets"] = tf.constant(["dcba"] * n)
+      for key, value in answer(**texts).items():
+        found.setdefault(key, []).append(value.numpy().tolist())
+    for one, three in found.values():
+      assert len(one) == 1 and three == one * 3
+
+
+@pytest.mark.slow
+def test_ways_to_ask_for_the_same_give_the_same(more):
+  folder, _ = more
+  assert len(_lines(folder / "sampled-4")) == len(INPUTS)
+  assert len(list(folder.glob("all-*"))) == 2  # checkpoints
+  greedy = _lines(folder / "greedy-4")
+  assert _lines(folder / "all-4") == greedy
+  repeated = _lines(folder / "repeated-4")
+  assert repeated == [line for line in greedy for _ in range(3)]
+
+
+@pytest.mark.slow
+def test_lists_of_texts_are_scored(more):
+  folder, _ = more
+  scores = [float(line) for line in _lines(folder / "lists.scores")]
+  assert len(scores) == 2 and all(math.isfinite(s) and s < 0 for s in scores)
+  assert _lines(folder / "lists.targets") == ["ab", "cd"]
 
 
 def _events(folder) -> dict[str, dict[int, float]]:
@@ -298,50 +454,33 @@ def _events(folder) -> dict[str, dict[int, float]]:
   return found
 
 
-@pytest.mark.parametrize("name", ["greedy", "beam", "sampled", "all"])
-def test_evaluation_writes_answers_and_a_metric(done, name):
-  folder, _ = done
-  (values,) = _events(folder / name).values()
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["beam", "sampled", "all"])
+def test_evaluation_writes_answers_and_a_metric(more, name):
+  folder = more[0] / f"eval_{name}"
+  (values,) = _events(folder).values()
   assert set(values) == ({2, 4} if name == "all" else {4})
   for step in values:
-    path = folder / name / f"embedded_copy_v1_{step}_predictions"
+    path = folder / f"embedded_copy_v1_{step}_predictions"
     assert len(decoded.read_lines(str(path), count=6)) == 6
 
 
-def test_scores_have_metrics_of_their_own_and_a_folder_of_their_own(done):
-  folder, outcomes = done
+@pytest.mark.slow
+def test_scores_have_metrics_of_their_own_and_a_folder_of_their_own(more):
+  folder, said = more
   metrics = _events(folder / "model" / "validation_eval_scores")
   assert {t.split("/")[-1] for t in metrics} >= {"accuracy"}
-  assert not list((folder / "model").glob("validation_eval/ranked*predictions"))
-  said = outcomes["eval, only metrics of scores"]["said"]
-  assert "ranked_v1: left out" in said
+  assert not list(folder.glob("model/validation_eval/ranked*predictions"))
+  assert "ranked_v1: left out" in said["eval, only metrics of scores"]
 
 
-def test_perplexity_is_of_each_checkpoint(done):
-  _, outcomes = done
-  said = outcomes["perplexity_eval, all checkpoints"]["said"]
+@pytest.mark.slow
+def test_perplexity_is_of_each_checkpoint(more):
+  _, said = more
   found = [
-    line.split() for line in said.splitlines() if "neg_log_perplexity" in line
+    line.split()
+    for line in said["perplexity_eval, all checkpoints"].splitlines()
+    if "neg_log_perplexity" in line
   ]
   assert [line[1] for line in found] == ["2", "4"]
   assert all(math.isfinite(float(line[-1])) for line in found)
-
-
-def test_saved_models_answer_one_line_for_each(done):
-  folder, outcomes = done
-  names = [
-    "export_infer0",
-    "export_infer1",
-    "export_score0",
-  ]
-  result = command.python("-c", _LOAD, str(folder), json.dumps(names))
-  assert result.returncode == 0, result.stderr[-3000:]
-  found = json.loads(result.stdout.splitlines()[-1])
-  for name in names:
-    for one, three in found[name].values():
-      assert len(one) == 1 and three == one * 3
-  (score,), _ = found["export_score0"]["scores"]
-  assert math.isfinite(float(score)) and float(score) < 0
-  assert found["export_score0"]["targets"][0] == [str(b"dcba")]
-  said = outcomes["export_infer"]["said"]
-  assert "takes at most 4 strings at once" in said

@@ -42,9 +42,9 @@ def quick_options():
   return options
 
 
-def session(lowering, options=None):
+def session(lowering):
   """A session whose variables are initialised and copied to the slices."""
-  sess = tf.Session(config=options)
+  sess = tf.Session(config=quick_options())
   sess.run(tf.global_variables_initializer())
   sess.run(lowering.copy_masters_to_slices())
   return sess
@@ -78,7 +78,7 @@ def evaluate(mesh, tensors, values=None, run=tf.Session.run):
     return tf.cast(lowering.export_to_tf_tensor(tensor), tf.float32)
 
   fetches = tf.nest.map_structure(export, tensors)
-  with session(lowering, quick_options()) as sess:
+  with session(lowering) as sess:
     set_masters(sess, lowering, values or {})
     return run(sess, fetches)
 
@@ -182,6 +182,36 @@ def pad(rows, length):
   return out
 
 
+def random_features(lengths, packed=False, leading=()):
+  """Four rows of token ids, with padding at the end of most.
+
+  Args:
+    lengths: {"inputs": …, "targets": …}, 6 or more.
+    packed: two examples a row, with their segmentation and position.
+    leading: dimensions in front, as of an ensemble.
+
+  Returns:
+    {feature: int32 [*leading, 4, length]}
+  """
+  rng = np.random.default_rng(0)
+  features = {}
+  for key, length in lengths.items():
+    at = np.arange(length)
+    ends = np.array([[length], [length - 1], [length - 2], [length]])
+    starts = np.array([[2], [3], [1], [4]])  # of the second example
+    second, real = at >= starts, at < ends
+    features[key] = rng.integers(2, 60, (*leading, *real.shape)) * real
+    if packed:
+      features[f"{key}_segmentation"] = (1 + second) * real
+      features[f"{key}_position"] = np.where(second, at - starts, at) * real
+  return {
+    name: np.broadcast_to(
+      value, (*leading, *real.shape[:1], value.shape[-1])
+    ).astype(np.int32)
+    for name, value in features.items()
+  }
+
+
 SMALL = """
 d_model = 16
 d_ff = 32
@@ -214,6 +244,11 @@ def small_model(
   return model_lib.build(vocab_size, None, layout, mesh_shape)
 
 
+def _start_at_zero(getter, *args, **kwargs):
+  """A variable without the operations that draw its first value."""
+  return getter(*args, **kwargs | {"initializer": tf.zeros_initializer()})
+
+
 class Model:
   """One small model in one graph, called in several ways.
 
@@ -235,6 +270,8 @@ class Model:
     self._placeholders: dict = {}
     self.dtype = dtype
     self.tf_graph = tf.Graph()
+    with self.tf_graph.as_default():
+      tf.get_variable_scope().set_custom_getter(_start_at_zero)
     self.graph = mtf.Graph()
     self.mesh = mtf.Mesh(self.graph, "mesh")
 
@@ -289,8 +326,7 @@ class Model:
       return tf.cast(tensor, tf.float32) if is_narrow else tensor
 
     exported = tf.nest.map_structure(export, fetches)
-    # Optimising one of these graphs costs more than running it.
-    with session(self.lowering, quick_options()) as self.session:
+    with session(self.lowering) as self.session:
       self.set_weights(self.random_weights(seed, scale))
 
       def run(names=None, **values):

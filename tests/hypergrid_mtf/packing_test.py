@@ -113,3 +113,18 @@ def test_packing_does_not_change_the_loss_of_a_real_example(
     np.testing.assert_allclose(
       found, gradient, rtol=0, atol=2e-4 * scale, err_msg=name
     )
+
+
+def test_padding_changes_no_loss():
+  rows = mtf_testing.random_features({"inputs": 12, "targets": 6})
+  wide = {k: np.pad(v, ((0, 0), (0, 5))) for k, v in rows.items()}
+  losses = []
+  for features in (rows, wide):
+    small = mtf_testing.Model(bindings="num_layers = 1")
+    with small.tf_graph.as_default():
+      given = {k: small.feature(k, *v.shape) for k, v in features.items()}
+      logits, _ = small.call(given, train=False)
+      with small.start({"logits": logits}) as run:
+        (found,) = run(["logits"], **features)
+    losses.append(decoding_test.example_losses(found, features["targets"]))
+  np.testing.assert_allclose(*losses, rtol=1e-5)

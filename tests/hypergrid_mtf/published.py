@@ -9,9 +9,7 @@ issue 178; public logs of runs that loaded base/model.ckpt-999900 list them).
 
 import json
 import pathlib
-import zlib
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
@@ -49,31 +47,18 @@ def slots(name: str, shape: list[int]) -> dict[str, list[int]]:
   return {f"{name}_slot_v": shape}
 
 
-def _value(name: str, shape: list[int]) -> np.ndarray:
-  seed = [0, zlib.crc32(name.encode())]
-  value = np.random.default_rng(seed).standard_normal(shape, np.float32)
-  if name.endswith("scale"):
-    return 1 + 0.1 * value
-  if "_slot_" in name:
-    return np.abs(value)
-  if name.endswith("/q"):  # T5 folds the attention's scale into it
-    return value * np.float32((shape[0] * 64) ** -0.5)
-  if len(shape) == 2 and not name.endswith("embedding"):
-    return value * np.float32(shape[0] ** -0.5)
-  return value
-
-
 def write(folder: str, size: str) -> str:
   """Writes one of a size of tests/golden; returns the checkpoint's prefix.
 
   The folder has no list of its checkpoints, as a download of one file has none.
   """
-  values = {}
-  for name, shape in shapes(size).items():
-    # Slots are not weights: they keep their precision.
-    value = _value(name, shape)
-    values[name] = value.astype(tf.bfloat16.as_numpy_dtype)
-    values |= {n: _value(n, s) for n, s in slots(name, shape).items()}
+  weights = shapes(size)
+  both = dict(weights)
+  for name, shape in weights.items():
+    both |= slots(name, shape)
+  values = testing.random_weights(both, key_size=64)
+  for name in weights:  # slots keep their precision
+    values[name] = values[name].astype(tf.bfloat16.as_numpy_dtype)
   prefix = testing.write_checkpoint(folder, values, steps=(STEP,))
   pathlib.Path(folder, "checkpoint").unlink()
   return prefix

@@ -11,30 +11,85 @@ import pathlib
 import re
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 
-import seqio
 from absl import app, flags
 
 from hypergrid_mtf.run import lock
-from tests import testing
+from tests import command, testing
 
-ROOT = pathlib.Path(__file__).parents[2]
-BASE = (
-  "--gin_file=models/tiny.gin",
-  "--gin_file=hypergrid/L2.gin",
-  "--gin_file=experiments/embedded.gin",
-)
-EVAL = (*BASE, "--gin_file=experiments/local_eval.gin")
-INFER = (*BASE, "--gin_file=infer.gin")
-# A vocabulary that the embedded tasks do not take.
-PIECES = os.path.join(
-  os.path.dirname(seqio.__file__),
-  "test_data/sentencepiece/sentencepiece.model",
-)
+_FILES = {
+  "BASE": ("models/tiny.gin", "hypergrid/L2.gin", "experiments/embedded.gin"),
+  "MODEL": ("models/tiny.gin", "hypergrid/L2.gin"),
+  "EVAL": ("experiments/local_eval.gin",),
+  "INFER": ("infer.gin",),
+}
+# What is wrong, and flags and bindings of such a run. BASE comes first, unless
+# MODEL is there; EVAL and INFER are other modes.
+_CASES = """
+no model_dir | --model_dir=
+model_dir below a file | --model_dir=DIR/empty/run
+model_dir is a checkpoint | --model_dir=DIR/model/model.ckpt-40
+unknown flag | --model_dri=x
+not a flag | train
+seed is not a number | --seed=x
+no gin file of this name | MODEL | --gin_file=models/tinny.gin
+gin file is a folder | --gin_file=DIR
+file that is not written in gin | --gin_file=DIR/wrong.gin
+binding that is not written in gin | --gin_param=run.train_steps 3
+unknown parameter | run.train_step = 3
+unknown configurable | runn.train_steps = 3
+macro that nothing defines | run.train_steps = %no
+macro that nothing reads | d_mdoel = 64
+module that is not there | --module_import=no_such_module
+unknown mode | run.mode = 'trian'
+a flag of the model API | --use_model_api
+vocabulary of t5 that cannot be reached | MODEL | --gin_file=dataset.gin
+unknown mixture | MIXTURE_NAME = 'embeded_v1'
+data that are not there | MIXTURE_NAME = 'glue_rte_v002'
+  | --vocabulary=bytes | --t5_tfds_data_dir=DIR
+data folder that is not there | MIXTURE_NAME = 'glue_rte_v002'
+  | --vocabulary=bytes | --t5_tfds_data_dir=DIR/none
+vocabulary that is not there | --vocabulary=DIR/none.model
+file that is not a vocabulary | --vocabulary=DIR/vocabulary
+batch of 0 rows | run.batch_size = 0
+batch of tokens shorter than a row
+  | run.batch_size = ('tokens_per_batch', 100)
+batch that the mesh does not divide | run.mesh_shape = 'model:1,batch:3'
+mesh of the wrong syntax | run.mesh_shape = 'batch=2'
+GPU that is not there | run.mesh_devices = ['gpu:0']
+grid rows that do not divide d_ff | HyperGrid.grid_rows = 7
+grid columns that do not divide d_model | HyperGrid.grid_cols = 7
+unknown variant | HyperGrid.variant = 'LL'
+unknown gate | HyperGrid.gate = 'relu'
+length of 0 tokens | run.sequence_length = {'inputs': 0, 'targets': 8}
+feature without a length | run.sequence_length = {'inputs': 8}
+dropout of 2 | dropout_rate = 2.0
+steps that are text | run.train_steps = 'many'
+checkpoint every 0 steps | run.save_checkpoints_steps = 0
+initial checkpoint that an experiment requires
+  | MODEL | --gin_file=experiments/glue.gin
+initial checkpoint that is not there
+  | run.init_checkpoint = 'DIR/model/model.ckpt-30'
+initial checkpoint of another model
+  | run.init_checkpoint = 'DIR/model/model.ckpt-40'
+initial checkpoint that is damaged
+  | run.init_checkpoint = 'DIR/cut/model.ckpt-40'
+resuming from another model | --model_dir=DIR/model
+resuming where every checkpoint is damaged | --model_dir=DIR/none_whole
+evaluation without a checkpoint | EVAL
+evaluation of a damaged checkpoint | EVAL | --model_dir=DIR/cut
+evaluation without the file `checkpoint` | EVAL | --model_dir=DIR/lost
+evaluation of a step that is not there
+  | EVAL | --model_dir=DIR/model | eval_checkpoint_step = 30
+evaluation of a split that is not there
+  | EVAL | --model_dir=DIR/model | run.dataset_split = 'dev'
+inputs that are not there | INFER | input_filename = 'DIR/none'
+file of inputs that is empty | INFER | input_filename = 'DIR/empty'
+inputs that are not UTF-8 | INFER | input_filename = 'DIR/latin'
+folder in which another trains | --model_dir=DIR/held
+"""
 # What absl says, and what names a process.
 BEFORE_MAIN = (
   "unknown flag",
@@ -45,17 +100,8 @@ BEFORE_MAIN = (
 _LONGEST = 160  # characters of a flag in the table
 
 
-def bind(text: str) -> str:
-  return f"--gin_param={text}"
-
-
-def _infer(folder, name):
-  return (
-    *INFER,
-    bind("infer_checkpoint_step = -1"),
-    bind(f"input_filename = '{folder}/{name}'"),
-    bind(f"output_filename = '{folder}/out'"),
-  )
+def _file_flags(name: str) -> list[str]:
+  return [f"--gin_file={file}" for file in _FILES[name]]
 
 
 def make_files(folder: pathlib.Path) -> None:
@@ -85,167 +131,24 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
   Args:
     folder: with the files of `make_files`.
   """
-  run = f"--model_dir={folder}/run"
-  return {
-    "no model_dir": ("--model_dir=", *BASE),
-    "model_dir below a file": (f"--model_dir={folder}/empty/run", *BASE),
-    "model_dir is a checkpoint": (
-      f"--model_dir={folder}/model/model.ckpt-40",
-      *BASE,
-    ),
-    "unknown flag": (run, *BASE, "--model_dri=x"),
-    "not a flag": (run, *BASE, "train"),
-    "seed is not a number": (run, *BASE, "--seed=x"),
-    "no gin file of this name": (run, "--gin_file=models/tinny.gin"),
-    "gin file is a folder": (run, *BASE, f"--gin_file={folder}"),
-    "file that is not written in gin": (
-      run,
-      *BASE,
-      f"--gin_file={folder}/wrong.gin",
-    ),
-    "binding that is not written in gin": (
-      run,
-      *BASE,
-      bind("run.train_steps 3"),
-    ),
-    "unknown parameter": (run, *BASE, bind("run.train_step = 3")),
-    "unknown configurable": (run, *BASE, bind("runn.train_steps = 3")),
-    "macro that nothing defines": (run, *BASE, bind("run.train_steps = %no")),
-    "macro that nothing reads": (run, *BASE, bind("d_mdoel = 64")),
-    "module that is not there": (run, *BASE, "--module_import=no_such_module"),
-    "unknown mode": (run, *BASE, bind("run.mode = 'trian'")),
-    "a flag of the model API": (run, *BASE, "--use_model_api"),
-    "vocabulary of t5 that cannot be reached": (
-      run,
-      *BASE[:2],
-      "--gin_file=dataset.gin",
-    ),
-    "unknown mixture": (run, *BASE, bind("MIXTURE_NAME = 'embeded_v1'")),
-    "data that are not there": (
-      run,
-      *BASE,
-      bind("MIXTURE_NAME = 'glue_rte_v002'"),
-      "--vocabulary=bytes",
-      f"--t5_tfds_data_dir={folder}",
-    ),
-    "data folder that is not there": (
-      run,
-      *BASE,
-      bind("MIXTURE_NAME = 'glue_rte_v002'"),
-      "--vocabulary=bytes",
-      f"--t5_tfds_data_dir={folder}/none",
-    ),
-    "vocabulary that is not there": (
-      run,
-      *BASE,
-      f"--vocabulary={folder}/none.model",
-    ),
-    "file that is not a vocabulary": (
-      run,
-      *BASE,
-      f"--vocabulary={folder}/vocabulary",
-    ),
-    "batch of 0 rows": (run, *BASE, bind("run.batch_size = 0")),
-    "batch of tokens shorter than a row": (
-      run,
-      *BASE,
-      bind("run.batch_size = ('tokens_per_batch', 100)"),
-    ),
-    "batch that the mesh does not divide": (
-      run,
-      *BASE,
-      bind("run.mesh_shape = 'model:1,batch:3'"),
-    ),
-    "mesh of the wrong syntax": (
-      run,
-      *BASE,
-      bind("run.mesh_shape = 'batch=2'"),
-    ),
-    "GPU that is not there": (run, *BASE, bind("run.mesh_devices = ['gpu:0']")),
-    "grid rows that do not divide d_ff": (
-      run,
-      *BASE,
-      bind("HyperGrid.grid_rows = 7"),
-    ),
-    "grid columns that do not divide d_model": (
-      run,
-      *BASE,
-      bind("HyperGrid.grid_cols = 7"),
-    ),
-    "unknown variant": (run, *BASE, bind("HyperGrid.variant = 'LL'")),
-    "unknown gate": (run, *BASE, bind("HyperGrid.gate = 'relu'")),
-    "length of 0 tokens": (
-      run,
-      *BASE,
-      bind("run.sequence_length = {'inputs': 0, 'targets': 8}"),
-    ),
-    "feature without a length": (
-      run,
-      *BASE,
-      bind("run.sequence_length = {'inputs': 8}"),
-    ),
-    "dropout of 2": (run, *BASE, bind("dropout_rate = 2.0")),
-    "steps that are text": (run, *BASE, bind("run.train_steps = 'many'")),
-    "checkpoint every 0 steps": (
-      run,
-      *BASE,
-      bind("run.save_checkpoints_steps = 0"),
-    ),
-    "initial checkpoint that an experiment requires": (
-      run,
-      *BASE[:2],
-      "--gin_file=experiments/glue.gin",
-    ),
-    "initial checkpoint that is not there": (
-      run,
-      *BASE,
-      bind(f"run.init_checkpoint = '{folder}/model/model.ckpt-30'"),
-    ),
-    "initial checkpoint of another model": (
-      run,
-      *BASE,
-      bind(f"run.init_checkpoint = '{folder}/model/model.ckpt-40'"),
-    ),
-    "initial checkpoint that is damaged": (
-      run,
-      *BASE,
-      bind(f"run.init_checkpoint = '{folder}/cut/model.ckpt-40'"),
-    ),
-    "resuming from another model": (f"--model_dir={folder}/model", *BASE),
-    "resuming where every checkpoint is damaged": (
-      f"--model_dir={folder}/none_whole",
-      *BASE,
-    ),
-    "evaluation without a checkpoint": (run, *EVAL),
-    "evaluation of a damaged checkpoint": (f"--model_dir={folder}/cut", *EVAL),
-    "evaluation without the file `checkpoint`": (
-      f"--model_dir={folder}/lost",
-      *EVAL,
-    ),
-    "evaluation of a step that is not there": (
-      f"--model_dir={folder}/model",
-      *EVAL,
-      bind("eval_checkpoint_step = 30"),
-    ),
-    "evaluation of a split that is not there": (
-      f"--model_dir={folder}/model",
-      *EVAL,
-      bind("run.dataset_split = 'dev'"),
-    ),
-    "inputs that are not there": (
-      f"--model_dir={folder}/model",
-      *_infer(folder, "none"),
-    ),
-    "file of inputs that is empty": (
-      f"--model_dir={folder}/model",
-      *_infer(folder, "empty"),
-    ),
-    "inputs that are not UTF-8": (
-      f"--model_dir={folder}/model",
-      *_infer(folder, "latin"),
-    ),
-    "folder in which another trains": (f"--model_dir={folder}/held", *BASE),
-  }
+  found = {}
+  for line in _CASES.strip().replace("\n  |", " |").split("\n"):
+    name, *words = line.replace("DIR", str(folder)).split(" | ")
+    flags = [] if "MODEL" in words else [*_file_flags("BASE")]
+    where = "model" if "INFER" in words else "run"
+    if not any(word.startswith("--model_dir=") for word in words):
+      flags.insert(0, f"--model_dir={folder}/{where}")
+    for word in words:
+      if word in _FILES:
+        flags += _file_flags(word)
+      else:
+        is_flag = word.startswith("--") or word == "train"
+        flags.append(word if is_flag else f"--gin_param={word}")
+    if "INFER" in words:
+      flags.append("--gin_param=infer_checkpoint_step = -1")
+      flags.append(f"--gin_param=output_filename = '{folder}/out'")
+    found[name] = tuple(flags)
+  return found
 
 
 def try_run(arguments: tuple[str, ...]) -> dict:
@@ -259,13 +162,7 @@ def try_run(arguments: tuple[str, ...]) -> dict:
   """
   start = time.time()
   before = resource.getrusage(resource.RUSAGE_CHILDREN)
-  done = subprocess.run(
-    [sys.executable, "-m", "hypergrid_mtf.main", *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  done = command.python("-m", "hypergrid_mtf.main", *arguments)
   after = resource.getrusage(resource.RUSAGE_CHILDREN)
   return dict(
     status=done.returncode,
@@ -282,7 +179,8 @@ def _cell(text: str, folder) -> str:
 
 def row(name: str, arguments, found: dict, folder) -> str:
   """A line of the table."""
-  given = " ".join(a for a in arguments if a not in EVAL)
+  usual = [*_file_flags("BASE"), *_file_flags("EVAL")]
+  given = " ".join(a for a in arguments if a not in usual)
   given = given[:_LONGEST] + "…" * (len(given) > _LONGEST)
   cells = (
     name,

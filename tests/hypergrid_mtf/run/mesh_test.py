@@ -16,7 +16,7 @@ from tests.hypergrid_mtf.run.refusals_test import (
   _shape,
   _topology,
 )
-from tests.hypergrid_mtf.wrong_runs import PIECES
+from tests.testing import PIECES
 
 NANO = ("models/nano.gin", "experiments/embedded.gin")
 GPUS = ["cpu:0", "gpu:0", "gpu:1"]

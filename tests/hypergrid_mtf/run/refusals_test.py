@@ -12,6 +12,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import checks, devices, settle
 from hypergrid_mtf.run.checks import mode, sizes
 from t5_tasks import vocabularies
+from tests import command, testing
 from tests.hypergrid_mtf import command_line, wrong_runs
 from tests.hypergrid_mtf.run import configuration
 from tests.hypergrid_mtf.run.configuration import EMBEDDED
@@ -355,7 +356,7 @@ OTHERS = (
   (["MIXTURE_NAME = 'glou'"], "glou"),
   (["--vocabulary="], "vocabulary"),
   (["--vocabulary=/nowhere/sp.model"], "/nowhere/sp.model"),
-  ([f"--vocabulary={wrong_runs.PIECES}"], "cannot be used: the task 'embed"),
+  ([f"--vocabulary={testing.PIECES}"], "cannot be used: the task 'embed"),
   (
     ["MIXTURE_NAME = 'glue_cola_v002'", "--vocabulary=bytes"]
     + ["--t5_tfds_data_dir={steps}"],
@@ -436,7 +437,7 @@ def test_what_cannot_work_is_refused(row, monkeypatch, tmp_path, steps):
 
 def _published():
   """The rows of docs/wrong_runs.md: {what is wrong: sentence}."""
-  text = (wrong_runs.ROOT / "docs/wrong_runs.md").read_text(encoding="utf-8")
+  text = (command.ROOT / "docs/wrong_runs.md").read_text(encoding="utf-8")
   rows = re.findall(r"^\| (.+?) \| `.*?` \| (.+?) \| 2 \|", text, re.M)
   return {name: sentence.replace("\\|", "|") for name, sentence in rows}
 

@@ -11,7 +11,7 @@ import pytest
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import console, lock
-from tests import program, testing
+from tests import command, program, testing
 from tests.tools.experiments.sweep_file_test import parse
 from tools import environment, sweep
 from tools.experiments import sweep_file, sweep_runner
@@ -164,8 +164,15 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
   assert (tmp_path / "runs" / "vanilla" / "seed0.killed1").is_dir()
 
 
-def test_what_a_training_refuses_is_said_before_the_first(tmp_path):
+def test_what_a_training_refuses_is_said_before_the_first(
+  tmp_path, monkeypatch
+):
   """What is refused after others is checked in a process of its own."""
+
+  def run(words, **given):
+    return command.program(*words[2:], stdin=given["input"])
+
+  monkeypatch.setattr(sweep_runner.subprocess, "run", run)
   text = """
 train: --gin_file=models/nano.gin --gin_file=experiments/embedded.gin
 eval: --gin_file=experiments/local_eval.gin

@@ -18,7 +18,7 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabulary_record
-from tests import beam_search
+from tests import beam_search, testing
 from tests.hypergrid_mtf import mtf_testing
 from tools.serving import trained, weights
 
@@ -28,27 +28,6 @@ T5_1_1 = (
   "Unitransformer.shared_embedding_and_softmax_weights = False",
 )
 STEP = 7
-
-
-def _random_weights(shapes, key_size: int) -> weights.Weights:
-  """Values of a scale as after a training, so that gates differ.
-
-  Queries have the scale that T5 starts with. Without it the attention of eight
-  layers is so sharp that a change of all weights by 2^-24, their rounding,
-  changes logits by 6e-3, and no comparison could ask for 1e-4.
-  """
-  rng = np.random.default_rng(0)
-  values = {}
-  for name, shape in shapes.items():
-    value = rng.normal(size=shape).astype(np.float32)
-    if name.endswith("scale"):
-      value = 1 + 0.1 * value
-    elif len(shape) == 2 and not name.endswith(("embedding", "bias")):
-      value *= np.float32(shape[0] ** -0.5)
-    if name.endswith("/q"):
-      value *= np.float32(key_size**-0.5)
-    values[name] = value
-  return values
 
 
 def make(
@@ -84,7 +63,7 @@ def make(
     t5_tasks.vocabularies.use_vocabulary()
     found = t5_tasks.mixtures.get_mixture_or_task(mixture)
     shapes = checkpoints.variable_shapes(model_lib.of_mixture(found))
-    values = _random_weights(shapes, gin.query_parameter("%d_kv"))
+    values = testing.random_weights(shapes, gin.query_parameter("%d_kv"))
   finally:
     gin.clear_config()
   weights.write(str(folder), STEP, values)
