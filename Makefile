@@ -60,12 +60,13 @@ resume-test: .venv/installed
 	$(PY) -m pytest -m slow tests/hypergrid_mtf/full_disk_test.py \
 	  tests/hypergrid_mtf/resume_kill_test.py
 
-# Every mode of t5, and a table of them; t5's model from Python.
+# Every mode of t5, and a table of them; t5's model from Python; the commands of the
+# documents in their order.
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py \
 	  tests/hypergrid_mtf/python_test.py \
 	  tests/hypergrid_mtf/mesh_test.py tests/hypergrid_mtf/decoding_test.py \
-	  tests/tools/submit_test.py
+	  tests/tools/submit_test.py tests/docs_commands_test.py
 
 # All variants, and a SavedModel in a process of its own beside t5's MtfModel,
 # on real GLUE.

@@ -54,14 +54,16 @@ def _cut(command: str) -> str:
   """The command for a few steps."""
   command = re.sub(r"model\.ckpt-\d+", f"model.ckpt-{STEPS}", command)
   command = re.sub(r"/(L2|l2)/1500", rf"/\1/{STEPS}", command)
-  if command.startswith("python -m hypergrid_mtf.main"):
+  if command.startswith("python -m hypergrid_mtf.main --"):
+    if "--gin_file=models/" not in command:
+      return command  # of a trained model, which was cut
     flags = [f"--gin_param={k} = {v}" for k, v in CUT.items()]
     return f"{command} {shlex.join(flags)}"
   if command.startswith("python -m tools.sweep"):
     given = f"{SWEEP} --set=STEPS={STEPS} --set=EVERY={STEPS}"
     return f"{command} {given}"
   if command.startswith("python -m tools.train_vocabulary"):
-    return f"{re.sub('--size=[0-9]+', '', command)} --size=300"
+    return f"{re.sub('--size=[0-9]+', '', command)} --size=150"
   return command
 
 
