@@ -68,6 +68,12 @@ def _settle_checkpoint_step(run: request.Run) -> None:
   if run.checkpoint_step == -1 and config.value(name) is None:
     gin.bind_parameter(name, -1)
     console.say(f"{name} is not given: the last checkpoint is scored")
+  # What follows a training ends with it, and not when somebody ends it. Where
+  # the folder is past the steps that are bound, they are not its training's.
+  stop, steps = "get_checkpoint_iterator.stop_after", run.train_steps
+  if run.waits and steps and config.value(stop) is None:
+    if run.latest_step <= steps:
+      gin.bind_parameter(stop, steps)
 
 
 def _settle_start(run: request.Run) -> None:

@@ -10,6 +10,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import checks, config, request, settle
 from hypergrid_mtf.run.checks import config as config_checks
 from hypergrid_mtf.run.checks import mode, sizes
+from tests import testing
 from tests.hypergrid_mtf.run import configuration
 from tests.hypergrid_mtf.run.configuration import EMBEDDED
 
@@ -61,6 +62,23 @@ def test_sizes_that_t5_takes():
   sizes.check_lengths(
     _settled("run.mode = 'eval'", "run.sequence_length = None")
   )
+
+
+def test_what_follows_a_training_ends_with_it(tmp_path):
+  stop = "get_checkpoint_iterator.stop_after"
+  follows = "run.eval_checkpoint_step = None", "run.train_steps = 9"
+  variables = {"shared/embedding": (384, 128)}
+  testing.write_checkpoint(tmp_path / "at", variables, steps=(9,))
+  testing.write_checkpoint(tmp_path / "past", variables, steps=(10,))
+  for given, folder, ends in (
+    (follows, "begins", 9),
+    (follows, "at", 9),
+    (follows, "past", None),  # of another training
+    ((*follows, f"{stop} = 5"), "at", 5),
+    (("run.eval_checkpoint_step = 9", "run.train_steps = 9"), "at", None),
+  ):
+    _settled(*given, files=EVAL, model_dir=tmp_path / folder)
+    assert config.value(stop) == ends, given
 
 
 def test_where_results_go(tmp_path, capsys):
