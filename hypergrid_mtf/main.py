@@ -13,15 +13,20 @@ before the graph, progress while it runs, and everything the libraries say in
 
 import contextlib
 
-import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
+
+from hypergrid_mtf.run import console, run_flags
+
+run_flags.define()  # at import too: others call `main`
+console.read_flags(__name__, must_exist=["vocabulary", "t5_tfds_data_dir"])
+
+import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf.run import (
   best,
   checks,
   config,
-  console,
   dry_run,
   estimator,
   eval_config,
@@ -36,52 +41,7 @@ from hypergrid_mtf.run import (
 )
 from hypergrid_mtf.run.checks import checkpoint
 
-flags.DEFINE_string(
-  "vocabulary",
-  None,
-  "Vocabulary instead of the public T5 one: the path of a SentencePiece model, "
-  "'bytes', or 't5'. Overrides the gin binding use_vocabulary.name.",
-)
-
-flags.DEFINE_integer(
-  "seed",
-  None,
-  "Seed of the initial weights, the order of the examples and (without --tpu) "
-  "the dropout. Without one, t5 starts every run from the same weights.",
-)
-flags.DEFINE_bool(
-  "dry_run",
-  False,
-  "Check the run, train one step of one layer elsewhere, and end.",
-)
-flags.DEFINE_bool(
-  "evaluate",
-  False,
-  "Evaluate each checkpoint of a training on the validation split when it is "
-  "saved, and keep the best one in <model_dir>/best.",
-)
-flags.DEFINE_integer(
-  "patience",
-  None,
-  "With --evaluate: end after so many evaluations in a row without a better "
-  "average.",
-)
-flags.DEFINE_bool(
-  "allow_sentencepiece_on_pods", False, "Let the hosts of --tpu=NAME tokenize."
-)
-flags.DEFINE_bool(
-  "allow_partial_warm_start",
-  False,
-  "Load what fits from a run.init_checkpoint of another model.",
-)
-
 FLAGS = flags.FLAGS
-
-# What --help shows first; the rest is under --helpfull.
-for _name in ("model_dir", "gin_file", "gin_param", "gin_location_prefix"):
-  flags.declare_key_flag(_name)
-for _name in ("module_import", "t5_tfds_data_dir", "tpu"):
-  flags.declare_key_flag(_name)
 
 
 def _start(run: request.Run) -> int | None:
@@ -156,10 +116,5 @@ def main(argv, only_check: bool = False) -> int | None:
     return _start(run)
 
 
-def console_entry_point() -> None:
-  """The console script `hypergrid_mtf`."""
-  console.run(main)
-
-
 if __name__ == "__main__":
-  console_entry_point()
+  console.run(main)

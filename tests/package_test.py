@@ -61,9 +61,7 @@ def test_what_the_wheel_holds(wheel):
   }
   assert "hypergrid_mtf/operative_configs/experiments/glue.gin" in gin
   assert names - info == _modules("hypergrid_mtf") | _modules("t5_tasks") | gin
-  assert "hypergrid_mtf = hypergrid_mtf.main:console_entry_point" in (
-    entry_points
-  )
+  assert "hypergrid_mtf = hypergrid_mtf.run.console:" in entry_points
 
 
 def test_the_command_outside_a_clone_refuses_in_one_sentence(wheel, tmp_path):

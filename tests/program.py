@@ -3,32 +3,13 @@
 Programs define flags of the same names, so each gets a set of its own.
 """
 
-import copy
 import functools
 import importlib
-import re
 
-import grimp
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-# Importing this project imports these, which define flags.
-MESH = ("mesh_tensorflow.transformer.utils", "mesh_tensorflow.simd_mesh_impl")
-T5_MAIN = "t5.models.mesh_transformer_main"
-_T5_MAIN = re.compile(r"^from t5.models import mesh_transformer_main", re.M)
-
-
-@functools.cache
-def _imports() -> grimp.ImportGraph:
-  """Who imports whom in this project."""
-  packages = "hypergrid_mtf", "t5_tasks", "tools"
-  return grimp.build_graph(*packages, cache_dir=None)
-
-
-def _uses_t5_main(name: str) -> bool:
-  path = importlib.import_module(name).__file__
-  with open(path, encoding="utf-8") as f:
-    return bool(_T5_MAIN.search(f.read()))
+from hypergrid_mtf.run import run_flags
 
 
 def defined(name: str, monkeypatch) -> flags.FlagValues:
@@ -50,18 +31,7 @@ def defined(name: str, monkeypatch) -> flags.FlagValues:
         with_ours = functools.partial(original, flag_values=found)
         patch.setattr(flags, function, with_ours)
     patch.setattr(flags, "declare_key_flag", lambda *_: None)
-    if hasattr(module, "define_flags"):
-      module.define_flags()
-  imported = {name, *_imports().find_upstream_modules(name)}
-  places = [*imported, *MESH]
-  if any(_uses_t5_main(other) for other in imported):
-    places.append(T5_MAIN)
-  by_module = flags.FLAGS.flags_by_module_dict()
-  for place in places:
-    for flag in by_module.get(place, ()):
-      if flag.name not in found:
-        found[flag.name] = copy.deepcopy(flag)
-        found[flag.name].unparse()
+    getattr(module, "define_flags", run_flags.define)()
   return found
 
 

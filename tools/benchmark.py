@@ -18,13 +18,9 @@ import os
 import tempfile
 
 from absl import flags
-from mesh_tensorflow.transformer import utils  # noqa: F401  (--gin_param)
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
-from tools import environment
-from tools.cost import models, steps, turns
-from tools.serving import benchmark_models
+from hypergrid_mtf.run import console, t5_flags
+from tools.cost import models
 
 FLAGS = flags.FLAGS
 
@@ -37,6 +33,47 @@ DEFAULTS = {
   "decode": (["16"], "64", 16),
   "serve": (["1", "8", "32"], "64", 16),
 }
+
+
+def define_flags() -> None:
+  """Not at import: tests import this module and have flags of their own."""
+  t5_flags.define("gin_param")
+  flags.DEFINE_list("cases", ["train"], f"Of {', '.join(DEFAULTS)}.")
+  models.define_size("base", activation_dtype="float32")
+  flags.DEFINE_list("variants", ["L2"], "HyperGrid variants.")
+  flags.DEFINE_list("grids", ["16x16"], "Grids, each ROWSxCOLUMNS.")
+  flags.DEFINE_list("contractions", ["auto"], "HyperGrid.contraction.")
+  flags.DEFINE_list("stacks", ["both"], f"Of {', '.join(models.STACKS)}.")
+  flags.DEFINE_list(
+    "batch", None, "Rows a step; default 4, for decode 16, for serve 1,8,32."
+  )
+  flags.DEFINE_list(
+    "inputs", None, "Input tokens; default 512, for decode and serve 64."
+  )
+  flags.DEFINE_integer(
+    "targets",
+    None,
+    "Target tokens, for decode and serve output tokens; default 64 and 16.",
+    lower_bound=1,
+  )
+  flags.DEFINE_integer(
+    "examples_per_row", 8, "Examples a row of train_packed.", lower_bound=2
+  )
+  flags.DEFINE_integer("runs", 5, "Measured rounds.", lower_bound=1)
+  flags.DEFINE_integer("warmup", 2, "Steps before, not counted.", lower_bound=1)
+  flags.DEFINE_bool("hugging_face", True, "serve: also transformers' T5.")
+  flags.DEFINE_bool("trace", False, "Also trace a step of t5 of each model.")
+  flags.DEFINE_string("output_dir", "runs/benchmark", "Where to write.")
+
+
+console.read_flags(__name__, define_flags)
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+from tools import environment
+from tools.cost import steps, turns
+from tools.serving import benchmark_models
+
 # d_model from which two models at a time are enough for the memory.
 _LARGE = 512
 _HUGGING_FACE = "Hugging Face"
@@ -169,37 +206,5 @@ def main(argv) -> int:
   return 0
 
 
-def define_flags() -> None:
-  """Not at import: tests import this module and have flags of their own."""
-  flags.DEFINE_list("cases", ["train"], f"Of {', '.join(DEFAULTS)}.")
-  models.define_size("base", activation_dtype="float32")
-  flags.DEFINE_list("variants", ["L2"], "HyperGrid variants.")
-  flags.DEFINE_list("grids", ["16x16"], "Grids, each ROWSxCOLUMNS.")
-  flags.DEFINE_list("contractions", ["auto"], "HyperGrid.contraction.")
-  flags.DEFINE_list("stacks", ["both"], f"Of {', '.join(models.STACKS)}.")
-  flags.DEFINE_list(
-    "batch", None, "Rows a step; default 4, for decode 16, for serve 1,8,32."
-  )
-  flags.DEFINE_list(
-    "inputs", None, "Input tokens; default 512, for decode and serve 64."
-  )
-  flags.DEFINE_integer(
-    "targets",
-    None,
-    "Target tokens, for decode and serve output tokens; default 64 and 16.",
-    lower_bound=1,
-  )
-  flags.DEFINE_integer(
-    "examples_per_row", 8, "Examples a row of train_packed.", lower_bound=2
-  )
-  flags.DEFINE_integer("runs", 5, "Measured rounds.", lower_bound=1)
-  flags.DEFINE_integer("warmup", 2, "Steps before, not counted.", lower_bound=1)
-  flags.DEFINE_bool("hugging_face", True, "serve: also transformers' T5.")
-  flags.DEFINE_bool("trace", False, "Also trace a step of t5 of each model.")
-  flags.DEFINE_string("output_dir", "runs/benchmark", "Where to write.")
-  flags.declare_key_flag("gin_param")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

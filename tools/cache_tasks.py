@@ -16,26 +16,35 @@ addition they say which vocabulary made them, and a run with another is refused.
 
 from collections.abc import Sequence
 
-import seqio
 from absl import flags
 
-import t5_tasks
-from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
-from hypergrid_mtf.run import console
-from hypergrid_mtf.run import examples as examples_lib
-from hypergrid_mtf.run.checks import data as data_checks
-from t5_tasks import mixtures, vocabularies, vocabulary_record
-from tools.data import mixture_flags, task_cache
+from hypergrid_mtf.run import console, t5_flags
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
   """Defines the flags; only for the program, so that tests can import it."""
+  t5_flags.define(
+    *("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"),
+  )
+  flags.DEFINE_string("vocabulary", None, "As of `hypergrid_mtf.main`.")
   flags.DEFINE_string("mixture", None, "Registered mixture or task.")
   flags.DEFINE_string(
     "output_cache_dir", None, "Folder to write to, local or in the cloud."
   )
+
+
+console.read_flags(__name__, define_flags, ["vocabulary", "t5_tfds_data_dir"])
+
+import seqio
+
+import t5_tasks
+from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
+from hypergrid_mtf.run import examples as examples_lib
+from hypergrid_mtf.run.checks import data as data_checks
+from t5_tasks import mixtures, vocabularies, vocabulary_record
+from tools.data import mixture_flags, task_cache
 
 
 def main(unused_argv: Sequence[str]) -> None:
@@ -90,5 +99,4 @@ def cache_mixture(
 
 
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

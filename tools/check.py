@@ -10,8 +10,12 @@ folder of the run but its lock. `hypergrid_mtf.main --dry_run` checks the same
 and then trains one step.
 """
 
+from hypergrid_mtf.run import console, run_flags
+
+define_flags = run_flags.define
+console.read_flags(__name__, define_flags, ["vocabulary", "t5_tfds_data_dir"])
+
 from hypergrid_mtf import main as program
-from hypergrid_mtf.run import console
 
 
 def main(argv) -> int | None:

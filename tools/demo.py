@@ -16,12 +16,25 @@ import time
 
 from absl import flags
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
-from tools import environment, tables
-from tools.experiments import render, statistics
+from hypergrid_mtf.run import console
 
 FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
+  flags.DEFINE_integer(
+    "steps", 1000, "Training steps of each model.", lower_bound=1
+  )
+
+
+console.read_flags(__name__, define_flags)
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+from tools import environment, tables
+from tools.experiments import render, statistics
 
 MODELS = ("vanilla", "L2")
 
@@ -93,14 +106,5 @@ def main(argv) -> None:
   console.say(f"the demonstration took {time.time() - start:.0f} s")
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
-  flags.DEFINE_integer(
-    "steps", 1000, "Training steps of each model.", lower_bound=1
-  )
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

@@ -13,12 +13,25 @@ trained on and what it takes.
 import os
 
 from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.run import config, console, files
+from hypergrid_mtf.run import console
+from tools import flag_groups
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_model()
+  flag_groups.define_decoding()
+  flags.DEFINE_string("output_dir", None, "Where the folder STEP is made.")
+  flags.mark_flag_as_required("output_dir")
+
+
+console.read_flags(__name__, define_flags, ["model_dir", "vocabulary"])
+
+from hypergrid_mtf.run import config, files
 from tools.serving import options, saved_model, trained
-
-FLAGS = flags.FLAGS  # t5's own: --model_dir, --module_import, --beam_size, …
 
 
 def main(argv) -> None:
@@ -41,14 +54,5 @@ def main(argv) -> None:
   )
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  options.define_model_flags()
-  options.define_decoding_flags()
-  flags.DEFINE_string("output_dir", None, "Where the folder STEP is made.")
-  flags.mark_flag_as_required("output_dir")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

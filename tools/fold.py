@@ -12,19 +12,39 @@ this task alone; the others of the model need a fold of their own.
 
 import os
 
+from absl import flags
+
+from hypergrid_mtf.run import console, t5_flags
+from tools import flag_groups
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("t5_tfds_data_dir")
+  flag_groups.define_model()
+  flags.DEFINE_string("task", None, "Its name, or short, as in rte.")
+  flags.DEFINE_string("output_dir", None, "A new folder.")
+  flags.DEFINE_integer(
+    "examples", 1000, "Examples a split whose first token is read.", 1
+  )
+  flags.mark_flag_as_required("output_dir")
+
+
+console.read_flags(
+  __name__, define_flags, ["model_dir", "vocabulary", "t5_tfds_data_dir"]
+)
+
 import seqio
 import tensorflow.compat.v1 as tf
-from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import config as gin_config
-from hypergrid_mtf.run import console, files, vocabulary_file
+from hypergrid_mtf.run import files, vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import task_tokens
-from tools.serving import folding, options, trained, weights
-
-FLAGS = flags.FLAGS  # t5's own too: --model_dir, --t5_tfds_data_dir, …
+from tools.serving import folding, trained, weights
 
 RECORD = "fold.json"
 
@@ -91,17 +111,5 @@ def _fold(source: trained.Trained) -> None:
     console.say(f"the same gates, and so the same model: {', '.join(same)}")
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  options.define_model_flags()
-  flags.DEFINE_string("task", None, "Its name, or short, as in rte.")
-  flags.DEFINE_string("output_dir", None, "A new folder.")
-  flags.DEFINE_integer(
-    "examples", 1000, "Examples a split whose first token is read.", 1
-  )
-  flags.mark_flag_as_required("output_dir")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

@@ -11,15 +11,28 @@ TensorBoard shows the pictures too.
 
 import os
 
+from absl import flags
+
+from hypergrid_mtf.run import console, t5_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("model_dir", "module_import", "t5_tfds_data_dir")
+  flags.DEFINE_string("output", "gates.png", "The picture to write.")
+  flags.DEFINE_integer("examples", 32, "Examples a task.", lower_bound=1)
+  flags.DEFINE_string("split", "validation", "The split to read.")
+
+
+console.read_flags(__name__, define_flags, ["model_dir", "t5_tfds_data_dir"])
+
 import seqio
 import tensorflow.compat.v1 as tf
-from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf.run import config, console, files
+from hypergrid_mtf.run import config, files
 from tools.experiments import gate_figures, task_gates
-
-FLAGS = flags.FLAGS  # --model_dir and --t5_tfds_data_dir are t5's own
 
 
 def main(argv) -> None:
@@ -41,13 +54,5 @@ def main(argv) -> None:
   )
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("output", "gates.png", "The picture to write.")
-  flags.DEFINE_integer("examples", 32, "Examples a task.", lower_bound=1)
-  flags.DEFINE_string("split", "validation", "The split to read.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

@@ -17,29 +17,47 @@ not reach its bucket: training starts from it with `run.init_checkpoint`, and
 
 import os
 
+from absl import flags
+
+from hypergrid_mtf.run import console
+from tools import flag_groups
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_model()
+  flags.DEFINE_string("input_dir", None, "A folder of a T5 of transformers.")
+  flags.DEFINE_string("output_dir", None, "A new folder.")
+  flags.mark_flag_as_required("output_dir")
+
+
+console.read_flags(
+  __name__,
+  define_flags,
+  ["input_dir", "model_dir", "vocabulary"],
+  verbs=("to", "from"),
+)
+
 import gin
 import seqio
 import tensorflow.compat.v1 as tf
 import transformers
-from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
-from hypergrid_mtf.run import console, files, vocabulary_file
+from hypergrid_mtf.run import files, vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabularies, vocabulary_record
 from tools.serving import (
   hf_config,
   hf_tokenizer,
   hf_weights,
-  options,
   trained,
   weights,
 )
-
-FLAGS = flags.FLAGS  # t5's own too: --model_dir, --module_import, …
 
 # What transformers has no place for, and `from` takes back.
 RECORD = "hypergrid_mtf.json"
@@ -191,14 +209,5 @@ def main(argv) -> None:
   VERBS[argv[1]]()
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  options.define_model_flags()
-  flags.DEFINE_string("input_dir", None, "A folder of a T5 of transformers.")
-  flags.DEFINE_string("output_dir", None, "A new folder.")
-  flags.mark_flag_as_required("output_dir")
-
-
 if __name__ == "__main__":
-  define_flags()
-  console.run(main, verbs=VERBS)
+  console.run(main)

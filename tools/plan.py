@@ -12,16 +12,41 @@ import math
 import os
 import tempfile
 
-import pandas as pd
-import tensorflow.compat.v1 as tf
 from absl import flags
 
+from hypergrid_mtf.run import console, t5_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("gin_file", "gin_param", "module_import")
+  flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
+  flags.DEFINE_list(
+    "depths",
+    ["2", "4"],
+    "Blocks of two programs that deeper models are extrapolated from; if "
+    "empty, the whole model is compiled.",
+  )
+  flags.DEFINE_float(
+    "utilisation", 0.4, "Share of the compiler's speed that a slow run reaches."
+  )
+  flags.DEFINE_float(
+    "price_per_chip_hour", None, "In any money.", lower_bound=0.0
+  )
+  flags.DEFINE_string("output_dir", "runs/plan", "plan.json, plan.txt, cache.")
+
+
+console.read_flags(__name__, define_flags)
+
+import pandas as pd
+import tensorflow.compat.v1 as tf
+
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import files
 from tools.cost import chips, gin_run, models
 from tools.cost.tpu import client, program, sent
-
-FLAGS = flags.FLAGS  # --gin_file, --gin_param and --module_import are t5's own
 
 # Fields of an answer that are not counts or bytes of one step on one core.
 _NOT_SCALED = ("compiles", "refused", "seconds")
@@ -254,24 +279,5 @@ def main(argv) -> None:
   console.say(f"wrote {folder}/plan.json, plan.txt")
 
 
-def define_flags() -> None:
-  """Not at import: the tests import this module and have flags too."""
-  flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
-  flags.DEFINE_list(
-    "depths",
-    ["2", "4"],
-    "Blocks of two programs that deeper models are extrapolated from; if "
-    "empty, the whole model is compiled.",
-  )
-  flags.DEFINE_float(
-    "utilisation", 0.4, "Share of the compiler's speed that a slow run reaches."
-  )
-  flags.DEFINE_float(
-    "price_per_chip_hour", None, "In any money.", lower_bound=0.0
-  )
-  flags.DEFINE_string("output_dir", "runs/plan", "plan.json, plan.txt, cache.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

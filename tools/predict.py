@@ -20,16 +20,36 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
 from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import config, console, files
-from tools.serving import options, saved_model, text_model, trained
+from hypergrid_mtf.run import console, t5_flags
+from tools import flag_groups
 
-# t5's own: --model_dir, --input_file, --output_file, --batch_size, …
 FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("input_file", "output_file", "batch_size")
+  flag_groups.define_model()
+  flag_groups.define_decoding()
+  flags.DEFINE_string("saved_model", None, "What tools.export wrote.")
+  flags.DEFINE_bool("scores", False, "Add a tab and the score to each line.")
+
+
+console.read_flags(
+  __name__,
+  define_flags,
+  ["input_file", "saved_model", "model_dir", "vocabulary"],
+  uses_t5=False,
+)
+
+import tensorflow as tf
+
+import hypergrid_mtf
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+from tools.serving import loaded
 
 _BATCH = 32
 _INPUTS, _OUTPUTS = "inputs", "outputs"
@@ -125,7 +145,10 @@ def answer(
 
 
 def _open_function(stack: contextlib.ExitStack) -> tuple:
-  """The function that answers texts, and the limits, {"inputs": tokens, …}."""
+  """The function that answers texts, and the limits, {"inputs": tokens, …}.
+
+  Third, what must live as long as the function.
+  """
   has_model_dir = FLAGS["model_dir"].present
   if bool(FLAGS.saved_model) == bool(has_model_dir):
     which = "both are given" if has_model_dir else "neither is given"
@@ -133,20 +156,26 @@ def _open_function(stack: contextlib.ExitStack) -> tuple:
       f"--saved_model and --model_dir: {which}; give one of them."
     )
   if not FLAGS.saved_model:
+    # A SavedModel needs neither t5 nor Mesh TensorFlow.
+    hypergrid_mtf.load()
+    from hypergrid_mtf.run import config
+    from tools.serving import options, text_model, trained
+
+    config.import_modules(FLAGS.module_import)
     source = stack.enter_context(
       trained.open_model(FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary)
     )
     how = options.read_flags(FLAGS)
-    made = text_model.TextModel(source, how, [text_model.ANSWER])
+    made = text_model.TextModel(source, how, [loaded.ANSWER])
     limits = {_INPUTS: how.inputs, _OUTPUTS: how.outputs}
-    return made.functions[text_model.ANSWER], limits, made
-  for name in (*options.DECODING_FLAGS, "step", "vocabulary"):
+    return made.functions[loaded.ANSWER], limits, made
+  for name in (*flag_groups.DECODING, *flag_groups.MODEL[1:]):
     if FLAGS[name].present:
       raise errors.UserError(
         f"--{name}={FLAGS[name].value} was fixed when {FLAGS.saved_model} was "
         "exported: give it to tools.export, or give --model_dir."
       )
-  return saved_model.load(FLAGS.saved_model)
+  return loaded.load(FLAGS.saved_model)
 
 
 def _format(rows: list[dict], found: dict[str, list], as_csv: bool) -> str:
@@ -195,7 +224,6 @@ def main(argv) -> None:
   size = FLAGS.batch_size if FLAGS["batch_size"].present else _BATCH
   if size < 1:
     raise errors.UserError(f"--batch_size={size} is too small: give 1 or more.")
-  config.import_modules(FLAGS.module_import)
   source, output = FLAGS.input_file or "-", FLAGS.output_file or "-"
   if output != "-":
     files.check_output(output, "--output_file")
@@ -222,14 +250,5 @@ def main(argv) -> None:
     print(sentence, file=console.terminal(), flush=True)
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  options.define_model_flags()
-  options.define_decoding_flags()
-  flags.DEFINE_string("saved_model", None, "What tools.export wrote.")
-  flags.DEFINE_bool("scores", False, "Add a tab and the score to each line.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

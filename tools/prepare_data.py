@@ -29,46 +29,53 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from absl import flags
 
-from hypergrid_mtf import errors, tfds_data
-from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import console
-from tools.data import downloads, local_files, local_mixture
 
-# isort: split
-# After our own package, which puts TensorFlow's banner into the log.
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flags.DEFINE_string(
+    "glue_dir", None, "Folder of the GLUE download: CoLA/, SST-2/, ..."
+  )
+  flags.DEFINE_string(
+    "super_glue_dir", None, "Folder of the SuperGLUE download: BoolQ/, CB/, ..."
+  )
+  flags.DEFINE_string(
+    "tfds_dir", None, "Folder to write to, for --t5_tfds_data_dir."
+  )
+  flags.DEFINE_bool(
+    "download", False, "Download the official files first, and use those."
+  )
+  flags.DEFINE_list(
+    "tasks",
+    None,
+    "With --download: which tasks; 'glue', 'super_glue/cb', 'rte' (both). "
+    "Default: all of both benchmarks.",
+  )
+  flags.DEFINE_string(
+    "download_dir",
+    None,
+    "With --download: where the files are kept. Default: <tfds_dir>_download.",
+  )
+  flags.DEFINE_string(
+    "mirror",
+    None,
+    "With --download: a base address in place of "
+    "https://dl.fbaipublicfiles.com, with the same paths below it.",
+  )
+
+
+console.read_flags(__name__, define_flags, ["glue_dir", "super_glue_dir"])
+
 import tabulate
 import tensorflow_datasets as tfds
 import tqdm
 
-_GLUE_DIR = flags.DEFINE_string(
-  "glue_dir", None, "Folder of the GLUE download: CoLA/, SST-2/, ..."
-)
-_SUPER_GLUE_DIR = flags.DEFINE_string(
-  "super_glue_dir", None, "Folder of the SuperGLUE download: BoolQ/, CB/, ..."
-)
-_TFDS_DIR = flags.DEFINE_string(
-  "tfds_dir", None, "Folder to write to, for --t5_tfds_data_dir."
-)
-_DOWNLOAD = flags.DEFINE_bool(
-  "download", False, "Download the official files first, and use those."
-)
-_TASKS = flags.DEFINE_list(
-  "tasks",
-  None,
-  "With --download: which tasks; 'glue', 'super_glue/cb', 'rte' (both). "
-  "Default: all of both benchmarks.",
-)
-_DOWNLOAD_DIR = flags.DEFINE_string(
-  "download_dir",
-  None,
-  "With --download: where the files are kept. Default: <tfds_dir>_download.",
-)
-_MIRROR = flags.DEFINE_string(
-  "mirror",
-  None,
-  "With --download: a base address in place of https://dl.fbaipublicfiles.com, "
-  "with the same paths below it.",
-)
+from hypergrid_mtf import errors, tfds_data
+from hypergrid_mtf.errors import UserError
+from tools.data import downloads, local_files, local_mixture
 
 
 def prepare(
@@ -251,24 +258,24 @@ def _install(written: str, tfds_dir: str, stage: str) -> None:
 def main(argv) -> None:
   """Runs `prepare` with the flags, on what was downloaded if they say so."""
   del argv
-  if not _DOWNLOAD.value:
-    for flag in (_TASKS, _DOWNLOAD_DIR, _MIRROR):
-      if flag.present:
-        raise UserError(f"--{flag.name} goes with --download: add that.")
-    prepare(_GLUE_DIR.value, _SUPER_GLUE_DIR.value, _TFDS_DIR.value)
+  if not FLAGS.download:
+    for name in ("tasks", "download_dir", "mirror"):
+      if FLAGS[name].present:
+        raise UserError(f"--{name} goes with --download: add that.")
+    prepare(FLAGS.glue_dir, FLAGS.super_glue_dir, FLAGS.tfds_dir)
     return
-  if _GLUE_DIR.value or _SUPER_GLUE_DIR.value:
+  if FLAGS.glue_dir or FLAGS.super_glue_dir:
     raise UserError(
       "--download fetches what --glue_dir and --super_glue_dir would name: "
       "give it, or them."
     )
-  tfds_dir, mirror = _check_tfds_dir(_TFDS_DIR.value), _MIRROR.value
+  tfds_dir, mirror = _check_tfds_dir(FLAGS.tfds_dir), FLAGS.mirror
   if mirror is not None and not mirror.startswith(("http://", "https://")):
     raise UserError(
       f"--mirror={mirror} is not an address: give https://HOST/PATH."
     )
-  configs = downloads.find_configs(_TASKS.value)
-  folder = _DOWNLOAD_DIR.value or f"{tfds_dir}_download"
+  configs = downloads.find_configs(FLAGS.tasks)
+  folder = FLAGS.download_dir or f"{tfds_dir}_download"
   folder = os.path.abspath(os.path.expanduser(folder))
   roots = downloads.download_files(configs, folder, mirror)
   prepare(roots.get("glue"), roots.get("super_glue"), tfds_dir, configs)

@@ -13,19 +13,34 @@ import base64
 import datetime
 import os
 
+from absl import flags
+
+from hypergrid_mtf.run import console
+from tools import flag_groups
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_results()
+  flags.DEFINE_string("output", "report.html", "The page to write.")
+  flags.DEFINE_list("gates", [], "NAME=FILE.npz of tools.gates, ….")
+  flags.DEFINE_string("title", "HyperGrid and vanilla T5", "Of the page.")
+
+
+console.read_flags(__name__, define_flags, ["results"])
+
 import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from absl import flags
 from matplotlib import ticker
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import files
 from tools import tables
 from tools.experiments import gate_figures, protocol, render
-
-FLAGS = flags.FLAGS
 
 _TEMPLATE = "report.html.jinja"
 _BY_CHECKPOINT = ("scores", "differences", "published")
@@ -225,14 +240,5 @@ def main(argv) -> None:
   console.say(f"wrote {FLAGS.output}")
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  tables.define_flags()
-  flags.DEFINE_string("output", "report.html", "The page to write.")
-  flags.DEFINE_list("gates", [], "NAME=FILE.npz of tools.gates, ….")
-  flags.DEFINE_string("title", "HyperGrid and vanilla T5", "Of the page.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

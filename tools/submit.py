@@ -21,17 +21,41 @@ import os
 import zipfile
 from collections.abc import Sequence
 
-import seqio
 from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (--model_dir)
+
+from hypergrid_mtf.run import console, t5_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("model_dir", "t5_tfds_data_dir")
+  flags.DEFINE_list(
+    "benchmarks",
+    None,
+    "Which zips to make, of GLUE, SuperGLUE; all that were decoded if not "
+    "given.",
+  )
+  flags.DEFINE_string("output_dir", "submission", "Where the zips go.")
+  flags.DEFINE_integer(
+    "step",
+    None,
+    "The checkpoint; the last one of all tasks if not given.",
+    lower_bound=0,
+  )
+  flags.DEFINE_bool("fill", False, "One answer for what was not decoded.")
+
+
+console.read_flags(__name__, define_flags, ["model_dir", "t5_tfds_data_dir"])
+
+import seqio
 
 import t5_tasks  # noqa: F401  (registers the variants with task tokens)
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import files
 from hypergrid_mtf.run.checks import data as data_checks
 from tools.experiments import decoded, submissions
-
-FLAGS = flags.FLAGS
 
 BENCHMARKS = submissions.BENCHMARKS
 
@@ -185,24 +209,5 @@ def main(argv) -> None:
   files.write_json(os.path.join(FLAGS.output_dir, "submission.json"), report)
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_list(
-    "benchmarks",
-    None,
-    f"Which zips to make, of {', '.join(BENCHMARKS)}; all that were decoded if "
-    "not given.",
-  )
-  flags.DEFINE_string("output_dir", "submission", "Where the zips go.")
-  flags.DEFINE_integer(
-    "step",
-    None,
-    "The checkpoint; the last one of all tasks if not given.",
-    lower_bound=0,
-  )
-  flags.DEFINE_bool("fill", False, "One answer for what was not decoded.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

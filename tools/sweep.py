@@ -46,14 +46,54 @@ import os
 import sys
 from collections.abc import Iterator
 
-import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files, lock
-from tools.experiments import sweep_file, sweep_runner
+from hypergrid_mtf.run import console
+from tools.experiments import sweep_file
 
 FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
+  flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
+  flags.DEFINE_list("cells", [], "Only these cells of the sweep; usually all.")
+  flags.DEFINE_string(
+    "share",
+    "",
+    "N/M: the N-th of M shares of the models, for several machines.",
+  )
+  flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
+  flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
+  flags.DEFINE_string(
+    "models_dir", None, "Where models go, if not <output_dir>/runs."
+  )
+  flags.DEFINE_string(
+    "common", "", "Flags of every run that only say where it is."
+  )
+  flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
+  flags.DEFINE_bool(
+    "resume", False, "Continue from the checkpoints of killed runs."
+  )
+  flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
+  flags.DEFINE_string(
+    "split",
+    None,
+    "The split to evaluate on, if not the one that the sweep says.",
+  )
+  flags.mark_flag_as_required("sweep")
+
+
+console.read_flags(
+  __name__, define_flags, check=lambda: sweep_file.find(FLAGS.sweep)
+)
+
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files, lock
+from tools.experiments import sweep_runner
 
 
 def main(argv) -> int:
@@ -123,37 +163,5 @@ def _alone() -> Iterator[None]:
     yield
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
-  flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
-  flags.DEFINE_list("cells", [], "Only these cells of the sweep; usually all.")
-  flags.DEFINE_string(
-    "share",
-    "",
-    "N/M: the N-th of M shares of the models, for several machines.",
-  )
-  flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
-  flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
-  flags.DEFINE_string(
-    "models_dir", None, "Where models go, if not <output_dir>/runs."
-  )
-  flags.DEFINE_string(
-    "common", "", "Flags of every run that only say where it is."
-  )
-  flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
-  flags.DEFINE_bool(
-    "resume", False, "Continue from the checkpoints of killed runs."
-  )
-  flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
-  flags.DEFINE_string(
-    "split",
-    None,
-    "The split to evaluate on, if not the one that the sweep says.",
-  )
-  flags.mark_flag_as_required("sweep")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

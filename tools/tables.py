@@ -24,14 +24,28 @@ validation set, which flatters, and no interval knows of the choice), for the
 import collections
 import os
 
-import pandas as pd
 from absl import flags
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
-from tools.experiments import notes, protocol, render, result, statistics
+from hypergrid_mtf.run import console
+from tools import flag_groups
 
 FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_results()
+  flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
+  flags.DEFINE_string("update", None, "A document to put the tables into.")
+
+
+console.read_flags(__name__, define_flags, ["results", "update"])
+
+import pandas as pd
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+from tools.experiments import notes, protocol, render, result, statistics
 
 
 def collect(runs: list[str], split: str) -> list[dict]:
@@ -107,19 +121,5 @@ def main(argv) -> None:
     console.say(f"updated {FLAGS.update}")
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("results", None, "A folder of results, or one result.")
-  flags.DEFINE_list("runs", None, "Runs instead: NAME=MODEL_DIR, ….")
-  flags.DEFINE_string(
-    "split", "validation", "The split --runs were evaluated on."
-  )
-  flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
-  flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
-  flags.DEFINE_string("single", notes.SINGLE, "The cell of one model a task.")
-  flags.DEFINE_string("update", None, "A document to put the tables into.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

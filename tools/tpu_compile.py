@@ -12,15 +12,37 @@ import dataclasses
 import os
 import tempfile
 
-import tensorflow.compat.v1 as tf
 from absl import flags
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import console, files
-from tools.cost import mesh_flags, models
-from tools.cost.tpu import client, program, sent
+from hypergrid_mtf.run import console
+from tools import flag_groups
+from tools.cost import models
 
-FLAGS = flags.FLAGS  # --gin_param is t5's own
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_mesh(mesh_shape="", activation_dtype="bfloat16")
+  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "Of hypergrid/.")
+  flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
+  flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
+  flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
+  steps = ("train", "eval", "decode", "score")
+  flags.DEFINE_enum("step", "train", steps, "The step.")
+  flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
+  flags.DEFINE_bool("compile", True, "Or only count what the program sends.")
+  flags.DEFINE_string("keep", None, "A folder for the program in HLO.")
+
+
+console.read_flags(__name__, define_flags)
+
+import tensorflow.compat.v1 as tf
+
+from hypergrid_mtf import errors
+from hypergrid_mtf.run import files
+from tools.cost import mesh_flags
+from tools.cost.tpu import client, program, sent
 
 
 def request_of(f) -> tuple[program.Request, models.Setting]:
@@ -158,20 +180,5 @@ def main(argv) -> None:
     console.say(f"wrote {FLAGS.output}")
 
 
-def define_flags() -> None:
-  """Not at import: the tests import this module and have flags too."""
-  mesh_flags.define(mesh_shape="", activation_dtype="bfloat16")
-  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "Of hypergrid/.")
-  flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
-  flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
-  flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
-  steps = ("train", "eval", "decode", "score")
-  flags.DEFINE_enum("step", "train", steps, "The step.")
-  flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
-  flags.DEFINE_bool("compile", True, "Or only count what the program sends.")
-  flags.DEFINE_string("keep", None, "A folder for the program in HLO.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

@@ -20,21 +20,18 @@ trained on, but keep theirs.
 
 from collections.abc import Sequence
 
-import seqio
 from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (its flags)
 
-import t5_tasks
-from hypergrid_mtf.run import console
-from t5_tasks import mixtures, vocabularies
-from tools.data import mixture_flags, vocabulary_training
+from hypergrid_mtf.run import console, t5_flags
 
 FLAGS = flags.FLAGS
-EXTRA_IDS = 100  # of T5, added when the model is loaded
 
 
 def define_flags() -> None:
   """Defines the flags; only for the program, so that tests can import it."""
+  t5_flags.define(
+    *("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"),
+  )
   flags.DEFINE_string("mixture", None, "Registered mixture or task.")
   flags.DEFINE_integer(
     "size", 8000, "Pieces, without the 100 sentinels.", lower_bound=1
@@ -47,7 +44,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     "model_type",
     "unigram",
-    vocabulary_training.MODEL_TYPES,
+    ("unigram", "bpe"),
     "As T5's: unigram.",
   )
   flags.DEFINE_integer(
@@ -63,6 +60,17 @@ def define_flags() -> None:
     lower_bound=0.9,
     upper_bound=1.0,
   )
+
+
+console.read_flags(__name__, define_flags, ["t5_tfds_data_dir"])
+
+import seqio
+
+import t5_tasks
+from t5_tasks import mixtures, vocabularies
+from tools.data import mixture_flags, vocabulary_training
+
+EXTRA_IDS = 100  # of T5, added when the model is loaded
 
 
 def main(unused_argv: Sequence[str]) -> None:
@@ -109,5 +117,4 @@ def _say_how_to_use(
 
 
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

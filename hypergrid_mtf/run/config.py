@@ -20,35 +20,16 @@ from unittest import mock
 
 import gin
 from gin import config_parser
-from mesh_tensorflow.transformer import utils
-from t5.models import mesh_transformer_main
 
 from hypergrid_mtf import errors
+from hypergrid_mtf.run import gin_files
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_MESH_FOLDER = os.path.join(os.path.dirname(utils.__file__), "gin")
 # What mesh_tensorflow's own main parses before anything else.
-DEFAULTS = os.path.join(_MESH_FOLDER, "defaults.gin")
+DEFAULTS = os.path.join(gin_files.MESH_FOLDER, "defaults.gin")
 
 # What t5 writes next to the checkpoints of a training.
 RECORD = "operative_config.gin"
 
-
-def folder() -> str:
-  """The folder operative_configs.
-
-  A clone has it next to the package, an installed package has it in itself.
-  """
-  inside = os.path.join(_PACKAGE, "operative_configs")
-  if os.path.isdir(inside):
-    return inside
-  return os.path.join(os.path.dirname(_PACKAGE), "operative_configs")
-
-
-_SEARCHED = (
-  folder(),
-  os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin"),
-)
 _added: set[str] = set()
 # Of the last parsing, as gin's own configuration is.
 _statements: list["Statement"] = []
@@ -103,7 +84,7 @@ class _References(config_parser.ParserDelegate):
 
 def add_search_paths() -> None:
   """Lets gin find the files of this project and of t5 by their short names."""
-  for path in _SEARCHED:
+  for path in gin_files.SEARCHED:
     if path not in _added:
       gin.add_config_file_search_path(path)
       _added.add(path)
@@ -140,9 +121,7 @@ def parse(original, *args, **kwargs) -> None:
       original(*args, **kwargs)
   except OSError as e:
     raise errors.UserError(
-      f"a gin file was not found: {_describe_missing(e)} (--gin_file is "
-      "looked up in the current folder, in --gin_location_prefix, in "
-      "operative_configs and in t5's own gin folder)."
+      f"a gin file was not found: {_describe_missing(e)} ({gin_files.PLACES})."
     ) from None
 
 
@@ -162,6 +141,7 @@ def parse_files(
     skip_unknown: pass over bindings of what is not imported.
     clears: whether what was bound before goes.
   """
+  gin_files.check(paths)
   add_search_paths()
   if clears:
     gin.clear_config()  # opens it too
@@ -257,7 +237,7 @@ def _source_of(file: str | None, text: str) -> str:
   """Who wrote a file or flag: see `Statement.source`."""
   if not file:
     return "flag"
-  for shipped in (_MESH_FOLDER, *_SEARCHED):
+  for shipped in (gin_files.MESH_FOLDER, *gin_files.SEARCHED):
     if os.path.abspath(file).startswith(shipped + os.sep):
       return "shipped"
   # The heads that gin writes over the parts of a configuration.
@@ -270,7 +250,7 @@ def _place(file: str | None, text: str, line: int | None) -> str:
   """The flag with its text, or the file and line."""
   if not file:
     return f'--gin_param="{text.strip()}"'
-  for path in _SEARCHED:
+  for path in gin_files.SEARCHED:
     if os.path.abspath(file).startswith(path + os.sep):
       file = os.path.relpath(file, path)  # as --gin_file takes it
   return f"{file}, line {line}" if line else file

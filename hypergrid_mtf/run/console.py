@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import os
 import re
+import runpy
 import shutil
 import signal
 import sys
@@ -22,12 +23,27 @@ from collections.abc import Callable, Collection
 from typing import TextIO
 
 import tqdm
+from absl import app, flags
 
+import hypergrid_mtf
 from hypergrid_mtf import errors
+from hypergrid_mtf.run import gin_files
+
+flags.disclaim_key_flags()  # what `read_flags` defines is the program's
 
 # The exit status of what SIGTERM ended: of a program that dies of it.
 SIGTERM_STATUS = 128 + signal.SIGTERM
 _PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
+_NO_FILES = ("-", "bytes", "t5")  # standard input; vocabularies
+# What to do about a file or folder that a flag names in vain.
+_RIGHT = {
+  "model_dir": "give the folder of a model that was trained",
+  "saved_model": "give what tools.export wrote",
+  "t5_tfds_data_dir": "make it with python -m tools.prepare_data, or give the "
+  "one that TFDS wrote",
+  "vocabulary": "train one with python -m tools.train_vocabulary, or give "
+  "--vocabulary=bytes",
+}
 # Seconds between two copies of a growing log to the cloud.
 _UPLOAD_EVERY = 60.0
 
@@ -40,6 +56,7 @@ class _State:
   temporary = False  # the log goes away at exit
   upload_to = ""  # where a log goes that cannot be written in place
   uploaded = 0  # bytes of it that are there
+  words: list[str] = []  # what is left of sys.argv without the flags
 
 
 def is_command() -> bool:
@@ -165,12 +182,83 @@ def sigterm_calls(function=None):
     on_sigterm(before or signal.SIG_DFL)
 
 
-def run(
-  main: Callable[[list[str]], int | None],
-  argv=None,
+def console_entry_point() -> None:
+  """The console script `hypergrid_mtf`."""
+  runpy.run_module("hypergrid_mtf.main", run_name="__main__", alter_sys=True)
+
+
+def read_flags(
+  name: str,
+  define_flags: Callable[[], None] = lambda: None,
+  must_exist: Collection[str] = (),
+  check: Callable[[], object] = lambda: None,
   verbs: Collection[str] = (),
+  uses_t5: bool = True,
 ) -> None:
-  """Parses absl flags, calls main(argv), and exits.
+  """Flags first, libraries after: a program calls this above their imports.
+
+  --help, a flag that is wrong and a file that is not there are answered here,
+  within a second. Then, or where the program is only imported, the libraries
+  are patched, and the imports may follow.
+
+  Args:
+    name: `__name__` of the program.
+    define_flags: called if the program runs.
+    must_exist: flags that name a file or a folder, which is there.
+    check: raises a UserError for what else the flags alone show.
+    verbs: words of which the first argument must be one.
+    uses_t5: False for a program that patches (`hypergrid_mtf.load`) when it
+      needs them.
+  """
+  if name == "__main__":
+    define_flags()
+    app.define_help_flags()
+    try:
+      _State.words = flags.FLAGS(sys.argv)
+      _check_words(_State.words[1:], verbs)
+      _check_files(must_exist)
+      check()
+    except (flags.Error, errors.UserError) as e:
+      _exit_with(errors.sentence(e))
+  if uses_t5:
+    hypergrid_mtf.load()
+
+
+def _check_words(words: list[str], verbs: Collection[str]) -> None:
+  """Refuses what is no flag and no verb."""
+  if verbs and words[:1] and words[0] in verbs:
+    words = words[1:]
+  elif verbs:
+    raise errors.UserError(
+      f"the first argument must be {' or '.join(verbs)}: see --help."
+    )
+  if words:
+    raise errors.UserError(
+      f"unexpected argument {words[0]!r}: every option begins with --, see "
+      "--help."
+    )
+
+
+def _check_files(names: Collection[str]) -> None:
+  """Refuses local files that are not there; others take TensorFlow to see."""
+  given = flags.FLAGS.flag_values_dict()
+  for name in names:
+    path = given[name]
+    if (
+      flags.FLAGS[name].present
+      and path not in ("", *_NO_FILES)
+      and "://" not in path
+      and not os.path.exists(os.path.expanduser(path))
+    ):
+      right = f": {_RIGHT[name]}" if name in _RIGHT else ""
+      raise errors.UserError(f"--{name}={path} is not there{right}.")
+  gin_files.check(
+    given.get("gin_file") or (), given.get("gin_location_prefix") or ()
+  )
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+  """Calls a program's main(argv) after `read_flags`, and exits.
 
   Exit status: 0, what main returns, or 2 after one sentence for a UserError
   (including flags that absl refuses). Anything else is a bug of ours and shows
@@ -178,32 +266,13 @@ def run(
 
   Args:
     main: a function of the arguments that are not flags.
-    argv: defaults to sys.argv.
-    verbs: words of which the first argument must be one.
 
   Raises:
     TypeError: for a main that returns what is not an exit status: sys.exit
       would print it and end with status 1.
   """
-  from absl import app, flags
-
-  def parse(args):
-    try:
-      return flags.FLAGS(args)
-    except flags.Error as e:
-      _exit_with(errors.sentence(e))
 
   def call(args):
-    if verbs and (not args[1:] or args[1] not in verbs):
-      _exit_with(
-        f"the first argument must be {' or '.join(verbs)}: see --help."
-      )
-    rest = args[2:] if verbs else args[1:]
-    if rest:
-      _exit_with(
-        f"unexpected argument {rest[0]!r}: every option begins with --, see "
-        "--help."
-      )
     try:
       status = main(args)
       sys.stdout.flush()
@@ -219,7 +288,7 @@ def run(
       raise TypeError(f"{main.__module__}.main returns {type(status)}")
     sys.exit(status)
 
-  app.run(call, argv=argv, flags_parser=parse)
+  app.run(call, flags_parser=lambda _: _State.words)
 
 
 def _end_if_unwritten(error: Exception) -> None:

@@ -13,8 +13,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import utils
 from t5.models import mesh_transformer, mesh_transformer_main
 
-from hypergrid_mtf import errors
-from hypergrid_mtf.run import config, console
+from hypergrid_mtf.run import config, console, gin_files
 
 
 def parse(flags) -> None:
@@ -29,10 +28,7 @@ def parse(flags) -> None:
   Raises:
     UserError: naming the flag or the file and line, the text, and the fault.
   """
-  for path in flags.gin_file or []:
-    if not path or os.path.isdir(path):
-      what = "a folder" if path else "empty"
-      raise errors.UserError(f"--gin_file={path} is {what}: name a file.")
+  gin_files.check(flags.gin_file or (), flags.gin_location_prefix)
   config.import_modules(flags.module_import)
   config.add_search_paths()
   if flags.t5_tfds_data_dir:

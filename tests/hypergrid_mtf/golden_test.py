@@ -26,7 +26,7 @@ def test_every_size_has_a_config_and_a_file():
     for p in glob.glob(os.path.join(root, "operative_configs/models/*.gin"))
   }
   assert files == set(models.sizes()) == configs
-  assert set(golden.VARIANTS) == set(gate.VARIANTS)
+  assert set(models.VARIANTS) == set(gate.VARIANTS)
 
 
 # t5's own gin file of each size, read without any of ours.
@@ -51,7 +51,7 @@ def test_vanilla_is_t5s_own(size):
 
 @pytest.mark.parametrize(
   ("size", "variant"),
-  [("tiny", v) for v in golden.VARIANTS]
+  [("tiny", v) for v in models.VARIANTS]
   + [("base", "L2"), ("11B", "L2"), ("t5_1_1_base", "GL")],
 )
 def test_variants_have_their_golden_variables(size, variant):

@@ -90,8 +90,10 @@ file of inputs that is empty | INFER | input_filename = 'DIR/empty'
 inputs that are not UTF-8 | INFER | input_filename = 'DIR/latin'
 folder in which another trains | --model_dir=DIR/held
 """
-# What absl says, and what names a process.
+# What is said before `main` is called, and what names a process.
 BEFORE_MAIN = (
+  "data folder that is not there",
+  "vocabulary that is not there",
   "unknown flag",
   "not a flag",
   "seed is not a number",

@@ -8,14 +8,12 @@ import shutil
 import gin
 import pytest
 import seqio
-from absl import flags
-from absl.testing import flagsaver
 
 import t5_tasks  # noqa: F401  (patches the stack, registers the tasks)
 from hypergrid_mtf import tfds_data
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures
-from tests import command
+from tests import command, program
 from tests.tools.data import benchmark_files as files
 from tests.tools.data import official_server
 from tools import prepare_data
@@ -259,20 +257,20 @@ def mirror(downloads, tmp_path, monkeypatch):
   infos = official_server.infos(contents)
   for builder in local_files.BUILDERS.values():
     monkeypatch.setattr(builder, "url_infos", infos)
-  given = dict(download="true", tfds_dir=str(tmp_path / "tfds"))
-  flags.FLAGS.mark_as_parsed()
   with official_server.serve(contents) as server:
-    yield server, given | {"mirror": f"{server.address}/"}
+    tfds_dir, mirror = tmp_path / "tfds", f"{server.address}/"
+    given = "--download", f"--tfds_dir={tfds_dir}", f"--mirror={mirror}"
+    yield server, given
 
 
-def test_download_and_prepare(mirror, tmp_path, capsys):
+def test_download_and_prepare(mirror, tmp_path, capsys, monkeypatch):
   server, given = mirror
+  given = [*given, "--tasks=mrpc,glue/wnli,super_glue/axb"]
   server.faults["/glue/data/WNLI.zip"] = [-200]
-  with flagsaver.as_parsed(tasks="mrpc,glue/wnli,super_glue/axb", **given):
-    prepare_data.main([])
-    assert "WNLI.zip" in capsys.readouterr().out
-    asked = len(server.ranges)
-    prepare_data.main([])
+  program.run("tools.prepare_data", given, monkeypatch)
+  assert "WNLI.zip" in capsys.readouterr().out
+  asked = len(server.ranges)
+  program.run("tools.prepare_data", given, monkeypatch)
   assert len(server.ranges) == asked == 6
   assert "all 5 files are in" in capsys.readouterr().out
   assert local_mixture.find_prepared(str(tmp_path / "tfds")) == {
@@ -284,14 +282,11 @@ def test_download_and_prepare(mirror, tmp_path, capsys):
   assert names == ["tfds", "tfds_download"]
 
 
-def test_a_download_that_is_refused(mirror, tmp_path):
+def test_a_download_that_is_refused(mirror, tmp_path, monkeypatch):
   server, given = mirror
   del server.files["/glue/superglue/data/v2/CB.zip"]
-  with (
-    flagsaver.as_parsed(tasks="wnli,cb", **given),
-    pytest.raises(UserError) as error,
-  ):
-    prepare_data.main([])
+  with pytest.raises(UserError) as error:
+    program.run("tools.prepare_data", [*given, "--tasks=wnli,cb"], monkeypatch)
   assert str(error.value) == (
     f"{server.address}/glue/superglue/data/v2/CB.zip answers 404 Not Found: "
     "what was received stays, and the same command resumes there; "
@@ -300,12 +295,12 @@ def test_a_download_that_is_refused(mirror, tmp_path):
   assert (tmp_path / "tfds_download" / "glue" / "WNLI.zip").is_file()
   assert not (tmp_path / "tfds").exists()
   for wrong, message in (
-    ({"tasks": "cb"}, "--tasks goes with --download"),
-    ({"download": "true", "glue_dir": "x"}, "give it, or them"),
-    (given | {"mirror": "ftp://x"}, "--mirror=ftp://x is not an address"),
+    (["--tasks=cb"], "--tasks goes with --download"),
+    (["--download", "--glue_dir=x"], "give it, or them"),
+    ([*given, "--mirror=ftp://x"], "--mirror=ftp://x is not an address"),
   ):
-    with flagsaver.as_parsed(**wrong), pytest.raises(UserError, match=message):
-      prepare_data.main([])
+    with pytest.raises(UserError, match=message):
+      program.run("tools.prepare_data", wrong, monkeypatch)
 
 
 def test_the_command(shared_data, tmp_path):

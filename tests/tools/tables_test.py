@@ -28,7 +28,8 @@ def test_what_is_wrong_is_said_before_the_tables(tmp_path, monkeypatch, capsys):
     ("tools.tables", ["--runs=/a=b"], "--runs=/a=b does not name a run"),
     ("tools.tables", [f"--runs=a={tmp_path}"], "holds no operative_config"),
   ):
-    given.append(f"--output_dir={tmp_path}")
+    output = "output" if name == "tools.report" else "output_dir"
+    given.append(f"--{output}={tmp_path}/{output}")
     with pytest.raises(errors.UserError, match=said):
       program.run(name, given, monkeypatch)
     assert "scores_best" not in capsys.readouterr().out

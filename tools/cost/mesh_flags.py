@@ -1,6 +1,4 @@
-"""Flags of a step on the mesh of a TPU, shared by programs that compile one."""
-
-from absl import flags
+"""What the flags of a step on the mesh of a TPU ask for, and its model."""
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import mesh as mesh_lib
@@ -8,28 +6,15 @@ from hypergrid_mtf.run.checks import mesh as mesh_checks
 from tools.cost import gin_run, models, steps
 
 
-def define(mesh_shape: str, activation_dtype: str) -> None:
-  """Defines them; the arguments are defaults."""
-  models.define_size("tiny", activation_dtype)
-  flags.DEFINE_bool("packed", False, "Several examples a row.")
-  for name, default, what in (
-    ("batch", 8, "Rows a step, on the whole mesh."),
-    ("inputs", 64, "Input tokens a row."),
-    ("targets", 32, "Target tokens a row, or decoded ones."),
-  ):
-    flags.DEFINE_integer(name, default, what, lower_bound=1)
-  flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
-  flags.DEFINE_string(
-    "mesh_shape", mesh_shape, "AXIS:SIZE, …; one core if empty."
-  )
-  flags.DEFINE_string("layout", mesh_lib.T5_LAYOUT, "DIMENSION:AXIS, ….")
-  flags.DEFINE_string("output", None, "Also write the answer as JSON.")
+def layout_of(f) -> str:
+  """--layout, or t5's."""
+  return mesh_lib.T5_LAYOUT if f.layout is None else f.layout
 
 
 def read_mesh(f) -> mesh_lib.Mesh:
   """The mesh, checked as far as that does not depend on a model."""
-  given = f"--mesh_shape={f.mesh_shape}", f"--layout={f.layout}"
-  mesh = mesh_lib.parse(f.mesh_shape, f.layout, *given)
+  given = f"--mesh_shape={f.mesh_shape}", f"--layout={layout_of(f)}"
+  mesh = mesh_lib.parse(f.mesh_shape, layout_of(f), *given)
   mesh_checks.check_axes(mesh)
   mesh_checks.check_batch(mesh, f.batch, f"--batch={f.batch}")
   return mesh

@@ -1,4 +1,4 @@
-"""The models of a comparison."""
+"""The models of a comparison; needs none of the libraries."""
 
 import dataclasses
 import itertools
@@ -8,16 +8,18 @@ import re
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import config
+from hypergrid_mtf.run import gin_files
+
+flags.disclaim_key_flags()  # --help shows them as the calling program's
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
+VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")  # as of `gate`
 STACKS = ("both", "encoder", "decoder")
 
 
 def sizes() -> list[str]:
   """The sizes of models there are, sorted."""
-  names = os.listdir(os.path.join(config.folder(), "models"))
+  names = os.listdir(os.path.join(gin_files.folder(), "models"))
   return sorted(n.removesuffix(".gin") for n in names if n.endswith(".gin"))
 
 
@@ -77,7 +79,7 @@ class Setting:
 
 
 VANILLA = Setting()
-KNOWN = (VANILLA.variant, *gate_lib.VARIANTS)
+KNOWN = (VANILLA.variant, *VARIANTS)
 
 
 def define_size(size: str, activation_dtype: str) -> None:
@@ -137,7 +139,7 @@ def settings(
   """Every combination once, vanilla first.
 
   Args:
-    variants: of gate_lib.VARIANTS; vanilla is there in any case.
+    variants: of VARIANTS; vanilla is there in any case.
     grids: of "ROWSxCOLUMNS"; this and the following: empty for what the gin
       files say.
     contractions: of HyperGrid.contraction.

@@ -11,16 +11,28 @@ fit this machine best, to compare with those the cost model has.
 
 import time
 
+from absl import flags
+
+from hypergrid_mtf.run import console
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: tests import this module and have flags of their own."""
+  flags.DEFINE_integer("runs", 9, "Measured runs of each.", lower_bound=1)
+  flags.DEFINE_string("output", None, "A JSON file to write.")
+
+
+console.read_flags(__name__, define_flags)
+
 import numpy as np
 import pandas as pd
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 from hypergrid_mtf import product
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import files
 from tools import environment
-
-FLAGS = flags.FLAGS
 
 NO_GATE = "no gate"
 # N gates, T tokens a gate, F, M, R, C.
@@ -183,12 +195,5 @@ def main(argv) -> None:
     console.say(f"\nwrote {FLAGS.output}")
 
 
-def define_flags() -> None:
-  """Not at import: tests import this module and have flags of their own."""
-  flags.DEFINE_integer("runs", 9, "Measured runs of each.", lower_bound=1)
-  flags.DEFINE_string("output", None, "A JSON file to write.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

@@ -13,14 +13,23 @@ import os
 
 from absl import flags
 
-from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import console
 from tools.cost import models
 
 FLAGS = flags.FLAGS
 
-VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flags.DEFINE_string("output_dir", None, "Where the files go.")
+  flags.DEFINE_list("sizes", models.sizes(), "The sizes to write.")
+
+
+console.read_flags(__name__, define_flags)
+
+from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import model as model_lib
+from hypergrid_mtf.run import files
 
 
 def shapes_of(*gin_files: str) -> dict[str, list[int]]:
@@ -35,7 +44,7 @@ def of_size(size: str) -> dict[str, dict[str, list[int]]]:
   path = f"models/{size}.gin"
   vanilla = shapes_of(path, "hypergrid/vanilla.gin")
   golden = {"vanilla": vanilla}
-  for variant in VARIANTS:
+  for variant in models.VARIANTS:
     shapes = shapes_of(path, f"hypergrid/{variant}.gin")
     lost = [n for n in vanilla if shapes.get(n) != vanilla[n]]
     if lost:
@@ -60,12 +69,5 @@ def main(argv) -> None:
     console.say(f"wrote {path}")
 
 
-def define_flags() -> None:
-  """Not at import: other programs import this module and have flags too."""
-  flags.DEFINE_string("output_dir", None, "Where the files go.")
-  flags.DEFINE_list("sizes", models.sizes(), "The sizes to write.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

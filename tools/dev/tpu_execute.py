@@ -15,19 +15,35 @@ import os
 import tempfile
 import zlib
 
+from absl import flags
+
+from hypergrid_mtf.run import console
+from tools import flag_groups
+from tools.cost import models
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flag_groups.define_mesh(
+    mesh_shape="model:2,batch:4", activation_dtype="float32"
+  )
+  models.define_compared(list(models.VARIANTS))
+  flags.DEFINE_list("microbatches", ["1"], "Of a step, one number or more.")
+
+
+console.read_flags(__name__, define_flags)
+
 import numpy as np
 import pandas as pd
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf import gate as gate_lib
-from hypergrid_mtf.run import console, files
+from hypergrid_mtf.run import files
 from hypergrid_mtf.run import mesh as mesh_lib
-from tools.cost import mesh_flags, models, steps
+from tools.cost import mesh_flags, steps
 from tools.cost.tpu import client, program, sent
-
-FLAGS = flags.FLAGS  # --gin_param is t5's own
 
 _TOKENS = "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica"
 _NO_DROPOUT = "dropout_rate = 0.0"  # cores draw other numbers than one does
@@ -227,7 +243,9 @@ def main(argv) -> None:
   )
   cores = client.cores(FLAGS.topology)
   mesh_flags.choose_cores(FLAGS, mesh, cores)
-  one_core = mesh_lib.parse("", FLAGS.layout, "the mesh", "the layout")
+  one_core = mesh_lib.parse(
+    "", mesh_flags.layout_of(FLAGS), "the mesh", "the layout"
+  )
 
   def run(setting, on, binding):
     job = mesh_flags.make_job(
@@ -263,13 +281,5 @@ def main(argv) -> None:
     console.say(f"wrote {FLAGS.output}")
 
 
-def define_flags() -> None:
-  """Not at import: the tests import this module and have flags too."""
-  mesh_flags.define(mesh_shape="model:2,batch:4", activation_dtype="float32")
-  models.define_compared(list(gate_lib.VARIANTS))
-  flags.DEFINE_list("microbatches", ["1"], "Of a step, one number or more.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

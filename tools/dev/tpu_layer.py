@@ -15,23 +15,48 @@ import itertools
 import os
 import tempfile
 
+from absl import flags
+
+from hypergrid_mtf.run import console, t5_flags
+from tools.cost import models
+
+FLAGS = flags.FLAGS
+
+_STEPS = ("train", "eval")
+_ROWS = ("packed", "unpacked")
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  t5_flags.define("gin_param")
+  models.define_size("base", activation_dtype="bfloat16")
+  models.define_compared(["L2"])
+  flags.DEFINE_list(
+    "contraction", None, "HyperGrid.contraction, one or more; all if not given."
+  )
+  flags.DEFINE_list("steps", ["train"], f"Of {', '.join(_STEPS)}.")
+  flags.DEFINE_list("rows", list(_ROWS), "Of packed, unpacked.")
+  flags.DEFINE_integer("batch", 8, "Rows on one core.", lower_bound=1)
+  flags.DEFINE_integer("tokens", 512, "Of a row.", lower_bound=1)
+  flags.DEFINE_list("topologies", ["v3:2x2"], "As libtpu names them.")
+  flags.DEFINE_string("keep", None, "A folder for the programs in HLO.")
+  flags.DEFINE_string("cache", "runs/tpu_layer", "Answers, by program.")
+  flags.DEFINE_string("output", None, "Also write the estimates as JSON.")
+
+
+console.read_flags(__name__, define_flags)
+
 import mesh_tensorflow as mtf
 import pandas as pd
 import tensorflow.compat.v1 as tf
-from absl import flags
 from mesh_tensorflow import simd_mesh_impl
 from mesh_tensorflow.transformer import transformer, transformer_layers, utils
 
 from hypergrid_mtf import errors, layers, product
 from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run import console, files
-from tools.cost import models
+from hypergrid_mtf.run import files
 from tools.cost.tpu import client, edges, hlo
 
-FLAGS = flags.FLAGS  # --gin_param is t5's own
-
-_STEPS = ("train", "eval")
-_ROWS = ("packed", "unpacked")
 _CELL = ["topology", "step", "rows"]  # what a table holds fixed
 _VANILLA = models.VANILLA.variant
 _NONE = float("nan")
@@ -246,7 +271,7 @@ def main(argv) -> None:
   settings = models.settings(
     FLAGS.variants,
     FLAGS.grids,
-    FLAGS.contraction,
+    FLAGS.contraction or product.cost.CHOICES,
     kernels=FLAGS.gated_kernel,
   )
   cores = {topology: client.cores(topology)[0] for topology in FLAGS.topologies}
@@ -278,25 +303,5 @@ def main(argv) -> None:
     console.say(f"wrote {FLAGS.output}")
 
 
-def define_flags() -> None:
-  """Not at import: the tests import this module and have flags too."""
-  models.define_size("base", activation_dtype="bfloat16")
-  models.define_compared(["L2"])
-  flags.DEFINE_list(
-    "contraction",
-    list(product.cost.CHOICES),
-    "HyperGrid.contraction, one or more.",
-  )
-  flags.DEFINE_list("steps", ["train"], f"Of {', '.join(_STEPS)}.")
-  flags.DEFINE_list("rows", list(_ROWS), "Of packed, unpacked.")
-  flags.DEFINE_integer("batch", 8, "Rows on one core.", lower_bound=1)
-  flags.DEFINE_integer("tokens", 512, "Of a row.", lower_bound=1)
-  flags.DEFINE_list("topologies", ["v3:2x2"], "As libtpu names them.")
-  flags.DEFINE_string("keep", None, "A folder for the programs in HLO.")
-  flags.DEFINE_string("cache", "runs/tpu_layer", "Answers, by program.")
-  flags.DEFINE_string("output", None, "Also write the estimates as JSON.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)

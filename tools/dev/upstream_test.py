@@ -12,9 +12,12 @@ import pathlib
 import subprocess
 import sys
 
+from hypergrid_mtf.run import console
+
+console.read_flags(__name__)
+
 import t5
 
-from hypergrid_mtf.run import console
 from tools import environment
 
 _SITE_PACKAGES = pathlib.Path(t5.__file__).parents[1]

@@ -8,9 +8,9 @@ import string
 from collections.abc import Iterator
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import config
+from hypergrid_mtf.run import gin_files
 
-SWEEPS = os.path.join(config.folder(), "sweeps")
+SWEEPS = os.path.join(gin_files.folder(), "sweeps")
 _CONTINUES = "\0"
 _LINE = re.compile(
   r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"

@@ -1,25 +1,10 @@
-"""What is fixed when a model is made to answer texts, and the flags for it."""
+"""What is fixed when a model is made to answer texts."""
 
 import dataclasses
-
-from absl import flags
-from t5.models import mesh_transformer_main  # noqa: F401  (--beam_size, …)
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import config
 from tools.serving import trained
-
-# Of t5 and of ours.
-DECODING_FLAGS = (
-  "beam_size",
-  "temperature",
-  "keep_top_k",
-  "alpha",
-  "num_prefilter",
-  "max_input_tokens",
-  "max_target_tokens",
-  "max_output_tokens",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,40 +30,6 @@ class Options:
   top_k: int = -1
   alpha: float = 0.6
   num_prefilter: int = 2
-
-
-def define_model_flags() -> None:
-  """Flags of every program that opens a model, next to t5's --model_dir."""
-  flags.DEFINE_integer(
-    "step", None, "The checkpoint; the latest if not given.", lower_bound=0
-  )
-  flags.DEFINE_string(
-    "vocabulary",
-    None,
-    "Where the vocabulary of the training is now, if not where it was.",
-  )
-
-
-def define_decoding_flags() -> None:
-  """Next to t5's own --beam_size, --temperature and --keep_top_k."""
-  flags.DEFINE_float("alpha", 0.6, "Bonus of a beam's length.")
-  flags.DEFINE_integer(
-    "num_prefilter",
-    None,
-    "Likeliest next tokens of each beam that a search considers, 0 for all; "
-    "as gin's beam_search.num_prefilter, which is 2, if not given.",
-  )
-  for name, of in (
-    ("max_input_tokens", "an input; longer ones are cut"),
-    ("max_target_tokens", "a target to score"),
-    ("max_output_tokens", "an answer"),
-  ):
-    flags.DEFINE_integer(
-      name,
-      None,
-      f"Most tokens of {of}; as in the training if not given.",
-      lower_bound=1,
-    )
 
 
 def read_flags(given) -> Options:

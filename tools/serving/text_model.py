@@ -16,19 +16,9 @@ from tools.serving import (
   run_time_mesh,
   trained,
 )
+from tools.serving.loaded import ANSWER, SCORE, SIGNATURES
 
 _EOS = 1
-ANSWER, SCORE = "serving_default", "score"
-SIGNATURES = {
-  ANSWER: {
-    "inputs": ["inputs"],
-    "outputs": ["outputs", "scores", "inputs_cut", "outputs_cut"],
-  },
-  SCORE: {
-    "inputs": ["inputs", "targets"],
-    "outputs": ["scores", "inputs_cut", "targets_cut"],
-  },
-}
 _TOKEN = r"^<extra_id_(\d+)>"
 
 

@@ -5,10 +5,9 @@ import os
 import sys
 
 import pytest
-from t5.models import mesh_transformer_main
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import bindings, config
+from hypergrid_mtf.run import bindings, config, gin_files
 from hypergrid_mtf.run.checks import config as checks_config
 from tests.hypergrid_mtf.run import configuration
 
@@ -159,10 +158,9 @@ def test_scopes_that_something_enters_are_accepted():
 
 
 def test_every_file_of_t5_and_of_this_project_is_accepted():
-  t5 = os.path.join(os.path.dirname(mesh_transformer_main.__file__), "gin")
   found = [
     os.path.relpath(path, folder)
-    for folder in (t5, config.folder())
+    for folder in gin_files.SEARCHED
     for path in sorted(glob.glob(f"{folder}/**/*.gin", recursive=True))
   ]
   assert len(found) > 80

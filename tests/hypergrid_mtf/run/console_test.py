@@ -29,6 +29,7 @@ def _command(tmp_path, body, into=None):
     "import os, sys\n"
     "from hypergrid_mtf import errors\n"
     "from hypergrid_mtf.run import console\n"
+    + "console.read_flags(__name__, uses_t5=False)\n"
     + textwrap.dedent(body)
     + "\nconsole.run(main)\n"
   )

@@ -17,7 +17,7 @@ from t5_tasks import vocabulary_record
 from tests import program
 from tests.tools.serving import model_dirs
 from tools import predict
-from tools.serving import saved_model as saved_models
+from tools.serving import loaded
 
 
 class _Echo:
@@ -59,7 +59,7 @@ def test_an_answer_for_each_line(model_dir, saved_model, tmp_path, monkeypatch):
   texts = ["copy: abc", "", "rot: " + "z" * 100_000, "sort: ba"]
   path, out = tmp_path / "inputs", tmp_path / "outputs"
   path.write_text("".join(f"{text}\n" for text in texts))
-  function, limits, _kept = saved_models.load(str(saved_model / "7"))
+  function, limits, _kept = loaded.load(str(saved_model / "7"))
   assert limits["outputs"] == 6
   expected = []
   for text in texts:
@@ -190,7 +190,7 @@ def test_flags_that_are_refused(monkeypatch, given, expected):
 def test_folders_that_are_not_a_saved_model(saved_model, tmp_path):
   def refused(folder):
     with pytest.raises(errors.UserError) as caught:
-      saved_models.load(str(folder))
+      loaded.load(str(folder))
     return str(caught.value)
 
   assert "is not the folder of a SavedModel" in refused(tmp_path)
@@ -211,7 +211,7 @@ def test_folders_that_are_not_a_saved_model(saved_model, tmp_path):
     (copy / name).write_bytes(whole)
   content = json.loads(whole)
   (copy / name).write_text(json.dumps({**content, "schema": 1}))
-  assert saved_models.load(str(copy))[1] == content["limits"]
+  assert loaded.load(str(copy))[1] == content["limits"]
   signature = tf.function(
     lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.string)]
   )
