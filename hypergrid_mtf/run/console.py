@@ -220,6 +220,9 @@ def read_flags(
       check()
     except (flags.Error, errors.UserError) as e:
       _exit_with(errors.sentence(e))
+    except OSError as e:  # of --help, whose reader has enough
+      _end_if_unwritten(e)
+      raise
   if uses_t5:
     hypergrid_mtf.load()
 
