@@ -86,7 +86,7 @@ def main(unused_argv: Sequence[str]) -> None:
     FLAGS.character_coverage,
   )
   console.say(
-    f"{trained.path}: {trained.size} pieces ({trained.size + EXTRA_IDS} ids "
+    f"{trained.path}: {FLAGS.size} pieces ({FLAGS.size + EXTRA_IDS} ids "
     f"with T5's sentinels), {FLAGS.model_type}, from {trained.examples} "
     f"examples ({trained.text_bytes / 1e6:.1f} MB of text) of {trained.tasks} "
     "tasks"

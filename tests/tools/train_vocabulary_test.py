@@ -37,7 +37,7 @@ def test_conventions(trained):
   vocabulary = seqio.SentencePieceVocabulary(trained.path, 100)
   tokenizer = vocabulary.tokenizer
   assert vocabulary.vocab_size == 300
-  assert (trained.size, trained.tasks, trained.examples) == (200, 8, 2400)
+  assert (trained.tasks, trained.examples) == (8, 2400)
   ids = (tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id())
   assert (*ids, tokenizer.bos_id()) == (0, 1, 2, -1)
   assert tokenizer.IdToPiece(299).endswith("<extra_id_0>")

@@ -1,7 +1,8 @@
 """Checks examples for what t5's preprocessors and metrics take for granted."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,17 +27,23 @@ class ExampleChecks:
     config: of TFDS.
     split: of the data set.
     path: the file that the examples are from, for messages.
-    first_line: the line of the first example.
+    lines: of the rows of a table, by TFDS's number; None where a row is a line,
+      or a line has many.
     features: of the data set.
   """
 
   def __init__(
-    self, config: str, split: str, path: str, first_line: int, features
+    self,
+    config: str,
+    split: str,
+    path: str,
+    lines: Sequence[int] | None,
+    features,
   ):
     self._config = config
     self._split = split
     self._path = path
-    self._first_line = first_line
+    self._lines = lines
     self._features = features
     self._where = "first row"
 
@@ -85,26 +92,27 @@ class ExampleChecks:
   def _read(
     self, rows: Iterable[tuple[int | str, dict[str, Any]]]
   ) -> Iterator[tuple[int | str, dict[str, Any]]]:
-    iterator = iter(rows)
+    iterator, row = iter(rows), 0
     is_flat = self._config not in ("multirc", "record")
-    line = self._first_line
     while True:
       if is_flat:
-        self._where = f"line {line}"
+        self._where = f"line {self._line(row)}"
       try:
         key, example = next(iterator)
       except StopIteration:
         return
       except Exception as e:  # whatever TFDS's reader stops at
         self._fail(_reason(e))
-      if not is_flat:
-        self._where = f"idx {key}"
-      elif not self._path.endswith(".jsonl"):
-        line = self._first_line + int(key)  # TFDS's number of the row
-        self._where = f"line {line}"
+      row = int(key) if self._lines else row  # TFDS's number of it
+      self._where = f"line {self._line(row)}" if is_flat else f"idx {key}"
       yield key, example
-      line += 1
+      row += 1
       self._where = f"after idx {key}"
+
+  def _line(self, row: int) -> int:
+    if not self._lines:
+      return row + 1
+    return self._lines[min(row, len(self._lines) - 1)]
 
   def _fail(self, problem: str) -> NoReturn:
     raise UserError(f"{self._path}, {self._where}: {problem}.")
@@ -115,9 +123,11 @@ def _reason(error: Exception) -> str:
     return f"the key {error} is missing"
   if isinstance(error, AssertionError | IndexError):
     return (
-      "TFDS cannot read it, because its label is unknown or its spans are no "
-      "parts of its text"
+      "TFDS cannot read it, because its label is missing or unknown, or its "
+      "spans are no parts of its text"
     )
+  if isinstance(error, json.JSONDecodeError):
+    return f"not valid JSON ({error.msg} at column {error.colno})"
   reason = (str(error) or type(error).__name__).splitlines()[0]
   return f"TFDS cannot read it ({reason})"
 
@@ -142,6 +152,8 @@ def _check_type(feature, value, name: str, fail) -> None:
         f"the label is {file_checks.shown(value)}, expected one of "
         f"{', '.join(feature.names)}"
       )
+  elif feature.np_dtype == np.float32 and not (0 <= value <= 5 or value == -1):
+    fail(f"the score is {value}, expected a number from 0 to 5")
   elif feature.np_dtype == np.int32 and not (
     isinstance(value, int)
     and not isinstance(value, bool)

@@ -162,13 +162,12 @@ class LocalDataset:
       UserError: names the file and, where it is known, the line.
     """
     path, is_test = self.file(split), split.startswith("test")
-    first_line, notes = 1, []
+    lines, notes = None, []
     if self.benchmark == "super_glue":
-      file_checks.check_objects(path, self.config, is_test)
+      file_checks.check_objects(path, self.config)
     else:
       has_header = self.config != "cola" or is_test
-      first_line = 2 if has_header else 1
-      notes = file_checks.check_table(
+      lines, notes = file_checks.check_table(
         path,
         self._table(split),
         columns=None if has_header else _COLA_COLUMNS,
@@ -176,7 +175,7 @@ class LocalDataset:
         may_break=self.config == "qqp",
       )
     rows = example_checks.ExampleChecks(
-      self.config, split, path, first_line, self.builder.info.features
+      self.config, split, path, lines, self.builder.info.features
     ).count(self._read(split))
     if numbers := self._question_numbers(split):
       notes.append(

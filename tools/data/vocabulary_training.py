@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Sequence
 
 import sentencepiece
 import seqio
@@ -33,7 +32,6 @@ class Trained:
 
   Attributes:
     path: of the SentencePiece model.
-    size: pieces, without the sentinels.
     tasks: how many tasks the text is from.
     examples: how many examples the text is from.
     text_bytes: UTF-8 bytes of text.
@@ -42,7 +40,6 @@ class Trained:
   """
 
   path: str
-  size: int
   tasks: int
   examples: int
   text_bytes: int
@@ -76,13 +73,23 @@ def train_vocabulary(
   examples_lib.check_examples(tasks, "train")
   path = _model_path(output)
   files.check_output(path)
-  text = _read_text(tasks, max_examples)
+  examples, text = 0, []
+  for fields in itertools.chain.from_iterable(
+    _read_text(task, max_examples) for task in tasks
+  ):
+    examples += 1
+    text += filter(None, (" ".join(f.split()) for f in fields))
+  if not text:
+    raise UserError(
+      f"The tasks {', '.join(t.name for t in tasks)} have no training text: "
+      "check --mixture and --t5_tfds_data_dir."
+    )
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
       # Required characters must occur: SentencePiece 0.2.1 ends the process
       # when a BPE is trained with a required character of frequency 0.
-      sentence_iterator=iter([*text.lines, " ".join(_PRINTABLE_ASCII)]),
+      sentence_iterator=iter([*text, " ".join(_PRINTABLE_ASCII)]),
       model_writer=model,
       # With fewer it stops before it has counted what it needs.
       vocab_size=max(size, _SPECIAL_IDS),
@@ -104,44 +111,28 @@ def train_vocabulary(
   processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
   files.write(path.removesuffix(".model") + ".vocab", _pieces(processor))
   files.write(path, model.getvalue())
-  characters = collections.Counter(itertools.chain.from_iterable(text.lines))
+  characters = collections.Counter(itertools.chain.from_iterable(text))
   unknown = tuple(
     c
     for c, _ in characters.most_common()
     if processor.unk_id() in processor.encode(c)
   )
-  text_bytes = sum(len(line.encode()) for line in text.lines)
-  return Trained(path, size, len(tasks), text.examples, text_bytes, unknown)
+  text_bytes = sum(len(line.encode()) for line in text)
+  return Trained(path, len(tasks), examples, text_bytes, unknown)
 
 
-@dataclasses.dataclass
-class _Text:
-  lines: list[str]
-  examples: int = 0
-
-
-def _read_text(tasks: Sequence[seqio.Task], max_examples: int | None) -> _Text:
-  """The text of all tasks, an input or target a line."""
-  text = _Text([])
-  for task in tasks:
-    try:
-      for fields in task_text.training_text(task, max_examples):
-        text.examples += 1
-        text.lines += filter(None, (" ".join(f.split()) for f in fields))
-    except UserError:
-      raise
-    except Exception as e:  # whatever the data source raises
-      reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-      raise UserError(
-        f"The training examples of the task {task.name!r} cannot be read "
-        f"({reason}): give --t5_tfds_data_dir where they are prepared."
-      ) from e
-  if not text.lines:
+def _read_text(task: seqio.Task, max_examples: int | None):
+  """Yields the text of each example; UserError for what a source raises."""
+  try:
+    yield from task_text.training_text(task, max_examples)
+  except UserError:
+    raise
+  except Exception as e:
+    reason = (str(e).strip() or type(e).__name__).splitlines()[0]
     raise UserError(
-      f"The tasks {', '.join(t.name for t in tasks)} have no training text: "
-      "check --mixture and --t5_tfds_data_dir."
-    )
-  return text
+      f"The training examples of the task {task.name!r} cannot be read "
+      f"({reason}): give --t5_tfds_data_dir where they are prepared."
+    ) from e
 
 
 def _explain(message: str, size: int, mixture: str) -> UserError:
