@@ -7,31 +7,15 @@ import seqio
 import tensorflow.compat.v1 as tf
 
 import t5_tasks
-from hypergrid_mtf import checkpoints, errors
-from hypergrid_mtf import model as model_lib
+from hypergrid_mtf import errors
 from hypergrid_mtf.run import vocabulary_file
 from tests import program
+from tests.tools.serving import model_dirs
 from tools.experiments import gate_figures, task_gates
 
 
 def _trained(folder, variant):
-  """A model_dir with a configuration and a checkpoint of random weights."""
-  model_lib.bind(
-    ["models/micro.gin", f"hypergrid/{variant}.gin", "experiments/embedded.gin"]
-  )
-  config = gin.config_str()
-  mixture = t5_tasks.mixtures.get_mixture_or_task("embedded_v1")
-  shapes = checkpoints.variable_shapes(model_lib.of_mixture(mixture))
-  with tf.Graph().as_default(), tf.Session() as sess:
-    rng = np.random.default_rng(0)
-    for name, shape in shapes.items():
-      tf.get_variable(
-        name, initializer=rng.normal(size=shape).astype(np.float32)
-      )
-    sess.run(tf.global_variables_initializer())
-    tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=1)
-  (folder / "operative_config.gin").write_text(config)
-  return str(folder)
+  return model_dirs.make(folder, variant, size="micro")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +74,7 @@ def test_the_command(tmp_path, monkeypatch):
     for event in tf.train.summary_iterator(str(events))
     for value in event.summary.value
   }
-  assert tags == {"gates": 1, "distances between tasks": 1}
+  assert tags == {"gates": 7, "distances between tasks": 7}
   assert not list(tmp_path.glob("*.part"))
 
 
@@ -116,26 +100,26 @@ def test_a_picture_that_cannot_be_is_refused(suffix):
 
 def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
   folder = _trained(tmp_path, "L2")
-  data = tmp_path / "model.ckpt-1.data-00000-of-00001"
+  data = tmp_path / "model.ckpt-7.data-00000-of-00001"
   whole = data.read_bytes()
   vocabulary_file.write(folder, {"targets": {"kind": "other"}})
   with pytest.raises(errors.UserError, match="another vocabulary"):
     task_gates.task_gates(folder)
   (tmp_path / "vocabulary.json").unlink()
   data.write_bytes(whole[:-1])
-  with pytest.raises(errors.UserError, match="model.ckpt-1 .* is damaged"):
+  with pytest.raises(errors.UserError, match="model.ckpt-7 .* is damaged"):
     task_gates.task_gates(folder)
   flipped = bytearray(whole)
   flipped[len(whole) // 2] ^= 0xFF
   data.write_bytes(flipped)
-  with pytest.raises(errors.UserError, match="model.ckpt-1 .*the value of"):
+  with pytest.raises(errors.UserError, match="model.ckpt-7 .*the value of"):
     task_gates.task_gates(folder, examples=1)
   with pytest.raises(errors.UserError, match="is a checkpoint: give its fold"):
-    task_gates.task_gates(f"{folder}/model.ckpt-1")
+    task_gates.task_gates(f"{folder}/model.ckpt-7")
   (tmp_path / "checkpoint").unlink()
-  with pytest.raises(errors.UserError, match="checkpoints of the steps 1,"):
+  with pytest.raises(errors.UserError, match="checkpoints of the steps 7,"):
     task_gates.task_gates(folder)
-  (tmp_path / "model.ckpt-1.index").unlink()
+  (tmp_path / "model.ckpt-7.index").unlink()
   with pytest.raises(errors.UserError, match="holds no checkpoint"):
     task_gates.task_gates(folder)
   (tmp_path / "operative_config.gin").write_text("x = ")
