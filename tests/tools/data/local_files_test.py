@@ -143,6 +143,7 @@ def test_quotes_of_the_text_and_of_a_spreadsheet(tmp_path):
 
 
 _CB = {"premise": "p", "hypothesis": "h", "label": "neutral", "idx": 0}
+_UNLABELLED = {k: v for k, v in _CB.items() if k != "label"}
 _QA = {"idx": 0, "query": "q", "answers": [{"text": "Paris"}]}
 _PASSAGE = {"text": "Paris", "entities": [{"start": 0, "end": 4}]}
 _OUTSIDE = _PASSAGE | {"entities": [{"start": 5, "end": 7}]}
@@ -213,13 +214,17 @@ _REFUSED = (
   ("CB/train.jsonl", b'{"premise": "\xe9"}', "line 1: byte 14 is not UTF-8"),
   (
     "CB/val.jsonl",
-    _lines({"premise": "p", "idx": 0}),
+    _lines(_UNLABELLED),
     "line 1: .*its label is m",
   ),
   ("CB/train.jsonl", _lines(_CB | {"label": "maybe"}), "line 1: the label is"),
   ("CB/train.jsonl", _lines(_CB | {"label": 1}), "line 1: the label is '1'"),
   ("CB/test.jsonl", _lines(_CB | {"label": []}), "line 1: .*label format"),
-  ("CB/test.jsonl", _lines(_CB | {"label": -1}), "line 1: .*label is unknown"),
+  (
+    "CB/test.jsonl",
+    _lines(_CB | {"label": -1}),
+    "line 1: .*missing or unknown",
+  ),
   ("CB/train.jsonl", _lines(_CB, _CB | {"idx": 2**31}), "line 2: 'idx' is 21"),
   ("CB/train.jsonl", _lines(_CB, _CB), "line 2: the idx 0 is there twice"),
   ("CB/val.jsonl", _lines(_CB | {"premise": "\ud800"}), "line 1: .*half a c"),
