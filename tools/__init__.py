@@ -11,5 +11,5 @@ def _runs_alone() -> bool:
 
 
 if not _runs_alone():
-  # Patches the stack, moves TensorFlow's banner.
+  # Patches the stack, a program's after its flags; moves TensorFlow's banner.
   import hypergrid_mtf  # noqa: F401

@@ -40,7 +40,6 @@ console.read_flags(__name__, define_flags, ["vocabulary", "t5_tfds_data_dir"])
 import seqio
 
 import t5_tasks
-from hypergrid_mtf import main as hypergrid_main  # noqa: F401  (its flags)
 from hypergrid_mtf.run import examples as examples_lib
 from hypergrid_mtf.run.checks import data as data_checks
 from t5_tasks import mixtures, vocabularies, vocabulary_record
