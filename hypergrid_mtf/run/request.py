@@ -214,7 +214,9 @@ class Run:
   def mixture(self) -> seqio.Mixture | seqio.Task:
     """The mixture or task, with the vocabulary of the run."""
     name = self.vocabulary_name
-    given = {} if name is None else {"name": name}
+    bound = config.value("t5_tasks.vocabularies.use_vocabulary.name")
+    # What is passed, and not bound, is not kept in operative_config.gin.
+    given = {} if name in (None, bound) else {"name": name}
     t5_tasks.define_from_gin()  # tasks first: they get the vocabulary
     vocabulary = vocabularies.use_vocabulary(**given)
     if not self.mixture_name:

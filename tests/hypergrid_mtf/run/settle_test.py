@@ -10,6 +10,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import checks, config, request, settle
 from hypergrid_mtf.run.checks import config as config_checks
 from hypergrid_mtf.run.checks import mode, sizes
+from t5_tasks import vocabularies
 from tests import testing
 from tests.hypergrid_mtf.run import configuration
 from tests.hypergrid_mtf.run.configuration import EMBEDDED
@@ -27,6 +28,16 @@ def _settled(*given, **kwargs):
   run = configuration.make_run(*given, **kwargs)
   settle.settle(run)
   return run
+
+
+def test_the_vocabulary_is_kept_with_the_training():
+  """So that its folder alone is enough to open the model."""
+  run = _settled("--vocabulary=bytes", "MIXTURE_NAME = 'glue_cola_v002'")
+  try:
+    assert run.mixture
+    assert "use_vocabulary.name = 'bytes'" in gin.operative_config_str()
+  finally:
+    vocabularies.use_vocabulary("t5")
 
 
 def test_the_batch_of_t5s_eval_file_is_made_to_fit(capsys):
