@@ -73,7 +73,8 @@ def train_vocabulary(
   examples_lib.check_examples(tasks, "train")
   path = _model_path(output)
   files.check_output(path)
-  examples, text = 0, []
+  examples = 0
+  text: list[str] = []
   for fields in itertools.chain.from_iterable(
     _read_text(task, max_examples) for task in tasks
   ):
