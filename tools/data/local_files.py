@@ -162,7 +162,8 @@ class LocalDataset:
       UserError: names the file and, where it is known, the line.
     """
     path, is_test = self.file(split), split.startswith("test")
-    lines, notes = None, []
+    lines: list[int] | None = None
+    notes: list[str] = []
     if self.benchmark == "super_glue":
       file_checks.check_objects(path, self.config)
     else:
