@@ -159,6 +159,7 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     with console.progress_bar(total, "decode", "example") as bar:
       for result in results:
         if progress.stop_asked:
+          results.close()  # leaves its graph, before those around it
           raise Stopped
         decodes = "outputs" in result
         if not total or bar.n < total:

@@ -40,6 +40,8 @@ def _train_dataset(sequence_length, vocabulary, dataset_split):
 def _model_fn(features, labels, mode, params):
   """Keeps what it was fed: the sum of batch times step; and a random weight."""
   del labels, params
+  if mode == tf.estimator.ModeKeys.PREDICT:
+    return tf.estimator.EstimatorSpec(mode, predictions={"of": features})
   step = tf.train.get_global_step()
   tf.get_variable("random", [], initializer=tf.random_normal_initializer())
   seen = tf.get_variable("seen", initializer=tf.zeros([], tf.int64))
@@ -49,18 +51,22 @@ def _model_fn(features, labels, mode, params):
   return tf.estimator.EstimatorSpec(mode, loss=tf.constant(0.0), train_op=train)
 
 
+def _make(folder):
+  return utils.tpu_estimator.TPUEstimator(
+    model_fn=_model_fn,
+    config=tpu_config.RunConfig(model_dir=str(folder)),
+    train_batch_size=1,
+    predict_batch_size=1,
+    use_tpu=False,
+  )
+
+
 def _train(folder, more=(), seed=None, given=()):
   """One start of a training, as `utils.run` makes it."""
   progress = estimator.Progress(seed=seed)
   settle.settle(configuration.make_run(*given, model_dir=folder))
   with estimator.install(progress):
-    made = utils.tpu_estimator.TPUEstimator(
-      model_fn=_model_fn,
-      config=tpu_config.RunConfig(model_dir=str(folder)),
-      train_batch_size=1,
-      predict_batch_size=1,
-      use_tpu=False,
-    )
+    made = _make(folder)
     train = made.train
     made.train = lambda hooks, **kwargs: train(hooks=[*hooks, *more], **kwargs)
     names = ("skip_seen_data", "seen_data_init_step")
@@ -110,6 +116,22 @@ def test_a_training_ends_at_sigterm_and_resumes_where_it_was(tmp_path, capsys):
   capsys.readouterr()
   _train(tmp_path / "warm", given=["run.seen_data_init_step = 2"])
   assert "skipping the 1 batches" in capsys.readouterr().out
+
+
+def test_sigterm_ends_an_evaluation_within_a_training(tmp_path):
+  """It leaves its own graph before that of the training is left."""
+  _train(tmp_path / "run")
+  with (
+    estimator.install(estimator.Progress(stop_asked=True)),
+    tf.Graph().as_default(),
+    pytest.raises(estimator.Stopped) as e,
+  ):
+    rows = _make(tmp_path / "run").predict(
+      lambda params: tf.data.Dataset.range(4).batch(params["batch_size"])
+    )
+    for _ in rows:
+      raise AssertionError("an answer after SIGTERM")
+  assert e.traceback  # which keeps what is not closed
 
 
 @pytest.mark.parametrize(
