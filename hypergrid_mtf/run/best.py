@@ -9,6 +9,7 @@ model takes, and `<model_dir>/best.json` says which it is.
 import collections
 import math
 import os
+import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -75,7 +76,9 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
     known = [e for e in found.get("evaluations", []) if e[0] < step]
     if step <= run.began or len(known) < len(found.get("evaluations", [])):
       return False  # nothing was trained, or it is a training that resumes
+    since = time.monotonic()
     scores = self._evaluate(step)
+    self._progress.evaluated += time.monotonic() - since
     if scores is None:
       return False
     value = average(scores)

@@ -38,6 +38,7 @@ class Progress:
     checkpoint: the path of the one that is read.
     stop_asked: whether SIGTERM came.
     stopped_at: the step at which it ended a training before its last one.
+    evaluated: seconds that a training waited for its evaluations.
     listeners: of the checkpoints that a training saves.
     folder: where metrics are written as CSV; None for nowhere.
     scores: {task: {metric: value}} of the last evaluation.
@@ -51,6 +52,7 @@ class Progress:
   stop_asked: bool = False
   stopped_at: int | None = None
   folder: str | None = None
+  evaluated: float = 0.0
   listeners: list = dataclasses.field(default_factory=list)
   scores: dict[str, dict[str, float]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(dict)
@@ -119,15 +121,16 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     """Estimator's own way to allow a subclass that overrides its methods."""
 
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
-    bar = TrainingBar(max_steps, self.model_dir)
-    ours = [bar, StopHook(self._progress, max_steps)]
+    progress = self._progress
+    bar = TrainingBar(max_steps, self.model_dir, progress)
+    ours = [bar, StopHook(progress, max_steps)]
     with console.sigterm_calls():
       return super().train(
         input_fn,
         [*(hooks or []), *ours],
         steps,
         max_steps,
-        saving_listeners=self._progress.listeners,
+        saving_listeners=progress.listeners,
         **kwargs,
       )
 
@@ -209,7 +212,8 @@ def install(progress: Progress):
 class TrainingBar(tf.train.SessionRunHook):
   """Step, loss, steps a second and time left of a training; its loss as CSV."""
 
-  def __init__(self, max_steps: int | None, model_dir: str):
+  def __init__(self, max_steps: int | None, model_dir: str, progress: Progress):
+    self._progress = progress
     self._max_steps = max_steps
     self._model_dir = model_dir
     self._csv = os.path.join(model_dir, "train.csv")
@@ -256,10 +260,12 @@ class TrainingBar(tf.train.SessionRunHook):
     if step > self._written:
       self._row["step"] = step
       self._write_row()
-    seconds = time.monotonic() - since
+    evaluated, interval = self._progress.evaluated, tqdm.tqdm.format_interval
+    seconds = time.monotonic() - since - evaluated
     path = tf.train.latest_checkpoint(self._model_dir)
+    more = f" and evaluated for {interval(evaluated)}" if evaluated else ""
     console.say(
-      f"trained {step - began} steps in {tqdm.tqdm.format_interval(seconds)} "
+      f"trained {step - began} steps in {interval(seconds)}{more} "
       f"({(step - began) / seconds:.3g} steps a second): loss "
       f"{self._row['loss']}, {checkpoints.count_parameters(path):,} parameters"
     )
