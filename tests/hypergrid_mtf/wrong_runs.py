@@ -88,6 +88,8 @@ evaluation of a split that is not there
 inputs that are not there | INFER | input_filename = 'DIR/none'
 file of inputs that is empty | INFER | input_filename = 'DIR/empty'
 inputs that are not UTF-8 | INFER | input_filename = 'DIR/latin'
+evaluation while training where nothing trains | EVAL | --evaluate
+patience without evaluation | --patience=3
 folder in which another trains | --model_dir=DIR/held
 """
 # What is said before `main` is called, and what names a process.

@@ -14,7 +14,7 @@ _API_FLAGS = (
 
 
 def check_flags(run: request.Run) -> None:
-  """No flag is t5's model API's, which Python has and this program does not."""
+  """Flags are this program's, not of t5's model API, and go together."""
   for name in _API_FLAGS.split():
     value = run.flags[name].value
     if run.flags[name].present and value is not False:
@@ -25,6 +25,24 @@ def check_flags(run: request.Run) -> None:
         "give gin bindings instead, or use t5.models.MtfModel from Python "
         "(docs/python.md)."
       )
+  flags = run.flags
+  patience = flags.patience
+  if patience is not None and (patience < 1 or not flags.evaluate):
+    raise errors.UserError(
+      f"--patience={patience} must be a positive integer, and stands with "
+      "--evaluate."
+    )
+  if flags.evaluate and not run.trains:
+    raise errors.UserError(
+      f"--evaluate is of a training, and run.mode is {run.mode!r}: leave it "
+      "out."
+    )
+  if flags.evaluate and flags.tpu:
+    raise errors.UserError(
+      "--evaluate takes the device of the training, which a TPU does not give "
+      "away: evaluate when it has ended, or follow it from another machine "
+      "(run.eval_checkpoint_step = None)."
+    )
 
 
 def check_bindings(run: request.Run) -> None:

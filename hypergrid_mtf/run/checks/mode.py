@@ -31,31 +31,14 @@ def check_mode(run: request.Run) -> None:
 
 
 def _check_selection(run: request.Run) -> None:
-  """A training that evaluates can: it has a device and a metric for it."""
-  flags, given = run.flags, "--evaluate"
-  patience = flags.patience
-  if patience is not None and (patience < 1 or not flags.evaluate):
-    raise errors.UserError(
-      f"--patience={patience} must be a positive integer, and stands with "
-      "--evaluate."
-    )
-  if not flags.evaluate:
+  """A training that evaluates has something to evaluate, and a folder."""
+  if not run.flags.evaluate:
     return
-  if not run.trains:
-    raise errors.UserError(
-      f"{given} is of a training, and run.mode is {run.mode!r}: leave it out."
-    )
-  if flags.tpu:
-    raise errors.UserError(
-      f"{given} takes the device of the training, which a TPU does not give "
-      "away: evaluate when it has ended, or follow it from another machine "
-      "(run.eval_checkpoint_step = None)."
-    )
   data.check_split(run.mixture, "validation", run.use_cached)
   tasks = seqio.get_subtasks(run.mixture)
   if not any(t.metric_fns for t in tasks if "validation" in t.splits):
     raise errors.UserError(
-      f"{given} needs a metric, and no task of {run.mixture.name} with a "
+      f"--evaluate needs a metric, and no task of {run.mixture.name} with a "
       "validation split has one: leave it out."
     )
   files.check_output_dir(run.eval_folder("validation"), "run.eval_summary_dir")

@@ -7,7 +7,7 @@ import pytest
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import best, estimator
-from hypergrid_mtf.run.checks import mode
+from hypergrid_mtf.run.checks import config
 from tests import testing
 from tests.hypergrid_mtf.run import configuration
 
@@ -106,4 +106,4 @@ def test_what_has_no_value_is_never_better(saved):
 def test_what_cannot_be_evaluated_is_refused(given, says):
   run = configuration.make_run(*given)
   with pytest.raises(errors.UserError, match=says):
-    mode.check_mode(run)
+    config.check_flags(run)
