@@ -146,9 +146,11 @@ def note_waiting(run: request.Run) -> list[str]:
   """A run that goes on until it is stopped, or has nothing to do."""
   if run.waits:
     first = "" if run.latest else "waiting for the first checkpoint: "
+    last = config.value("get_checkpoint_iterator.stop_after")
+    until = "it is stopped" if last is None else f"step {last}"
     return [
       f"{first}run.eval_checkpoint_step = None follows the training in "
-      f"{run.model_dir} until it is stopped; -1 takes the last checkpoint"
+      f"{run.model_dir} until {until}; -1 takes the last checkpoint"
     ]
   step = run.latest_step
   if run.trains and run.train_steps and step >= run.train_steps:
