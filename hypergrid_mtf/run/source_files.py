@@ -89,7 +89,8 @@ def _check_tfds(task: seqio.Task, split: str) -> None:
   name, data_dir = loader.get_split_params(split)
   if not name or not tfds_data.is_prepared(name, data_dir):
     return
-  info = loader._get_builder(split).info
+  with tfds_data.without_cloud_bucket():
+    info = loader._get_builder(split).info
   part = info.splits.get(loader._map_split(split) or split)
   if part is None or info.file_format.value != "tfrecord":
     return
