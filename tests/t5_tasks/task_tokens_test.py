@@ -1,7 +1,5 @@
 """Task tokens: where they are, which they are, and when they are needed."""
 
-import os
-
 import pytest
 import seqio
 import tensorflow as tf
@@ -9,10 +7,7 @@ import tensorflow_datasets as tfds
 
 from hypergrid_mtf.errors import UserError
 from t5_tasks import embedded, task_tokens, vocabularies
-
-MODEL = os.path.join(
-  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
-)
+from tests.testing import PIECES, source
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +26,8 @@ def _examples(name, length=None, n=5):
 
 def _source(monkeypatch, name):
   """Gives a task one line of text where its files would be."""
-
-  def dataset(split, shuffle_files):
-    del split, shuffle_files
-    rows = {"sentence": ["the cat sat on"], "label": [1], "idx": [0]}
-    return tf.data.Dataset.from_tensor_slices(rows)
-
-  source = seqio.FunctionDataSource(dataset, splits=["train", "validation"])
-  monkeypatch.setattr(seqio.TaskRegistry.get(name), "_source", source)
+  rows = source(sentence=["the cat sat on"], label=[1], idx=[0])
+  monkeypatch.setattr(seqio.TaskRegistry.get(name), "_source", rows)
 
 
 @pytest.mark.parametrize("function", list(embedded.FUNCTIONS))
@@ -67,7 +56,7 @@ def test_the_token_survives_trimming():
 def test_the_token_follows_the_vocabulary(monkeypatch):
   name = "glue_sst2_v002_task_token"
   _source(monkeypatch, name)
-  vocabulary = vocabularies.use_vocabulary(MODEL)
+  vocabulary = vocabularies.use_vocabulary(PIECES)
   (example,) = _examples(name)
   first = int(example["inputs"][0])
   assert vocabulary.tokenizer.IdToPiece(first).endswith("<extra_id_1>")
@@ -161,7 +150,7 @@ def test_collisions_of_the_embedded_tasks_are_named():
 
 
 def test_one_task_under_two_names_does_not_collide():
-  vocabularies.use_vocabulary(MODEL)
+  vocabularies.use_vocabulary(PIECES)
   shared = _starting_with(glue_mnli_v002=7, glue_ax_v002=7, squad=8)
   assert task_tokens.collisions(shared) == {}
   shared |= _starting_with(squad=7)

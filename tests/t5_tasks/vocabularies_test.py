@@ -13,10 +13,7 @@ from seqio import dataset_providers
 
 from hypergrid_mtf.errors import UserError
 from t5_tasks import mixtures, vocabularies
-
-MODEL = os.path.join(
-  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
-)
+from tests.testing import PIECES, source
 
 
 @pytest.fixture(autouse=True)
@@ -33,31 +30,20 @@ def _vocabulary(name, feature="inputs"):
 def _cola(monkeypatch):
   """glue_cola_v002 with a data source that needs no files."""
   task = seqio.TaskRegistry.get("glue_cola_v002")
-
-  def dataset(split, shuffle_files):
-    del split, shuffle_files
-    rows = {"sentence": ["the cat sat"], "label": [1], "idx": [0]}
-    return tf.data.Dataset.from_tensor_slices(rows)
-
-  source = seqio.FunctionDataSource(dataset, splits=["train"])
-  monkeypatch.setattr(task, "_source", source)
+  rows = source(sentence=["the cat sat"], label=[1], idx=[0])
+  monkeypatch.setattr(task, "_source", rows)
   return task
 
 
-def _first(task, length=None):
+def _first(task):
   with tf.Graph().as_default():
-    return next(
-      iter(
-        tfds.as_numpy(
-          task.get_dataset(sequence_length=length, split="train", shuffle=False)
-        )
-      )
-    )
+    dataset = task.get_dataset(split="train", shuffle=False)
+    return next(iter(tfds.as_numpy(dataset)))
 
 
 def test_t5s_tasks_run_on_another_vocabulary(monkeypatch):
   task = _cola(monkeypatch)
-  for name in (MODEL, "bytes", MODEL):
+  for name in (PIECES, "bytes", PIECES):
     vocabulary = vocabularies.use_vocabulary(name)
     example = _first(task)
     text = "cola sentence: the cat sat"
@@ -112,8 +98,8 @@ def test_a_mixture_that_holds_a_task_nobody_else_knows():
 
 def test_names():
   assert vocabularies.get_vocabulary("t5") == t5.data.get_default_vocabulary()
-  assert vocabularies.get_vocabulary(MODEL, 7).vocab_size == 26 + 7
-  folder = os.path.dirname(MODEL)
+  assert vocabularies.get_vocabulary(PIECES, 7).vocab_size == 26 + 7
+  folder = os.path.dirname(PIECES)
   assert vocabularies.get_vocabulary(folder, 7).vocab_size == 26 + 7
 
 
@@ -134,7 +120,7 @@ def test_special_ids_must_be_t5s(tmp_path):
   from sentencepiece import sentencepiece_model_pb2
 
   model = sentencepiece_model_pb2.ModelProto()
-  with open(MODEL, "rb") as f:
+  with open(PIECES, "rb") as f:
     model.ParseFromString(f.read())
   del model.pieces[0]
   path = tmp_path / "shifted.model"
@@ -160,7 +146,7 @@ def test_check_names_what_cannot_be_reached(monkeypatch):
 
 
 def test_check_refuses_two_vocabularies_in_one_mixture():
-  vocabularies.use_vocabulary(MODEL)
+  vocabularies.use_vocabulary(PIECES)
   mixtures.define_mixture("two", ["glue_cola_v002", "embedded_copy_v1"])
   try:
     with pytest.raises(UserError, match="'embedded_copy_v1' and 'glue_cola"):
@@ -177,7 +163,7 @@ def test_a_vocabulary_that_the_tasks_do_not_take_is_refused():
   vocabularies.check_used(None, embedded)
   # What they have anyway is no other.
   vocabularies.check_used(vocabularies.use_vocabulary("bytes"), embedded)
-  for name in (MODEL, "t5"):
+  for name in (PIECES, "t5"):
     vocabulary = vocabularies.use_vocabulary(name)
     vocabularies.check_used(vocabulary, cola)
     with pytest.raises(
@@ -198,7 +184,7 @@ def test_lost_characters_are_those_that_come_back_as_another():
     "seats at the end  ",
     "a line\nend",
   )
-  vocabulary = vocabularies.get_vocabulary(MODEL)
+  vocabulary = vocabularies.get_vocabulary(PIECES)
   describe = vocabularies.describe_lost_characters
   said = describe(vocabulary, texts, "inputs")
   assert said.startswith(

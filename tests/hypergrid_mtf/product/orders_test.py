@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context as eager
 
 from hypergrid_mtf.product import cost, cpu, tpu
+from tests.hypergrid_mtf import mtf_testing
 
 # N, T, F, M, R, C: rows of the batch, packed tokens, one gate for all, one cell
 # a side, one weight a cell, and sizes of which no two are equal.
@@ -54,7 +55,8 @@ def test_a_cpu_in_steps_of_every_size(step_elements, max_steps, monkeypatch):
   monkeypatch.setattr(cpu, "_STEP_ELEMENTS", step_elements)
   monkeypatch.setattr(cpu, "_MAX_STEPS", max_steps)
   got, want = [], []
-  with tf.Graph().as_default(), tf.Session() as sess:
+  options = mtf_testing.quick_options()
+  with tf.Graph().as_default(), tf.Session(config=options) as sess:
     for n, t, f, m, r, c in SHAPES:
       h, w, g, dy = _random((n, t, f), (f, m), (n, r, c), (n, t, m))
       y, dh, dw, dg = _equation(h, w, g[:, None], dy)

@@ -9,7 +9,6 @@ import types
 import gin
 import numpy as np
 import pytest
-import seqio
 import tensorflow as tf
 import transformers
 
@@ -19,15 +18,12 @@ from hypergrid_mtf.run import console, vocabulary_file
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabularies
-from tests import program
+from tests import program, testing
 from tests.tools.serving import model_dirs, transformers_t5
 from tools import huggingface
 from tools.serving import hf_config, hf_tokenizer, hf_weights, trained, weights
 
 TASK = "embedded_copy_v1_task_token"
-SP_MODEL = os.path.join(
-  os.path.dirname(seqio.__file__), "test_data/sentencepiece/sentencepiece.model"
-)
 
 
 def _to(monkeypatch, model_dir, output_dir, *arguments) -> str:
@@ -168,7 +164,7 @@ def test_a_folder_that_is_moved_is_read(tmp_path, monkeypatch):
   task = "glue_cola_v002"
   try:
     model_dirs.make(
-      "model", "vanilla", [f"{name} = {SP_MODEL!r}"], mixture=task
+      "model", "vanilla", [f"{name} = {testing.PIECES!r}"], mixture=task
     )
     _to(monkeypatch, "model", "there")
     _from(monkeypatch, "there", "back")
@@ -195,7 +191,7 @@ def _texts():
 
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
 def test_tokens_are_the_same_there_and_back(tmp_path, kind):
-  name = SP_MODEL if kind == "sentencepiece" else "bytes"
+  name = testing.PIECES if kind == "sentencepiece" else "bytes"
   vocabulary = vocabularies.get_vocabulary(name)
   hf_tokenizer.write(str(tmp_path), vocabulary, 128)
   tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
@@ -390,9 +386,9 @@ def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
   model_dir, there = t5
   out = tmp_path / "out"
   with pytest.raises(errors.UserError, match="has one of its own"):
-    _to(monkeypatch, model_dir, out, f"--vocabulary={SP_MODEL}")
+    _to(monkeypatch, model_dir, out, f"--vocabulary={testing.PIECES}")
   with pytest.raises(errors.UserError, match="is not that of the model"):
-    _from(monkeypatch, there, out, f"--vocabulary={SP_MODEL}")
+    _from(monkeypatch, there, out, f"--vocabulary={testing.PIECES}")
   with pytest.raises(errors.UserError, match="is there already"):
     _to(monkeypatch, model_dir, there)
   with pytest.raises(errors.UserError, match="holds no operative_config.gin"):
@@ -401,5 +397,5 @@ def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
     _from(monkeypatch, tmp_path / "none", out)
   with pytest.raises(errors.UserError, match="rows, which is not of the voca"):
     hf_tokenizer.check_size(
-      vocabularies.get_vocabulary(SP_MODEL), 384, "--model_dir=x"
+      vocabularies.get_vocabulary(testing.PIECES), 384, "--model_dir=x"
     )
