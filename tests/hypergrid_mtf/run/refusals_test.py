@@ -553,7 +553,8 @@ def test_steps_that_are_computed_are_not_none():
 
 
 def test_a_check_neither_binds_nor_prints(tmp_path, capsys):
-  run = configuration.make_run(model_dir=tmp_path)
+  one_task = "MIXTURE_NAME = 'embedded_copy_v1'"
+  run = configuration.make_run(one_task, model_dir=tmp_path)
   settle.settle(run)
   before = gin.config_str()
   capsys.readouterr()

@@ -142,15 +142,6 @@ def test_an_evaluation_here_decodes_as_it_is_told():
   config_checks.check_decoding(_settled(files=(*EVAL, *both[::-1])))
 
 
-def _save(path, **variables):
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.get_variable("global_step", initializer=tf.constant(5, tf.int64))
-    for name, shape in variables.items():
-      tf.get_variable(name, shape)
-    session.run(tf.global_variables_initializer())
-    tf.train.Saver().save(session, str(path))
-
-
 @pytest.mark.parametrize("name", ["glue", "super_glue", "glue_super_glue"])
 def test_a_training_needs_a_checkpoint_or_none_on_purpose(name):
   file = f"experiments/{name}.gin"
@@ -171,14 +162,14 @@ def test_what_loads_checkpoints_of_its_own_is_not_asked(tmp_path):
     config_checks.check_bindings(_settled(f"run.mode = '{mode_}'", files=files))
     assert config.value(request.START, "not bound") is None
     gin.finalize()  # would raise what gin says of it
-  _save(tmp_path / "model.ckpt-5")
+  testing.write_checkpoint(tmp_path, {}, steps=(5,))
   config_checks.check_bindings(_settled(files=files, model_dir=tmp_path))
   assert config.value(request.START, "not bound") is None
 
 
 def test_a_start_looks_at_most_twice_for_a_checkpoint(tmp_path, monkeypatch):
   """Each look is a round trip on gs://."""
-  _save(tmp_path / "source" / "model.ckpt-5")
+  testing.write_checkpoint(tmp_path / "source", {}, steps=(5,))
   looks = []
   for name in ("latest_checkpoint", "get_checkpoint_state"):
     original = getattr(tf.train, name)
@@ -195,7 +186,8 @@ def test_a_start_looks_at_most_twice_for_a_checkpoint(tmp_path, monkeypatch):
     ["--model_dir=" + str(tmp_path / "source"), "run.mode = 'infer'"],
   ):
     looks.clear()
-    run = configuration.make_run(*given)
+    one_task = "MIXTURE_NAME = 'embedded_copy_v1'"
+    run = configuration.make_run(*given, one_task)
     try:
       configuration.check(run)
       checks.list_notes(run)
