@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
@@ -21,6 +22,38 @@ ROOT = pathlib.Path(__file__).parents[1]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["hypergrid_mtf.run.checks", "t5_tasks"])
 _STREAMS = ("stdin", "stdout", "stderr")
+
+
+def flags(*words: str) -> list[str]:
+  """Flags as they are; a gin file or a binding as the flag that gives it."""
+  found = []
+  for word in words:
+    if not word.startswith("--"):
+      for flag, sign in (("gin_param", " = "), ("gin_file", ".gin")):
+        if sign in word:
+          word = f"--{flag}={word}"
+          break
+    found.append(word)
+  return found
+
+
+def calls(table: str, **names: str) -> dict[str, list[str]]:
+  """Command lines of a table.
+
+  Args:
+    table: rows of `name | word | …`, words as `flags` takes them; a row goes on
+      in lines that begin with " |".
+    **names: of words that stand for others, with " | " between them.
+
+  Returns:
+    {name: flags}
+  """
+  found = {}
+  for row in re.sub(r"\n +\|", " |", table.strip()).split("\n"):
+    name, *words = row.split(" | ")
+    given = " | ".join(names.get(word, word) for word in words).split(" | ")
+    found[name] = flags(*given)
+  return found
 
 
 def python(

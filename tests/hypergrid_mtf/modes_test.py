@@ -20,15 +20,6 @@ from tools.experiments import decoded
 # The second is too long for its row, and the last is blank.
 INPUTS = ["reverse: abcd", "copy: " + "a" * 100, "rot: fghij", ""]
 TARGETS = ["dcba", "abcd", "ghija", ""]
-BATCH = "run.batch_size = ('sequences_per_batch', 4)"
-COPY = "MIXTURE_NAME = 'embedded_copy_v1'"
-LAST = "run.eval_checkpoint_step = -1"
-LIMIT = "Bitransformer.decode.max_decode_length = 8"
-TEN = "mesh_eval_dataset_fn.num_eval_examples = 10"
-BEAM = "--gin_file=beam_search.gin"
-# Of these the folder alone says which model it is.
-RECORDED = ("best", "beam", "score_dataset", "export_score")
-
 _RANKED = textwrap.dedent(
   """
   import functools
@@ -59,159 +50,88 @@ _RANKED = textwrap.dedent(
 )
 
 
-def _flags(*given: str) -> list[str]:
-  """Flags as they are; a gin file or a binding as the flag that gives it."""
-  flags = []
-  for word in given:
-    if not word.startswith("--"):
-      flag = "gin_param" if " = " in word else "gin_file"
-      word = f"--{flag}={word}"
-    flags.append(word)
-  return flags
+# Reading all eight tasks would take longer than these runs.
+_NAMES = dict(
+  MODEL="--model_dir=DIR/model",
+  CONFIG="--model_dir=DIR/model | models/nano.gin | hypergrid/L2.gin"
+  " | experiments/embedded.gin | MIXTURE_NAME = 'two_tasks'"
+  " | t5_tasks.mixtures.define_mixture.name = 'two_tasks'"
+  " | t5_tasks.mixtures.define_mixture.tasks ="
+  " ['embedded_copy_v1', 'embedded_rot_v1']",
+  AGAIN="--model_dir=DIR/again",
+  TRAIN="--seed=1 | dropout_rate = 0.1 | mesh_train_dataset_fn.pack = True"
+  " | run.train_steps = 4 | run.save_checkpoints_steps = 2",
+  BATCH="run.batch_size = ('sequences_per_batch', 4)",
+  COPY="MIXTURE_NAME = 'embedded_copy_v1'",
+  VALIDATION="run.dataset_split = 'validation'",
+  SIX="mesh_eval_dataset_fn.num_eval_examples = 6",
+  LAST="run.eval_checkpoint_step = -1",
+  INFER="infer.gin | infer_checkpoint_step = -1"
+  " | input_filename = 'DIR/inputs'"
+  " | run.batch_size = ('sequences_per_batch', 4)",
+  BEAM="beam_search.gin",
+  LIMIT="Bitransformer.decode.max_decode_length = 8",
+  RANKED="--module_import=t5.data.mixtures | --module_import=ranked_tasks"
+  " | MIXTURE_NAME = 'ranked_v1'",
+)
+# Of MODEL the folder alone says which model it is.
+_CORE = """
+train | CONFIG | TRAIN
+train to step 2 | CONFIG | AGAIN | TRAIN | run.train_steps = 2
+  | run.total_run_steps = 4
+resume | CONFIG | AGAIN | TRAIN | --evaluate | --patience=9 | SIX
+eval | CONFIG | experiments/local_eval.gin | SIX | LIMIT
+best | --model_dir=DIR/again/best | experiments/local_eval.gin | SIX
+perplexity_eval | CONFIG | perplexity_eval.gin | VALIDATION
+  | run.perplexity_eval_steps = 1 | COPY | LAST
+infer | CONFIG | INFER | output_filename = 'DIR/greedy'
+beam | MODEL | INFER | BEAM | output_filename = 'DIR/beam'
+score | CONFIG | score_from_file.gin | LAST | BATCH
+  | inputs_filename = 'DIR/inputs' | targets_filename = 'DIR/targets'
+  | scores_filename = 'DIR/from_file'
+score_dataset | MODEL | score_from_task.gin | COPY | SIX | BATCH
+  | scores_filename = 'DIR/from_task'
+export_infer | CONFIG | BATCH | run.mode = 'export_infer'
+  | run.export_path = 'DIR/export_infer'
+export_score | MODEL | BATCH | run.mode = 'export_score'
+  | run.export_path = 'DIR/export_score'
+dry | CONFIG | --model_dir=DIR/dry | --dry_run
+"""
+_MORE = """
+eval, beam | CONFIG | eval.gin | COPY | BATCH | SIX | VALIDATION | LIMIT
+  | run.eval_summary_dir = 'DIR/eval_beam' | LAST | BEAM
+eval, sampled | CONFIG | eval.gin | COPY | BATCH | SIX | VALIDATION | LIMIT
+  | run.eval_summary_dir = 'DIR/eval_sampled' | LAST | sample_decode.gin
+eval, all checkpoints | CONFIG | eval.gin | COPY | BATCH | SIX | VALIDATION
+  | LIMIT | run.eval_summary_dir = 'DIR/eval_all'
+eval, only metrics of scores | CONFIG | eval.gin | RANKED | BATCH | LAST
+  | VALIDATION
+score_eval | CONFIG | score_eval.gin | RANKED | BATCH | LAST | VALIDATION
+perplexity_eval, all checkpoints | CONFIG | perplexity_eval.gin | COPY | BATCH
+  | SIX | VALIDATION | run.perplexity_eval_steps = 1
+infer, sampled | CONFIG | INFER | output_filename = 'DIR/sampled'
+  | sample_decode.gin
+infer, all checkpoints | CONFIG | INFER | output_filename = 'DIR/all'
+  | infer_checkpoint_step = 'all'
+infer, three answers a line | CONFIG | INFER | output_filename = 'DIR/repeated'
+  | decode_from_file.repeats = 3
+score_from_strings | CONFIG | BATCH | run.mode = 'score_from_strings'
+  | save_scores.save_example_text = True
+  | score_from_strings.score_postprocess_fn = @save_scores
+  | score_from_strings.inputs = ['copy: ab']
+  | score_from_strings.targets = ['ab', 'cd']
+  | save_scores.scores_filename = 'DIR/lists'
+export_infer, beam | CONFIG | BATCH | run.mode = 'export_infer' | BEAM
+  | run.export_path = 'DIR/export_beam'
+"""
 
 
-def _config(folder) -> list[str]:
-  return _flags(
-    f"--model_dir={folder}/model",
-    "models/nano.gin",
-    "hypergrid/L2.gin",
-    "experiments/embedded.gin",
-    # Reading all eight tasks takes longer than these runs.
-    "MIXTURE_NAME = 'two_tasks'",
-    "t5_tasks.mixtures.define_mixture.name = 'two_tasks'",
-    "t5_tasks.mixtures.define_mixture.tasks = "
-    "['embedded_copy_v1', 'embedded_rot_v1']",
-  )
-
-
-def _infer(folder, name: str) -> list[str]:
-  return _flags(
-    "infer.gin",
-    BATCH,
-    "infer_checkpoint_step = -1",
-    f"input_filename = '{folder}/inputs'",
-    f"output_filename = '{folder}/{name}'",
-  )
-
-
-def _modes(folder) -> dict[str, list[str]]:
-  train = [
-    "--seed=1",
-    "dropout_rate = 0.1",
-    "mesh_train_dataset_fn.pack = True",
-    "run.train_steps = 4",
-    "run.save_checkpoints_steps = 2",
-  ]
-  again = f"--model_dir={folder}/again"
-  of_file = (
-    f"inputs_filename = '{folder}/inputs'",
-    f"targets_filename = '{folder}/targets'",
-  )
-  return {
-    "train": _flags(*train),
-    # In two parts.
-    "train to step 2": _flags(
-      again, *train, "run.train_steps = 2", "run.total_run_steps = 4"
-    ),
-    "resume": _flags(again, *train, "--evaluate", "--patience=9", TEN),
-    "eval": _flags("experiments/local_eval.gin", TEN, LIMIT),
-    "best": _flags(f"{again}/best", "experiments/local_eval.gin", TEN),
-    "perplexity_eval": _flags(
-      "perplexity_eval.gin",
-      "run.dataset_split = 'validation'",
-      "run.perplexity_eval_steps = 1",
-      COPY,
-      LAST,
-    ),
-    "infer": _infer(folder, "greedy"),
-    "beam": [*_infer(folder, "beam"), BEAM],
-    "score": _flags(
-      "score_from_file.gin",
-      *of_file,
-      f"scores_filename = '{folder}/from_file'",
-      LAST,
-      BATCH,
-    ),
-    "score_dataset": _flags(
-      "score_from_task.gin",
-      f"scores_filename = '{folder}/from_task'",
-      COPY,
-      "mesh_eval_dataset_fn.num_eval_examples = 5",
-      BATCH,
-    ),
-    **{
-      mode: _flags(
-        f"run.mode = '{mode}'", f"run.export_path = '{folder}/{mode}'", BATCH
-      )
-      for mode in ("export_infer", "export_score")
-    },
-    "dry": _flags(f"--model_dir={folder}/dry", "--dry_run"),
-  }
-
-
-def _more_modes(folder) -> dict[str, list[str]]:
-  few = (
-    COPY,
-    BATCH,
-    "mesh_eval_dataset_fn.num_eval_examples = 6",
-    "run.dataset_split = 'validation'",
-  )
-
-  def evaluate(name, *more):
-    where = f"run.eval_summary_dir = '{folder}/{name}'"
-    return _flags("eval.gin", *few, LIMIT, where, *more)
-
-  ranked = (
-    "--module_import=t5.data.mixtures",
-    "--module_import=ranked_tasks",
-    "MIXTURE_NAME = 'ranked_v1'",
-    BATCH,
-    LAST,
-    "run.dataset_split = 'validation'",
-  )
-  all_steps = _flags("infer_checkpoint_step = 'all'")
-  return {
-    "eval, beam": evaluate("eval_beam", LAST, BEAM),
-    "eval, sampled": evaluate("eval_sampled", LAST, "sample_decode.gin"),
-    "eval, all checkpoints": evaluate("eval_all"),
-    "eval, only metrics of scores": _flags("eval.gin", *ranked),
-    "score_eval": _flags("score_eval.gin", *ranked),
-    "perplexity_eval, all checkpoints": _flags(
-      "perplexity_eval.gin", *few, "run.perplexity_eval_steps = 1"
-    ),
-    "infer, sampled": [
-      *_infer(folder, "sampled"),
-      *_flags("sample_decode.gin"),
-    ],
-    "infer, all checkpoints": [*_infer(folder, "all"), *all_steps],
-    "infer, three answers a line": [
-      *_infer(folder, "repeated"),
-      *_flags("decode_from_file.repeats = 3"),
-    ],
-    "score_from_strings": _flags(
-      BATCH,
-      "save_scores.save_example_text = True",
-      "run.mode = 'score_from_strings'",
-      "score_from_strings.score_postprocess_fn = @save_scores",
-      "score_from_strings.inputs = ['copy: ab']",
-      "score_from_strings.targets = ['ab', 'cd']",
-      f"save_scores.scores_filename = '{folder}/lists'",
-    ),
-    "export_infer, beam": _flags(
-      BATCH,
-      "run.mode = 'export_infer'",
-      f"run.export_path = '{folder}/export_beam'",
-      BEAM,
-    ),
-  }
-
-
-def _run(folder, modes) -> dict[str, str]:
+def _run(folder, table) -> dict[str, str]:
   """{mode: what it said}"""
-  config, folder_alone = _config(folder), [f"--model_dir={folder}/model"]
+  calls = command.calls(table, **_NAMES)
   calls = {
-    name: [*(folder_alone if name in RECORDED else config), *more]
-    for name, more in modes.items()
+    name: [flag.replace("DIR", str(folder)) for flag in given]
+    for name, given in calls.items()
   }
   found = command.outcomes(calls, python_path=folder)
   print("\n| mode | seconds | what happened |\n| --- | --- | --- |")
@@ -229,7 +149,7 @@ def done(tmp_path_factory):
   # With the mark of some editors in front.
   (folder / "inputs").write_text("\ufeff" + "\n".join(INPUTS) + "\n")
   (folder / "targets").write_text("\n".join(TARGETS) + "\n")
-  return folder, _run(folder, _modes(folder))
+  return folder, _run(folder, _CORE)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +157,7 @@ def more(done):
   """The same of the others."""
   folder, _ = done
   (folder / "ranked_tasks.py").write_text(_RANKED)
-  return folder, _run(folder, _more_modes(folder))
+  return folder, _run(folder, _MORE)
 
 
 def _lines(path) -> list[str]:
@@ -324,7 +244,7 @@ def test_an_evaluation_leaves_what_was_asked_and_answered_as_text(done):
     map(json.loads, _lines(results / "embedded_copy_v1-000004.jsonl"))
   )
   inputs = [row["input"]["inputs_pretokenized"] for row in rows]
-  assert len(rows) == 10 and all(text.startswith("copy: ") for text in inputs)
+  assert len(rows) == 6 and all(text.startswith("copy: ") for text in inputs)
   written = (results / "embedded_copy_v1_inputs").read_text().splitlines()
   assert written == inputs
   answers = _lines(results / "embedded_copy_v1_4_predictions")
@@ -375,7 +295,7 @@ def test_inference_writes_text(done, name):
 
 def test_scoring_writes_one_score_a_target(done):
   folder, said = done
-  for name, count in (("from_file", 4), ("from_task", 5)):
+  for name, count in (("from_file", 4), ("from_task", 6)):
     scores = [float(line) for line in _lines(folder / f"{name}.scores")]
     assert len(scores) == count
     assert all(math.isfinite(s) and s < 0 for s in scores)

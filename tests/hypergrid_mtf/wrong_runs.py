@@ -19,14 +19,14 @@ from absl import app, flags
 from hypergrid_mtf.run import lock
 from tests import command, testing
 
-_FILES = {
-  "BASE": ("models/tiny.gin", "hypergrid/L2.gin", "experiments/embedded.gin"),
-  "MODEL": ("models/tiny.gin", "hypergrid/L2.gin"),
-  "EVAL": ("experiments/local_eval.gin",),
-  "INFER": ("infer.gin",),
-}
-# What is wrong, and flags and bindings of such a run. BASE comes first, unless
-# MODEL is there; EVAL and INFER are other modes.
+_NAMES = dict(
+  MODEL="models/tiny.gin | hypergrid/L2.gin",
+  BASE="models/tiny.gin | hypergrid/L2.gin | experiments/embedded.gin",
+  EVAL="experiments/local_eval.gin",
+  INFER="infer.gin | infer_checkpoint_step = -1 | output_filename = 'DIR/out'",
+)
+# What is wrong, and how such a run is called. --model_dir and BASE come first,
+# unless there is another or MODEL.
 _CASES = """
 no model_dir | --model_dir=
 model_dir below a file | --model_dir=DIR/empty/run
@@ -104,10 +104,6 @@ BEFORE_MAIN = (
 _LONGEST = 160  # characters of a flag in the table
 
 
-def _file_flags(name: str) -> list[str]:
-  return [f"--gin_file={file}" for file in _FILES[name]]
-
-
 def make_files(folder: pathlib.Path) -> None:
   """What the wrong runs are given.
 
@@ -135,24 +131,19 @@ def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
   Args:
     folder: with the files of `make_files`.
   """
-  found = {}
-  for line in _CASES.strip().replace("\n  |", " |").split("\n"):
-    name, *words = line.replace("DIR", str(folder)).split(" | ")
-    flags = [] if "MODEL" in words else [*_file_flags("BASE")]
-    where = "model" if "INFER" in words else "run"
-    if not any(word.startswith("--model_dir=") for word in words):
-      flags.insert(0, f"--model_dir={folder}/{where}")
-    for word in words:
-      if word in _FILES:
-        flags += _file_flags(word)
-      else:
-        is_flag = word.startswith("--") or word == "train"
-        flags.append(word if is_flag else f"--gin_param={word}")
-    if "INFER" in words:
-      flags.append("--gin_param=infer_checkpoint_step = -1")
-      flags.append(f"--gin_param=output_filename = '{folder}/out'")
-    found[name] = tuple(flags)
-  return found
+  rows = []
+  for row in re.sub(r"\n +\|", " |", _CASES.strip()).split("\n"):
+    name, words = row.split(" | ", 1)
+    first = "" if " MODEL" in row else "BASE | "
+    if "--model_dir=" not in row:
+      where = "model" if "INFER" in row else "run"
+      first = f"--model_dir=DIR/{where} | {first}"
+    rows.append(f"{name} | {first}{words}")
+  found = command.calls("\n".join(rows), **_NAMES)
+  return {
+    name: tuple(flag.replace("DIR", str(folder)) for flag in flags)
+    for name, flags in found.items()
+  }
 
 
 def try_run(arguments: tuple[str, ...]) -> dict:
@@ -183,7 +174,7 @@ def _cell(text: str, folder) -> str:
 
 def row(name: str, arguments, found: dict, folder) -> str:
   """A line of the table."""
-  usual = [*_file_flags("BASE"), *_file_flags("EVAL")]
+  usual = command.flags(*_NAMES["BASE"].split(" | "), _NAMES["EVAL"])
   given = " ".join(a for a in arguments if a not in usual)
   given = given[:_LONGEST] + "…" * (len(given) > _LONGEST)
   cells = (
