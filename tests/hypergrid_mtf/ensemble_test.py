@@ -21,21 +21,13 @@ SMALL = "num_layers = 1"
 
 @dataclasses.dataclass(frozen=True)
 class _Case:
-  """An ensemble.
-
-  Attributes:
-    layers: a file of operative_configs/hypergrid.
-    own_inputs: each member has examples of its own.
-    packed: two examples a row.
-    mesh_shape: "" is one CPU and no mesh.
-    contraction: of the ensemble; a member's is "auto".
-  """
+  """An ensemble."""
 
   layers: str
-  own_inputs: bool = False
+  own_inputs: bool = False  # each member has examples of its own
   packed: bool = False
-  mesh_shape: str = ""
-  contraction: str = "auto"
+  mesh_shape: str = ""  # "" is one CPU and no mesh
+  contraction: str = "auto"  # of the ensemble; a member's is "auto"
 
 
 def _features(case: _Case):
@@ -90,15 +82,9 @@ def _one_by_one(case: _Case):
   "case",
   [
     _Case("L2"),
-    _Case("LG", own_inputs=True, packed=True, mesh_shape="ensemble:2"),
     _Case("L2", contraction="plain"),
-    _Case(
-      "LG",
-      own_inputs=True,
-      packed=True,
-      mesh_shape="ensemble:2",
-      contraction="plain",
-    ),
+    _Case("LG", True, True, "ensemble:2"),
+    _Case("LG", True, True, "ensemble:2", "plain"),
   ],
   ids=str,
 )

@@ -1,5 +1,6 @@
 """The command line: bad input in one sentence, before a graph is built."""
 
+import pathlib
 import re
 import shlex
 import sys
@@ -10,7 +11,7 @@ import seqio
 from absl import flags
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run import request
+from hypergrid_mtf.run import config, request
 from hypergrid_mtf.run.checks import data as data_checks
 from tests import testing
 from tests.hypergrid_mtf.command_line import EMBEDDED, GraphReached
@@ -130,3 +131,24 @@ def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
   finally:
     seqio.TaskRegistry.remove("own_v1")
     sys.modules.pop("own_task_of_main_test", None)
+
+
+def test_a_public_operative_config_works_with_our_files(run, capsys):
+  """A public operative_config.gin before this project's files, on a CPU."""
+  public = pathlib.Path(__file__).with_name("public_operative_config.gin")
+  with pytest.raises(GraphReached):
+    packs = "--gin_param=mesh_train_dataset_fn.pack = True"
+    run(f"--gin_file={public}", *EMBEDDED, packs)
+  said = capsys.readouterr().out
+  # tensor2tensor is not installed, and there is no pod.
+  assert config.value("pack_dataset.use_custom_ops") is False
+  assert f"tensor2tensor's, which is not installed ({public}, line " in said
+  assert config.value("run.mesh_shape") == "model:1,batch:1"
+  assert "tpu_mesh_shape.tpu_topology = '8x8' is not used" in said
+  # Sizes and mixture are of the files that came after it.
+  assert config.value("decoder/DenseReluDense.hidden_size") == 512
+  assert config.value("mesh_train_dataset_fn.mixture_or_task_name") == (
+    "embedded_v1"
+  )
+  # The macro that nothing reads is the file's own affair.
+  assert "init_checkpoint" not in said

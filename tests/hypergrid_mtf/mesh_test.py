@@ -6,6 +6,7 @@ CPU, in microbatches, with recomputed gradients, in bfloat16.
 
 import dataclasses
 import functools
+import types
 
 import mesh_tensorflow as mtf
 import numpy as np
@@ -31,48 +32,26 @@ RECOMPUTE = "transformer.LayerStack.recompute_grads = True"
 
 @dataclasses.dataclass(frozen=True)
 class _Case:
-  """A training step.
-
-  Attributes:
-    variant: a file of operative_configs/hypergrid.
-    bindings: gin bindings, one a line.
-    packed: two examples a row.
-    mesh_shape: "" is one CPU and no mesh.
-    tokens: of a microbatch on each replica; None is the whole batch.
-    bfloat16: activations.
-    steps: of Adafactor; 0 only takes gradients.
-  """
+  """A training step."""
 
   variant: str = "L2"
-  bindings: str = ""
+  bindings: str = ""  # one a line
   packed: bool = False
-  mesh_shape: str = ""
-  tokens: int | None = None
-  bfloat16: bool = False
-  steps: int = 0
-
-
-@dataclasses.dataclass
-class _Result:
-  """What a step gave, as NumPy.
-
-  Attributes:
-    losses: before each step, or one.
-    gradients: {variable: gradient} at the start.
-    updates: {variable: change by all steps}.
-    microbatches: how many there were.
-    dtypes: of activations (gates), variables and their gradients.
-  """
-
-  losses: list
-  gradients: dict
-  updates: dict
-  microbatches: int
-  dtypes: tuple
+  mesh_shape: str = ""  # "" is one CPU and no mesh
+  tokens: int | None = None  # of a microbatch on each replica
+  bfloat16: bool = False  # activations
+  steps: int = 0  # of Adafactor; 0 only takes gradients
 
 
 @functools.cache
-def _run(case: _Case) -> _Result:
+def _run(case: _Case):
+  """What a step gives, as NumPy.
+
+  Returns:
+    losses before each step, gradients at the start, updates (changes by all
+    steps), the number of microbatches, and the types of gates, variables and
+    their gradients
+  """
   small = mtf_testing.Model(
     case.variant,
     f"{SMALL}\n{case.bindings}\nutils.serialize_num_microbatches."
@@ -133,7 +112,13 @@ def _run(case: _Case) -> _Result:
         sess.run(lowering.copy_slices_to_masters())
         after = sess.run(masters)
         changes = {name: after[name] - before[name] for name in before}
-  return _Result(losses, result["gradients"], changes, microbatches, dtypes)
+  return types.SimpleNamespace(
+    losses=losses,
+    gradients=result["gradients"],
+    updates=changes,
+    microbatches=microbatches,
+    dtypes=dtypes,
+  )
 
 
 def _assert_close(got, want, tolerance):
