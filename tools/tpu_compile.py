@@ -37,6 +37,7 @@ def define_flags() -> None:
 
 console.read_flags(__name__, define_flags)
 
+import pandas as pd
 import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import errors
@@ -101,61 +102,37 @@ def compile_step(request: program.Request, f, keep: str | None = None) -> dict:
   return report
 
 
-def lines_of(report: dict) -> list[str]:
-  """A report of `compile_step` as a person reads it."""
-  lines = [
-    f"{kind} along {axes}: {size / 1e6:,.3f} MB a core and step"
+def figures_of(report: dict) -> dict[str, float]:
+  """A report of `compile_step` as a column of a table: {what: how many}."""
+  figures = {
+    f"MB sent, {kind} along {axes}": size / 1e6
     for kind, of_kind in report["sent"].items()
     for axes, size in of_kind.items()
-  ]
+  }
   found = report.get("estimate")
-  if not found:
-    return lines
-  if not found["compiles"]:
-    return [*lines, f"it does not compile: {found['refused']}"]
-  lines += [
-    f"compiled in {found['seconds']:.0f} s; the compiler's estimates, a core:",
-    f"cycles        {found['cycles'] / 1e6:,.3f} million, in "
-    f"{found['instructions']:,} instructions",
-  ]
+  if not found or not found["compiles"]:
+    return figures
+  figures |= {
+    "instructions": found["instructions"],
+    "million cycles": found["cycles"] / 1e6,
+  }
   for kind, cycles in list(found["cycles_by_kind"].items())[:4]:
-    lines.append(f"  {kind:20} {cycles / 1e6:,.3f}")
+    figures[f"- of {kind}"] = cycles / 1e6
   for scope, cycles in found["cycles_by_scope"].items():
-    lines.append(f"  in {scope:17} {cycles / 1e6:,.3f}")
-  lines.append(
-    f"flops         {found['flops'] / 1e9:,.3f} billion, bytes accessed "
-    f"{found['bytes_accessed'] / 1e9:,.3f} GB (a loop's body once)"
-  )
-  kinds = found["memory"].items()
-  kinds = ", ".join(f"{k} {v / 1e6:,.1f}" for k, v in kinds)
-  lines.append(f"memory in MB  {kinds}")
-  for kind, compiled in found["collectives"].items():
-    size = compiled["bytes"] / 1e6
-    lines.append(f"{kind:13} {compiled['count']}, {size:,.3f} MB")
+    figures[f"- in {scope}"] = cycles / 1e6
   if found["loops"]["mtf"]:
-    lines.append(
-      f"the loop of Mesh TensorFlow runs {report['program']['loop']}"
-      " times; cycles and collectives count each; once: "
-      f"{found['loop_cycles'] / 1e6:,.3f} million cycles"
-    )
-  if found["loops"]["other"]:
-    lines.append(
-      f"{found['loops']['other']} loop(s) of the compiler count once"
-    )
-  return lines
-
-
-def ratios_of(found: dict, vanilla: dict) -> list[str]:
-  """One estimate over another."""
-  if not (found["compiles"] and vanilla["compiles"]):
-    return []
-  pairs = {"cycles": (found["cycles"], vanilla["cycles"])}
-  if vanilla["loop_cycles"]:
-    pairs["a pass of the loop"] = found["loop_cycles"], vanilla["loop_cycles"]
-  for name in ("peak", "temporaries"):
-    pairs[name] = found["memory"][name], vanilla["memory"][name]
-  said = ", ".join(f"{k} {a / b:.3f}" for k, (a, b) in pairs.items())
-  return [f"over vanilla: {said}"]
+    figures["- a pass of mtf's loop"] = found["loop_cycles"] / 1e6
+    figures["passes of that loop"] = report["program"]["loop"]
+  figures |= {
+    "other loops, counted once": found["loops"]["other"],
+    "billion FLOPs, of a loop once": found["flops"] / 1e9,
+    "GB accessed, of a loop once": found["bytes_accessed"] / 1e9,
+    **{f"MB of {k}": v / 1e6 for k, v in found["memory"].items()},
+  }
+  for kind, compiled in found["collectives"].items():
+    figures[f"MB sent, {kind}, compiled"] = compiled["bytes"] / 1e6
+    figures[f"{kind}, compiled"] = compiled["count"]
+  return figures
 
 
 def main(argv) -> None:
@@ -164,19 +141,22 @@ def main(argv) -> None:
   tf.disable_v2_behavior()
   client.check(FLAGS.output)
   request, setting = request_of(FLAGS)
-  report = compile_step(request, FLAGS, FLAGS.keep)
-  lines = lines_of(report)
+  reports = {setting.name: compile_step(request, FLAGS, FLAGS.keep)}
+  written = reports[setting.name]
   if FLAGS.beside_vanilla and setting != models.VANILLA:
     job = mesh_flags.make_job(FLAGS, request.mesh, models.VANILLA, FLAGS.step)
     vanilla = compile_step(dataclasses.replace(request, job=job), FLAGS)
-    report["vanilla"] = vanilla
-    lines += ["", "vanilla:", *lines_of(vanilla), ""]
-    if FLAGS.compile:
-      lines += ratios_of(report["estimate"], vanilla["estimate"])
-  for line in lines:
-    console.say(line)
+    reports["vanilla"] = written["vanilla"] = vanilla
+  table = pd.DataFrame({n: figures_of(r) for n, r in reports.items()})
+  if "vanilla" in written:
+    table["ratio"] = table[setting.name] / table["vanilla"]
+  console.say("of one core; cycles and memory are the compiler's estimates")
+  console.say(table.to_string(float_format="{:,.3f}".format, na_rep="-"))
+  for name, report in reports.items():
+    if refused := report.get("estimate", {}).get("refused"):
+      console.say(f"{name} does not compile: {refused}")
   if FLAGS.output:
-    files.write_json(FLAGS.output, report)
+    files.write_json(FLAGS.output, written)
     console.say(f"wrote {FLAGS.output}")
 
 
