@@ -85,6 +85,10 @@ def clone(tmp_path_factory):
   for name, rows in (("train", 8), ("dev", 4)):
     lines = (f"shout a{i}\tA{i}\n" for i in range(rows))
     (folder / f"{name}.tsv").write_text("".join(lines))
+  rows = "".join(f"shout a{i},A{i}\n" for i in range(8))
+  (folder / "train.csv").write_text(f"inputs,targets\n{rows}")
+  pairs = [{"inputs": f"shout a{i}", "targets": f"A{i}"} for i in range(4)]
+  benchmark_files.write_objects(folder / "dev.jsonl", pairs)
   for name in ("train", "held_out"):
     text = "".join(f"{benchmark_files.text(i)}\n" for i in range(4000))
     with lzma.open(folder / f"{name}.txt.xz", "wt", encoding="utf-8") as f:

@@ -151,7 +151,10 @@ def main(argv) -> None:
   if "vanilla" in written:
     table["ratio"] = table[setting.name] / table["vanilla"]
   console.say("of one core; cycles and memory are the compiler's estimates")
-  console.say(table.to_string(float_format="{:,.3f}".format, na_rep="-"))
+  text = table.to_string(
+    float_format=lambda x: f"{x:,.3f}".removesuffix(".000"), na_rep="-"
+  )
+  console.say(text)
   for name, report in reports.items():
     if refused := report.get("estimate", {}).get("refused"):
       console.say(f"{name} does not compile: {refused}")
