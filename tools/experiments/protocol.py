@@ -7,20 +7,16 @@ count once in the average of their benchmark.
 
 import math
 import warnings
-from statistics import mean
 
 from t5.evaluation import eval_utils
 
-from t5_tasks import mixtures
+from t5_tasks import benchmarks
 
 CHECKPOINTS = {
   "best": "best of each task",  # T5's own
   "one": "best of all tasks by their average",
   "last": "last",
 }
-# Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
-BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
-NO_BENCHMARK = "of the tasks"
 # Where a table has the name of a task.
 AVERAGE = "average"
 # What an evaluation that binds none of these does, as mesh_tensorflow has it.
@@ -32,11 +28,6 @@ _DEFAULTS = {
   "beam_search.num_prefilter": "2",
   "mesh_eval_dataset_fn.num_eval_examples": "-1",
 }
-
-
-def known(task: str, metric: str) -> eval_utils.Metric | None:
-  """T5's own description of a metric, also under a task token; None if none."""
-  return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
 
 
 def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
@@ -69,7 +60,9 @@ def chosen_steps(
     flat = {(t, m): v for t, by in metrics.items() for m, v in by.items()}
     means = {}
     for step in sorted(set.intersection(*map(set, flat.values())), key=int):
-      *_, overall = averages({k: v[step] for k, v in flat.items()}).values()
+      *_, overall = benchmarks.averages(
+        {k: v[step] for k, v in flat.items()}
+      ).values()
       if not math.isnan(overall):
         means[step] = overall
     if not means:
@@ -78,9 +71,11 @@ def chosen_steps(
   scores, names = {}, {}
   for task, by_metric in metrics.items():
     # Where T5 knows the task, it chooses by the metrics that it knows.
-    for metric in [m for m in by_metric if known(task, m)] or by_metric:
+    for metric in [
+      m for m in by_metric if benchmarks.known(task, m)
+    ] or by_metric:
       tag = f"{task}/{metric}"
-      name = known(task, metric)
+      name = benchmarks.known(task, metric)
       names[tag] = eval_utils.Metric(tag, name.group if name else task)
       scores[tag] = [(int(s), v) for s, v in by_metric[metric].items()]
   with warnings.catch_warnings():
@@ -89,35 +84,3 @@ def chosen_steps(
       eval_utils.scores_to_df(scores, names), names
     )
   return {tag.split("/")[0]: str(int(steps[tag])) for tag in scores}
-
-
-def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
-  """Means over groups of the mean over a group's metrics.
-
-  What eval_utils.compute_avg_glue gives for a whole benchmark (protocol_test
-  compares them), and the same for a part of one.
-
-  Args:
-    scores: {(task, metric): value}
-
-  Returns:
-    {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
-    average over; where there are several of these, also one of all groups
-  """
-  groups: dict[str, dict[str, list[float]]] = {}
-  for (task, metric), value in scores.items():
-    name = known(task, metric)
-    starts = [s for s in BENCHMARKS if name and task.startswith(s)]
-    of_task = groups.setdefault(starts[0] if starts else "", {})
-    of_task.setdefault(name.group if name else task, []).append(value)
-  found, every = {}, []
-  for start, by_group in groups.items():
-    label = NO_BENCHMARK
-    if start:
-      label = f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
-    means = [mean(values) for values in by_group.values()]
-    found[label] = mean(means)
-    every += means
-  if len(found) > 1:
-    found[f"all {len(every)} tasks"] = mean(every)
-  return found

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from t5_tasks import benchmarks
 from tools.experiments import protocol
 
 LEVEL = 0.95
@@ -65,7 +66,7 @@ def scores(found: list[dict], checkpoint: str) -> pd.DataFrame:
     if values.keys() == wanted:
       averages += [
         (cell, seed, cell, protocol.AVERAGE, label, 0, value)
-        for label, value in protocol.averages(values).items()
+        for label, value in benchmarks.averages(values).items()
       ]
   return pd.concat([frame, pd.DataFrame(averages, columns=columns)])
 

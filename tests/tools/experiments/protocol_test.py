@@ -10,6 +10,7 @@ from mesh_tensorflow.transformer import transformer
 from t5.evaluation import eval_utils
 from t5.models import mesh_transformer
 
+from t5_tasks import benchmarks
 from tools.experiments import protocol
 
 MATCHED, MISMATCHED = "glue_mnli_matched_v002", "glue_mnli_mismatched_v002"
@@ -71,7 +72,7 @@ def test_averages_of_whole_benchmarks_are_t5s():
     }
   )
   t5s = eval_utils.compute_avg_glue(frame)
-  ours = protocol.averages(scores)
+  ours = benchmarks.averages(scores)
   assert ours == {
     "GLUE, 8 of 8 tasks": pytest.approx(t5s["Average GLUE Score"][0]),
     "SuperGLUE, 8 of 8 tasks": pytest.approx(t5s["Average SuperGLUE Score"][0]),
@@ -90,10 +91,10 @@ def test_averages_of_parts_and_of_other_tasks():
     # T5 does not average over WNLI.
     ("glue_wnli_v002_simple_eval", "accuracy"): 30.0,
   }
-  assert protocol.averages(scores) == {
+  assert benchmarks.averages(scores) == {
     "GLUE, 2 of 8 tasks": (75 + 85) / 2,
     "SuperGLUE, 1 of 8 tasks": 60.0,
-    protocol.NO_BENCHMARK: 20.0,
+    benchmarks.NO_BENCHMARK: 20.0,
     "all 5 tasks": (75 + 85 + 60 + 10 + 30) / 5,
   }
 

@@ -1,0 +1,52 @@
+"""What T5 averages: each task once, also where it has several metrics or sets.
+
+As in t5.evaluation.eval_utils, a task's metrics, and MNLI's two sets, are one
+group, which counts once in the average of its benchmark.
+"""
+
+from statistics import mean
+
+from t5.evaluation import eval_utils
+
+from t5_tasks import mixtures
+
+# Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
+BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
+NO_BENCHMARK = "of the tasks"
+
+
+def known(task: str, metric: str) -> eval_utils.Metric | None:
+  """T5's own description of a metric, also under a task token; None if none."""
+  return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
+
+
+def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
+  """Means over groups of the mean over a group's metrics.
+
+  What eval_utils.compute_avg_glue gives for a whole benchmark (protocol_test
+  compares them), and the same for a part of one.
+
+  Args:
+    scores: {(task, metric): value}
+
+  Returns:
+    {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
+    average over; where there are several of these, also one of all groups
+  """
+  groups: dict[str, dict[str, list[float]]] = {}
+  for (task, metric), value in scores.items():
+    name = known(task, metric)
+    starts = [s for s in BENCHMARKS if name and task.startswith(s)]
+    of_task = groups.setdefault(starts[0] if starts else "", {})
+    of_task.setdefault(name.group if name else task, []).append(value)
+  found, every = {}, []
+  for start, by_group in groups.items():
+    label = NO_BENCHMARK
+    if start:
+      label = f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
+    means = [mean(values) for values in by_group.values()]
+    found[label] = mean(means)
+    every += means
+  if len(found) > 1:
+    found[f"all {len(every)} tasks"] = mean(every)
+  return found
