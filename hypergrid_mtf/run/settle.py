@@ -70,10 +70,11 @@ def _settle_checkpoint_step(run: request.Run) -> None:
     console.say(f"{name} is not given: the last checkpoint is scored")
   # What follows a training ends with it, and not when somebody ends it. Where
   # the folder is past the steps that are bound, they are not its training's.
-  stop, steps = "get_checkpoint_iterator.stop_after", run.train_steps
-  ends = run.waits and steps and run.latest_step <= steps
-  if ends and config.value(stop) is None:
-    gin.bind_parameter(stop, steps)
+  stop = "get_checkpoint_iterator.stop_after"
+  if run.waits and config.value(stop) is None:
+    steps = run.train_steps
+    if steps and run.latest_step <= steps:
+      gin.bind_parameter(stop, steps)
 
 
 def _settle_start(run: request.Run) -> None:
