@@ -20,7 +20,8 @@ import t5
 
 from tools import environment
 
-_SITE_PACKAGES = pathlib.Path(t5.__file__).parents[1]
+# Without links: pytest names tests by their place below it.
+_SITE_PACKAGES = pathlib.Path(t5.__file__).resolve().parents[1]
 
 # These pass only where nothing has been imported or built before them.
 APART = (
