@@ -44,7 +44,7 @@ from hypergrid_mtf.run.checks import checkpoint
 FLAGS = flags.FLAGS
 
 
-def _start(run: request.Run) -> int | None:
+def _start(run: request.Run) -> estimator.Progress:
   """Runs what was asked for in t5's own main."""
   repeats = config.value("decode_from_file.repeats", 1)
   lines = max(map(len, run.input_lines.values()), default=0)
@@ -73,24 +73,35 @@ def _start(run: request.Run) -> int | None:
       f"{run.mode}: ended by SIGTERM at step {progress.stopped_at}, which is "
       "saved: the same command resumes there"
     )
-    return console.SIGTERM_STATUS
-  console.say(f"{run.mode}: done{progress.where(run.results)}")
-  return None
+  else:
+    console.say(f"{run.mode}: done{progress.where(run.results)}")
+  return progress
 
 
 def main(argv, only_check: bool = False) -> int | None:
-  """Reads the configuration, checks it, and runs it.
-
-  Args:
-    only_check: end before a graph is built, and leave the folder as it is.
+  """The command line: `execute`, with all that the libraries log.
 
   Returns:
     the exit status of a training that was asked to end before its last step
   """
   del argv
-  tf.disable_v2_behavior()
   tf.logging.set_verbosity(tf.logging.INFO)
   absl_logging.set_verbosity(absl_logging.INFO)
+  progress = execute(only_check)
+  stopped = progress is not None and progress.stopped_at is not None
+  return console.SIGTERM_STATUS if stopped else None
+
+
+def execute(only_check: bool = False) -> estimator.Progress | None:
+  """Reads the configuration that FLAGS give, checks it, and runs it.
+
+  Args:
+    only_check: end before a graph is built, and leave the folder as it is.
+
+  Returns:
+    what the run knows of itself; None where it was only checked
+  """
+  tf.disable_v2_behavior()
   checkpoint.check_model_dir(FLAGS.model_dir)
   files.check_output_dir(FLAGS.model_dir, "--model_dir")
   dry = only_check or FLAGS.dry_run

@@ -42,6 +42,7 @@ class Progress:
     listeners: of the checkpoints that a training saves.
     folder: where metrics are written as CSV; None for nowhere.
     scores: {task: {metric: value}} of the last evaluation.
+    metrics: a row {"step", "task", "metric", "value"} of each that was printed.
     export: the folder of a SavedModel that was written.
     export_size: the most strings that it takes at once.
   """
@@ -57,6 +58,7 @@ class Progress:
   scores: dict[str, dict[str, float]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(dict)
   )
+  metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   export: str | None = None
   export_size: int = 0
   # {graph: name of the ids [batch, length] that it decodes}
@@ -77,9 +79,11 @@ class Progress:
       self.scores[task][metric] = float(value)
     if step is None:
       step = self.step
-    row = dict(step=step, task=task, metric=metric, value=shown)
+    row = dict(step=int(step), task=task, metric=metric, value=value)
+    self.metrics.append(row)
     if self.folder:
-      files.append_csv(os.path.join(self.folder, "metrics.csv"), row)
+      path = os.path.join(self.folder, "metrics.csv")
+      files.append_csv(path, row | {"value": shown})
     console.say(f"step {step}  {task}  {metric}  {shown}{why}")
 
   def where(self, results: str) -> str:

@@ -1,11 +1,14 @@
 """The model from Python: the code of docs/python.md, run as it stands there."""
 
+import json
 import math
 import re
 
 import pytest
+import seqio
 import tensorflow as tf
 
+from t5_tasks import embedded
 from tests import command
 from tools.experiments import decoded
 
@@ -17,13 +20,73 @@ print(json.dumps([[float(s) for s in scores], tf.compat.as_text(folder)]))
 """
 
 
-def test_t5s_model_trains_evaluates_and_exports(tmp_path):
-  page = (command.ROOT / "docs" / "python.md").read_text()
-  (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-  done = command.python(
-    *("-c", code + _AFTER), cwd=tmp_path, PYTHONPATH=str(command.ROOT)
-  )
+def _run(code: str, folder) -> str:
+  """What a program prints that is started in a folder."""
+  done = command.python(*("-c", code), cwd=folder, PYTHONPATH=str(command.ROOT))
   assert done.returncode == 0, done.stderr[-3000:]
+  return done.stdout
+
+
+def _programs() -> list[str]:
+  """Those of the page."""
+  page = (command.ROOT / "docs" / "python.md").read_text()
+  return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def test_a_model_is_trained_read_and_exported(tmp_path):
+  more = """
+import json
+from hypergrid_mtf import errors
+refused = []
+for call in (
+  lambda: model.predict(["two\\nlines"]),
+  lambda: model.train("no_such_task"),
+  lambda: Model("runs/l3", "nano", "L3").train(),
+  lambda: model.score(["one"], []),
+  lambda: mine.train(frame.rename(columns={"targets": "labels"})),
+  lambda: Model("runs/shout", options=["--no_such_flag"]).evaluate(),
+):
+  try:
+    call()
+  except errors.UserError as e:
+    refused.append(str(e))
+print(json.dumps(dict(
+  scores=scores.to_dict("records"), answers=answers, likelihoods=likelihoods,
+  folder=folder, loud=loud, refused=refused,
+)))
+"""
+  program, _ = _programs()
+  printed = _run(program + more, tmp_path)
+  assert "trained 20 steps" in printed  # no output is swallowed
+  made = json.loads(printed.splitlines()[-1])
+  tasks = seqio.get_mixture_or_task(embedded.MIXTURE).tasks
+  assert {row["task"] for row in made["scores"]} == {t.name for t in tasks}
+  assert all(row["step"] == 20 for row in made["scores"])
+  assert len(made["answers"]) == 2 and len(made["loud"]) == 1
+  assert made["likelihoods"][0] < 0
+  served = tf.saved_model.load(str(tmp_path / made["folder"]))
+  answer = served.signatures["serving_default"]
+  found = answer(inputs=tf.constant(["reverse: abcd", "copy: ab"]))
+  texts = [a.decode() for a in found["outputs"].numpy()]
+  assert texts == made["answers"]
+  named = ["line break", "no_such_task", "L3.gin", "0 targets", "'targets'"]
+  for sentence, part in zip(
+    made["refused"], [*named, "no_such_flag"], strict=True
+  ):
+    assert part in sentence, sentence
+  # As the command line finds it.
+  done = command.python(
+    *("-m", "hypergrid_mtf.main", "--model_dir=runs/shout"),
+    *("--gin_file=experiments/local_eval.gin",),
+    cwd=tmp_path,
+    PYTHONPATH=str(command.ROOT),
+  )
+  assert "shout  accuracy" in done.stdout, done.stderr[-3000:]
+
+
+def test_t5s_model_trains_evaluates_and_exports(tmp_path):
+  _, program = _programs()
+  _run(program + _AFTER, tmp_path)
   for path in ("model/model.ckpt-4", "finetuned/model.ckpt-6"):  # 4 + 2
     assert (tmp_path / f"{path}.index").exists()
   answers = decoded.read_lines(str(tmp_path / "answers-4"))

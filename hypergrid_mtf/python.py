@@ -1,0 +1,260 @@
+"""T5 with HyperGrid from Python: each method is a run of the command line.
+
+    from hypergrid_mtf.python import Model
+
+    model = Model("runs/l2", "nano", "L2", "embedded")
+    model.train(steps=300)
+    model.evaluate()                  # a pandas DataFrame
+    model.predict(["reverse: abc"])   # a list of texts
+
+So a model can be continued, evaluated or exported by either. What the command
+line refuses, a method refuses with the same sentence, as a UserError.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from unittest import mock
+
+import gin
+import pandas as pd
+from absl import flags
+from absl.testing import flagsaver
+
+from hypergrid_mtf import errors, main
+from hypergrid_mtf.run import estimator
+
+_TABLE = "t5_tasks.table.define_task"
+
+
+class Model:
+  """A model in a folder: one to be trained, or one that was."""
+
+  def __init__(
+    self,
+    model_dir: str,
+    size: str | None = None,
+    variant: str | None = None,
+    experiment: str | None = None,
+    *,
+    vocabulary: str | None = None,
+    seed: int | None = None,
+    gin_files: Sequence[str] = (),
+    bindings: Sequence[str] = (),
+    options: Sequence[str] = (),
+  ):
+    """Describes a model; nothing is read or built yet.
+
+    Args:
+      model_dir: its folder. One that was trained needs nothing else.
+      size: a name of operative_configs/models, such as "base".
+      variant: of operative_configs/hypergrid, such as "L2" or "vanilla".
+      experiment: of operative_configs/experiments, such as "glue".
+      vocabulary: as --vocabulary.
+      seed: as --seed.
+      gin_files: after those, such as "data/local_mixture.gin".
+      bindings: as --gin_param, over all files.
+      options: other flags of the command line, such as "--tpu=NAME".
+    """
+    self.model_dir = os.fspath(model_dir)
+    named = {"models": size, "hypergrid": variant, "experiments": experiment}
+    self._files = [f"{k}/{v}.gin" for k, v in named.items() if v]
+    self._files += map(os.fspath, gin_files)
+    self._bindings = list(bindings)
+    self._options = list(options)
+    if vocabulary is not None:
+      self._options.append(f"--vocabulary={vocabulary}")
+    if seed is not None:
+      self._options.append(f"--seed={seed}")
+
+  def train(
+    self,
+    data: str | pd.DataFrame | None = None,
+    validation: pd.DataFrame | None = None,
+    steps: int | None = None,
+    bindings: Sequence[str] = (),
+  ) -> None:
+    """Trains, or continues a training that was interrupted.
+
+    Args:
+      data: a mixture or task by name; a frame with the columns "inputs" and
+        "targets"; None for the mixture of the experiment.
+      validation: a frame to evaluate on, with a frame of `data`.
+      steps: the step at which to stop; None for that of the experiment.
+      bindings: of this training.
+    """
+    given = []
+    if isinstance(data, pd.DataFrame):
+      given += self._write_table(train=data, validation=validation)
+    elif data is not None:
+      given.append(f"MIXTURE_NAME = {data!r}")
+    self._bindings += given  # of its evaluations too
+    if steps is not None:
+      bindings = [f"run.train_steps = {steps}", *bindings]
+    self._run([], bindings)
+
+  def evaluate(
+    self,
+    split: str = "validation",
+    step: int | str = -1,
+    bindings: Sequence[str] = (),
+  ) -> pd.DataFrame:
+    """Decodes a split and computes the metrics of its tasks.
+
+    Args:
+      split: "validation", "test" or "train".
+      step: of a checkpoint; -1 for the last, "all" for each.
+      bindings: of this evaluation.
+
+    Returns:
+      a row a metric, with the columns step, task, metric and value
+    """
+    asked = [
+      f"run.dataset_split = {split!r}",
+      f"run.eval_checkpoint_step = {step!r}",
+    ]
+    progress = self._run(["experiments/local_eval.gin"], [*asked, *bindings])
+    return pd.DataFrame(
+      progress.metrics, columns=["step", "task", "metric", "value"]
+    )
+
+  def predict(
+    self,
+    texts: Sequence[str],
+    beam_size: int = 1,
+    step: int = -1,
+    bindings: Sequence[str] = (),
+  ) -> list[str]:
+    """Answers texts: greedily, or by the beam search of beam_search.gin.
+
+    Args:
+      texts: inputs, without line breaks.
+      beam_size: width of the beam; 1 is greedy.
+      step: of a checkpoint; -1 for the last.
+      bindings: of this decoding, such as a limit of its length.
+    """
+    search = ["beam_search.gin"] if beam_size > 1 else ["greedy_decode.gin"]
+    with _files(inputs=texts) as paths:
+      output = f"{paths['inputs']}.answers"
+      asked = [
+        f"input_filename = {paths['inputs']!r}",
+        f"output_filename = {output!r}",
+        f"infer_checkpoint_step = {step}",
+      ]
+      if beam_size > 1:
+        asked.append(f"Bitransformer.decode.beam_size = {beam_size}")
+      progress = self._run(["infer.gin", *search], [*asked, *bindings])
+      return _read_lines(f"{output}-{progress.step}")
+
+  def score(
+    self, inputs: Sequence[str], targets: Sequence[str], step: int = -1
+  ) -> list[float]:
+    """The log-likelihood of each target, given its input.
+
+    Args:
+      inputs: without line breaks.
+      targets: as many.
+      step: of a checkpoint; -1 for the last.
+    """
+    if len(inputs) != len(targets):
+      raise errors.UserError(
+        f"there are {len(inputs)} inputs and {len(targets)} targets: give as "
+        "many of both."
+      )
+    with _files(inputs=inputs, targets=targets) as paths:
+      output = f"{paths['inputs']}.scored"
+      asked = [f"{name}_filename = {path!r}" for name, path in paths.items()]
+      asked += [
+        f"scores_filename = {output!r}",
+        f"run.eval_checkpoint_step = {step}",
+      ]
+      self._run(["score_from_file.gin"], asked)
+      return [float(line) for line in _read_lines(f"{output}.scores")]
+
+  def export(self, folder: str | None = None, step: int = -1) -> str:
+    """Writes t5's own SavedModel, of texts in and texts out.
+
+    Args:
+      folder: where; None for `<model_dir>/export`.
+      step: of a checkpoint; -1 for the last.
+
+    Returns:
+      the folder of the SavedModel
+    """
+    asked = [
+      "run.mode = 'export_infer'",
+      f"run.export_checkpoint_step = {None if step == -1 else step}",
+    ]
+    if folder is not None:
+      asked.append(f"run.export_path = {os.path.abspath(folder)!r}")
+    exported = self._run(["greedy_decode.gin"], asked).export
+    assert exported
+    return exported
+
+  def _write_table(self, **frames: pd.DataFrame | None) -> list[str]:
+    """Keeps frames in the model's folder; the bindings that make a task."""
+    name = os.path.basename(os.path.abspath(self.model_dir))
+    bindings = [f"MIXTURE_NAME = {name!r}", f"{_TABLE}.name = {name!r}"]
+    for split, frame in frames.items():
+      if frame is None:
+        continue
+      missing = {"inputs", "targets"} - set(frame.columns)
+      if missing:
+        raise errors.UserError(
+          f"the frame of {split} has no column {sorted(missing)[0]!r}: give "
+          "'inputs' and 'targets'."
+        )
+      path = os.path.join(os.path.abspath(self.model_dir), f"{split}.jsonl")
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      rows = frame[["inputs", "targets"]].astype(str)
+      rows.to_json(path, orient="records", lines=True)
+      bindings.append(f"{_TABLE}.{split} = {path!r}")
+    return bindings
+
+  def _run(
+    self, files: Sequence[str], bindings: Sequence[str]
+  ) -> estimator.Progress:
+    """One run of the command line with more gin files and bindings."""
+    argv = [
+      "hypergrid_mtf",
+      f"--model_dir={self.model_dir}",
+      *(f"--gin_file={path}" for path in [*self._files, *files]),
+      *(f"--gin_param={b}" for b in [*self._bindings, *bindings]),
+      *self._options,
+    ]
+    saved = flagsaver.save_flag_values()
+    gin.clear_config()
+    try:
+      flags.FLAGS(argv)
+      with mock.patch.object(sys, "argv", argv):  # t5 keeps the command
+        progress = main.execute()
+      assert progress
+      return progress
+    except flags.Error as e:
+      raise errors.UserError(errors.sentence(e)) from None
+    finally:
+      flagsaver.restore_flag_values(saved)
+      gin.clear_config()
+
+
+@contextlib.contextmanager
+def _files(**texts: Sequence[str]) -> Iterator[dict[str, str]]:
+  """Texts as files that are gone afterwards, one text a line."""
+  with tempfile.TemporaryDirectory() as folder:
+    paths = {name: os.path.join(folder, name) for name in texts}
+    for name, path in paths.items():
+      for number, text in enumerate(texts[name]):
+        if "\n" in text:
+          raise errors.UserError(
+            f"{name}[{number}] = {text!r} has a line break: a text is one line."
+          )
+      with open(path, "w", encoding="utf-8", newline="\n") as f:
+        f.writelines(f"{text}\n" for text in texts[name])
+    yield paths
+
+
+def _read_lines(path: str) -> list[str]:
+  with open(path, encoding="utf-8", newline="\n") as f:
+    return f.read().removesuffix("\n").split("\n")
