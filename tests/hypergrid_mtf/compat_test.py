@@ -1,15 +1,29 @@
 """Each patch, and what happens without it; the list of them is whole."""
 
 import ast
-import glob
 import os
 import re
 import sys
 from unittest import mock
 
+import gin.tf
+import mesh_tensorflow as mtf
+import numpy as np
 import pytest
+import seqio
+import t5.models
+import tensorflow as tf2
+import tensorflow.compat.v1 as tf
+import tensorflow_datasets as tfds
+from mesh_tensorflow.transformer import utils
+from t5.models import utils as t5_utils
+from tensorflow_datasets.core.utils import gcs_utils
+from tensorflow_estimator.python.estimator import util
 
+from hypergrid_mtf import compat
+from hypergrid_mtf.compat import random_numbers
 from tests import command
+from tests.hypergrid_mtf import mtf_testing
 
 
 def _python(code, **variables):
@@ -43,23 +57,17 @@ def test_the_list_of_patches_is_whole():
   rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, re.M)
   listed = [name for name, _ in rows]
   assert len(listed) == len(set(listed))
-  sources = [
-    path
-    for folder in ("hypergrid_mtf", "t5_tasks", "tools")
-    for path in glob.glob(f"{command.ROOT}/{folder}/**/*.py", recursive=True)
-  ]
   found = set()
-  for path in sources:
-    with open(path, encoding="utf-8") as f:
-      tree = ast.parse(f.read())
-    for node in ast.walk(tree):
-      if isinstance(node, ast.FunctionDef) and node.name.startswith("patch_"):
-        found.add(node.name)
-      elif isinstance(node, ast.Call) and (
-        ast.unparse(node.func) in ("mock.patch", "mock.patch.object")
-      ):
-        owner, name = node.args[:2]
-        found.add(f"{ast.unparse(owner)}.{name.value}")
+  for folder in ("hypergrid_mtf", "t5_tasks", "tools"):
+    for path in (command.ROOT / folder).rglob("*.py"):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("patch_"):
+          found.add(node.name)
+        elif isinstance(node, ast.Call) and (
+          ast.unparse(node.func) in ("mock.patch", "mock.patch.object")
+        ):
+          owner, name = node.args[:2]
+          found.add(f"{ast.unparse(owner)}.{name.value}")
   assert set(listed) == found
   for name, row in rows:
     tests = re.findall(r"`(\w+_test)::(\w+)`", row)
@@ -76,19 +84,15 @@ def _without(owner, name, monkeypatch):
 
 
 def test_the_summary_folder_is_made(tmp_path, monkeypatch):
-  import tensorflow as tf
-  from t5.models import utils
-
-  utils.write_targets_and_examples(str(tmp_path / "a"), {"t": [1]}, {"t": []})
+  given = {"t": [1]}, {"t": []}
+  t5_utils.write_targets_and_examples(str(tmp_path / "a"), *given)
   assert (tmp_path / "a" / "t_targets").read_text() == "1"
-  _without(utils, "write_targets_and_examples", monkeypatch)
+  _without(t5_utils, "write_targets_and_examples", monkeypatch)
   with pytest.raises(tf.errors.NotFoundError):
-    utils.write_targets_and_examples(str(tmp_path / "b"), {"t": [1]}, {"t": []})
+    t5_utils.write_targets_and_examples(str(tmp_path / "b"), *given)
 
 
 def test_what_is_decoded_is_text(monkeypatch):
-  from mesh_tensorflow.transformer import utils
-
   estimator = mock.Mock()
   estimator.predict.return_value = [{"inputs": b"in", "outputs": b"\xc3\xa9"}]
   assert list(utils.decode(estimator, None, None)) == ["é"]
@@ -97,11 +101,6 @@ def test_what_is_decoded_is_text(monkeypatch):
 
 
 def test_data_on_disk_are_read_without_the_bucket(tmp_path, monkeypatch):
-  import numpy as np
-  import seqio
-  import tensorflow_datasets as tfds
-  from tensorflow_datasets.core.utils import gcs_utils
-
   class Numbers(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
@@ -135,8 +134,6 @@ def test_data_on_disk_are_read_without_the_bucket(tmp_path, monkeypatch):
 
 
 def test_the_stand_in_for_pytorch_explains_itself():
-  import t5.models
-
   if "torch" in sys.modules:
     pytest.skip("PyTorch is installed, so nothing stands in for it")
   with pytest.raises(ImportError, match="PyTorch"):
@@ -145,9 +142,6 @@ def test_the_stand_in_for_pytorch_explains_itself():
 
 def test_inputs_of_estimators_are_not_autotuned(monkeypatch):
   """Its thread would hold the process at the end, for up to a minute."""
-  import tensorflow.compat.v1 as tf
-  from tensorflow_estimator.python.estimator import util
-
   given = []
   with_options = tf.data.Dataset.with_options
 
@@ -190,12 +184,6 @@ def _late_reads(slices):
   Returns:
     [(update, read)], names of operations, and the number of updates
   """
-  import tensorflow.compat.v1 as tf
-
-  from tests.hypergrid_mtf import mtf_testing  # patches
-
-  mtf, optimize = mtf_testing.mtf, mtf_testing.mtf.optimize
-
   # As `main` has them, which disables what TensorFlow 2 does by default.
   variables = tf.variable_scope("", use_resource=False)
   with tf.Graph().as_default(), variables:
@@ -215,7 +203,7 @@ def _late_reads(slices):
     gradients = mtf.gradients(
       [mtf.reduce_mean(x)], [v.outputs[0] for v in graph.trainable_variables]
     )
-    updates = optimize.AdafactorOptimizer(learning_rate=0.1).apply_grads(
+    updates = mtf.optimize.AdafactorOptimizer(learning_rate=0.1).apply_grads(
       gradients, graph.trainable_variables
     )
     lowering = mtf_testing.lower(
@@ -241,7 +229,6 @@ def _late_reads(slices):
 @pytest.mark.parametrize("slices", [1, 2])
 def test_a_step_updates_no_variable_that_it_still_reads(slices, monkeypatch):
   assert _late_reads(slices) == ([], 6 * slices)  # weights, slots
-  import mesh_tensorflow as mtf
 
   _without(mtf.Assign, "lower", monkeypatch)
   late, _ = _late_reads(slices)
@@ -254,11 +241,7 @@ def _drawn():
   Returns:
     for seeds 1, 2 and None: [2 operations, 4 slices, 1 of 2 rows, 3]
   """
-  import tensorflow.compat.v1 as tf
-
-  from tests.hypergrid_mtf import mtf_testing  # patches
-
-  mtf, drawn = mtf_testing.mtf, []
+  drawn = []
   for seed in (1, 2, None):
     with tf.Graph().as_default(), tf.Session() as sess:
       tf.set_random_seed(seed)
@@ -291,11 +274,6 @@ def test_dropout_of_a_step_is_that_of_an_operation_that_counts_its_runs(
   monkeypatch,
 ):
   """So a run draws what it drew before it was a function of the step."""
-  import numpy as np
-  import tensorflow.compat.v1 as tf
-
-  from hypergrid_mtf.compat import random_numbers
-
   with tf.Graph().as_default(), tf.Session() as sess:
     tf.set_random_seed(3)
     step = tf.placeholder(tf.int64, [])
@@ -318,15 +296,10 @@ def test_dropout_of_a_step_is_that_of_an_operation_that_counts_its_runs(
 
 
 def test_a_configuration_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-  import gin.tf
-  import tensorflow as tf
-
-  from hypergrid_mtf import compat
-
   compat.patch()
   path = tmp_path / "operative_config.gin"
-  with tf.Graph().as_default(), tf.compat.v1.Session() as sess:
-    step = tf.compat.v1.train.get_or_create_global_step()
+  with tf.Graph().as_default(), tf.Session() as sess:
+    step = tf.train.get_or_create_global_step()
     sess.run(step.initializer)
 
     def save():
@@ -344,7 +317,7 @@ def test_a_configuration_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         f.write("half")
       raise tf.errors.ResourceExhaustedError(None, None, "No space left")
 
-    monkeypatch.setattr(tf.io.gfile, "copy", full)
+    monkeypatch.setattr(tf2.io.gfile, "copy", full)
     with pytest.raises(tf.errors.ResourceExhaustedError):
       save()
     assert path.read_text() == "of an earlier start"
@@ -354,13 +327,11 @@ def test_a_configuration_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_all_checkpoints_are_their_steps_once_in_order(tmp_path, monkeypatch):
-  from t5.models import utils
-
   for step in (10, 0, 2):
     for end in ("index", "meta", "data-00000-of-00001"):
       (tmp_path / f"model.ckpt-{step}.{end}").write_text("")
-  steps = utils.get_checkpoints_iterator("all", str(tmp_path))
+  steps = t5_utils.get_checkpoints_iterator("all", str(tmp_path))
   assert steps == [0, 2, 10]
-  assert list(utils.get_checkpoints_iterator([9, 9], str(tmp_path))) == [10]
-  _without(utils, "get_checkpoints_iterator", monkeypatch)
-  assert len(utils.get_checkpoints_iterator("all", str(tmp_path))) == 9
+  assert list(t5_utils.get_checkpoints_iterator([9, 9], str(tmp_path))) == [10]
+  _without(t5_utils, "get_checkpoints_iterator", monkeypatch)
+  assert len(t5_utils.get_checkpoints_iterator("all", str(tmp_path))) == 9
