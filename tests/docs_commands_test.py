@@ -58,6 +58,8 @@ def _cut(command: str) -> str:
     if "--gin_file=models/" not in command:
       return command  # of a trained model, which was cut
     flags = [f"--gin_param={k} = {v}" for k, v in CUT.items()]
+    if "init_checkpoint" in command:  # whose steps count
+      flags.append(f"--gin_param=run.train_steps = {2 * STEPS}")
     return f"{command} {shlex.join(flags)}"
   if command.startswith("python -m tools.sweep"):
     given = f"{SWEEP} --set=STEPS={STEPS} --set=EVERY={STEPS}"
