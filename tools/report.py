@@ -77,6 +77,8 @@ def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
   low, high = scores["value"].min(), scores["value"].max()
   if high - low < 1e-2:  # flat: no zoom into nothing
     ax.set_ylim(low - 1, high + 1)
+  if scores["step"].nunique() == 1:
+    ax.set_xlim(scores["step"].iloc[0] - 1, scores["step"].iloc[0] + 1)
   ax.ticklabel_format(useOffset=False, style="plain")
   ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
   ax.set_title(title, fontsize=9)

@@ -41,16 +41,15 @@ def notes(
   if single not in cells and single != SINGLE:
     sentences.append(f"--single={single} is not there: no shares of a gap.")
   sentences += nans(pd.concat(scores.values()))
-  for checkpoint, frame in scores.items():
+  for frame in scores.values():
     sentences += without_average(frame)
     sentences += unpaired(frame, baseline, single)
     records = statistics.differences(frame, baseline, single)
     alone = dict.fromkeys(r["cell"] for r in records if r["seeds"] == 1)
     if alone:
       sentences.append(
-        f"differences_{checkpoint}: one seed of {', '.join(alone)} is "
-        "compared, which does not show how much seeds differ, so there is no "
-        "interval."
+        f"one seed of {', '.join(alone)} is compared, which does not show how "
+        "much seeds differ, so there is no interval."
       )
   return list(dict.fromkeys(sentences))
 
