@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
   """Not at import: other programs have flags too."""
   flag_groups.define_model()
-  flag_groups.define_decoding()
+  flag_groups.define_decoding(scores_targets=True)
   flags.DEFINE_string("output_dir", None, "Where the folder STEP is made.")
   flags.mark_flag_as_required("output_dir")
 
@@ -43,6 +43,7 @@ def main(argv) -> None:
     FLAGS.model_dir, FLAGS.step, FLAGS.vocabulary
   ) as source:
     how = options.read_flags(FLAGS)
+    _ = source.weights  # first: a training may remove the checkpoint meanwhile
     folder = os.path.join(FLAGS.output_dir, str(source.step))
     files.check_new_folder(folder)
     console.say(f"exporting step {source.step} of {FLAGS.model_dir}")

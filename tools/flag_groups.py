@@ -16,7 +16,6 @@ DECODING = (
   "alpha",
   "num_prefilter",
   "max_input_tokens",
-  "max_target_tokens",
   "max_output_tokens",
 )
 
@@ -34,8 +33,8 @@ def define_model() -> None:
   )
 
 
-def define_decoding() -> None:
-  """How it answers."""
+def define_decoding(scores_targets: bool = False) -> None:
+  """How it answers, and for a program that scores targets how long they are."""
   t5_flags.define("beam_size", "temperature", "keep_top_k")
   flags.DEFINE_float("alpha", 0.6, "Bonus of a beam's length.")
   flags.DEFINE_integer(
@@ -44,11 +43,13 @@ def define_decoding() -> None:
     "Likeliest next tokens of each beam that a search considers, 0 for all; "
     "as gin's beam_search.num_prefilter, which is 2, if not given.",
   )
-  for name, of in (
-    ("max_input_tokens", "an input; longer ones are cut"),
-    ("max_target_tokens", "a target to score"),
-    ("max_output_tokens", "an answer"),
-  ):
+  limits = {
+    "max_input_tokens": "an input; longer ones are cut",
+    "max_output_tokens": "an answer",
+  }
+  if scores_targets:
+    limits["max_target_tokens"] = "a target to score"
+  for name, of in limits.items():
     flags.DEFINE_integer(
       name,
       None,

@@ -200,11 +200,18 @@ def convert_from() -> None:
 
 
 VERBS = {"to": convert_to, "from": convert_from}
+_UNREAD = {"to": ("input_dir",), "from": ("model_dir", "module_import")}
 
 
 def main(argv) -> None:
   """Converts a model, in the direction that the first argument names."""
   tf.disable_v2_behavior()
+  for name in _UNREAD[argv[1]]:
+    if FLAGS[name].present:
+      raise errors.UserError(
+        f"--{name}={FLAGS[name].value} is not read by {argv[1]!r}: leave it "
+        "out, or give the other direction."
+      )
   files.check_new_folder(FLAGS.output_dir)
   VERBS[argv[1]]()
 

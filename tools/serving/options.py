@@ -71,11 +71,12 @@ def read_flags(given) -> Options:
       "takes the likeliest token: give a --temperature, such as 1."
     )
   lengths = trained.sequence_lengths()
+  scores = "max_target_tokens" in given
   # As an evaluation limits answers, or as the targets are.
   limit = config.value("Bitransformer.decode.max_decode_length")
   return Options(
     inputs=given.max_input_tokens or lengths["inputs"],
-    targets=given.max_target_tokens or lengths["targets"],
+    targets=(scores and given.max_target_tokens) or lengths["targets"],
     outputs=given.max_output_tokens or limit or lengths["targets"],
     beam_size=given.beam_size,
     temperature=given.temperature,

@@ -1,6 +1,7 @@
 """An exported model next to Mesh TensorFlow's own graphs of fixed sizes."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -111,6 +112,31 @@ def test_a_saved_model_answers_and_scores(model_dir, saved_model, monkeypatch):
   given = [f"--model_dir={model_dir}", f"--output_dir={saved_model}"]
   with pytest.raises(errors.UserError, match="is there already"):
     program.run("tools.export", given, monkeypatch)
+
+
+def test_a_checkpoint_that_a_training_replaces(
+  model_dir, tmp_path, monkeypatch, capsys
+):
+  """While it is exported: folder and record are those of the newer one."""
+  copy, written = tmp_path / "copy", []
+  shutil.copytree(model_dir, copy)
+
+  def replace(given, read=options.read_flags):
+    for path in copy.glob("model.ckpt-7.*"):
+      path.rename(str(path).replace("ckpt-7", "ckpt-9"))
+    state = (copy / "checkpoint").read_text()
+    (copy / "checkpoint").write_text(state.replace("ckpt-7", "ckpt-9"))
+    return read(given)
+
+  def write(folder, source, how):
+    written.append((folder, source.step))
+
+  monkeypatch.setattr(options, "read_flags", replace)
+  monkeypatch.setattr(saved_model, "write", write)
+  given = [f"--model_dir={copy}", f"--output_dir={tmp_path / 'out'}"]
+  program.run("tools.export", given, monkeypatch)
+  assert written == [(str(tmp_path / "out" / "9"), 9)]
+  assert "model.ckpt-7 is gone, which a training" in capsys.readouterr().out
 
 
 def test_a_loop_reads_no_variable(saved_model):
