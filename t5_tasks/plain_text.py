@@ -164,6 +164,17 @@ def _find_files(given: str | Sequence[str], where: str) -> list[str]:
   return found
 
 
+def wants_task(where: str, name: str | None, *files) -> bool:
+  """Whether bindings ask for a task; UserError for a wrong name or none."""
+  if name is None and any(files):
+    raise UserError(
+      f"{where} has files but no name: set {where}.name to a name for the task."
+    )
+  if name in seqio.MixtureRegistry.names():
+    raise UserError(f"{where}.name = {name!r} is a mixture: choose another.")
+  return name is not None
+
+
 @gin.configurable(module="t5_tasks.plain_text")
 def define_task(
   name: str | None = None,
@@ -186,17 +197,10 @@ def define_task(
   Raises:
     UserError: no name or no files.
   """
-  if name is None:
-    if train or validation:
-      raise UserError(
-        f"{_WHERE} has files but no name: set {_WHERE}.name to a name for the "
-        "task."
-      )
+  if not wants_task(_WHERE, name, train, validation):
     return None
   if not train:
     raise UserError(f"{_WHERE}.train is not set: give the text to train on.")
-  if name in seqio.MixtureRegistry.names():
-    raise UserError(f"{_WHERE}.name = {name!r} is a mixture: choose another.")
   paths = {"train": _find_files(train, f"{_WHERE}.train")}
   if validation:
     paths["validation"] = _find_files(validation, f"{_WHERE}.validation")

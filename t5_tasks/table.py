@@ -24,6 +24,7 @@ from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
 from t5.evaluation import metrics as t5_metrics
 
 from hypergrid_mtf import errors, text_files
+from t5_tasks import plain_text
 
 _WHERE = "t5_tasks.table.define_task"
 _FEATURES = ("inputs", "targets")
@@ -123,17 +124,8 @@ def define_task(
   Raises:
     UserError: no name, no files, an unknown metric.
   """
-  if name is None:
-    if train or validation:
-      raise errors.UserError(
-        f"{_WHERE} has files but no name: set {_WHERE}.name to a name for the "
-        "task."
-      )
+  if not plain_text.wants_task(_WHERE, name, train, validation):
     return None
-  if name in seqio.MixtureRegistry.names():
-    raise errors.UserError(
-      f"{_WHERE}.name = {name!r} is a mixture: choose another."
-    )
   functions = [getattr(t5_metrics, metric, None) for metric in metrics]
   if None in functions:
     raise errors.UserError(

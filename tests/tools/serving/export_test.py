@@ -12,7 +12,7 @@ from mesh_tensorflow.transformer import utils
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import checkpoints, errors
 from t5_tasks import embedded
 from tests import beam_search, program
 from tests.hypergrid_mtf import mtf_testing
@@ -24,6 +24,7 @@ from tools.serving import (
   saved_model,
   text_model,
   trained,
+  weights,
 )
 
 INPUTS = 24
@@ -122,10 +123,11 @@ def test_a_checkpoint_that_a_training_replaces(
   shutil.copytree(model_dir, copy)
 
   def replace(given, read=options.read_flags):
-    for path in copy.glob("model.ckpt-7.*"):
-      path.rename(str(path).replace("ckpt-7", "ckpt-9"))
-    state = (copy / "checkpoint").read_text()
-    (copy / "checkpoint").write_text(state.replace("ckpt-7", "ckpt-9"))
+    path = checkpoints.path_of(str(copy), 7)
+    names = set(checkpoints.reader_shapes(path, "")) - {checkpoints.GLOBAL_STEP}
+    weights.write(str(copy), 9, weights.read_all(path, names))
+    for file in copy.glob("model.ckpt-7.*"):
+      file.unlink()
     return read(given)
 
   def write(folder, source, how):
