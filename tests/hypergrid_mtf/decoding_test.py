@@ -228,7 +228,8 @@ def test_every_step_of_decoding_is_the_teacher_forced_one(
   )
   inputs = _real_inputs(shared_data, count)
   variant, *others = setting
-  micro = Model(variant, MICRO + bindings(*others, contraction))
+  layers = f"\nnum_layers = {2 if setting == SETTINGS[0] else 1}\n"
+  micro = Model(variant, MICRO + layers + bindings(*others, contraction))
   outputs, tokens = set(), 0
   with micro.tf_graph.as_default():
     ids, logits, steps = micro.decode_with_logits(batch, LENGTH, STEPS)
