@@ -40,6 +40,7 @@ def folders(tmp_path_factory):
     run = configuration.make_run(
       *gate,
       "run.train_steps = 7",
+      "MIXTURE_NAME = 'embedded_copy_v1'",  # eight tasks take longer to read
       "run.sequence_length = {'inputs': 24, 'targets': 12}",
       files=files,
       model_dir=folder,
