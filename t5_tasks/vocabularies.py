@@ -49,12 +49,10 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     UserError: no such file, not a SentencePiece model, or one whose special ids
       are not T5's.
   """
-  if isinstance(extra_ids, bool) or not isinstance(extra_ids, int):
+  if type(extra_ids) is not int or extra_ids < 0:
     raise UserError(
-      f"extra_ids is {extra_ids!r}: give a number, as in T5: 100."
+      f"extra_ids is {extra_ids!r}: give a number of 0 or more; T5's is 100."
     )
-  if extra_ids < 0:
-    raise UserError(f"extra_ids is {extra_ids}: it must be 0 or more; T5: 100.")
   if not isinstance(name, str) or not name:
     raise UserError(
       f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is not "
