@@ -19,7 +19,6 @@ from tests.hypergrid_mtf.run.configuration import EMBEDDED
 
 STEPS = "--model_dir={steps}"  # has checkpoints of the steps 20, 60 and 100
 TPU = "--tpu=a-tpu"
-POD = ("--tpu=pod", "--model_dir=gs://b/run")
 
 
 def _shape(value):
@@ -112,34 +111,106 @@ SIZES = (
   ("run.sequence_length = '24'", "= '24' is not a length"),
   ("run.sequence_length = None", 'mode "train" cannot'),
 )
-MESHES = (
-  # Devices.
-  (
-    [_shape("batch:2"), _devices(["cpu:0", "cpu:1"])],
-    "run.mesh_devices names cpu:1, which this machine does not have: it has "
-    "cpu:0.",
-  ),
-  (
-    [_shape("batch:2"), _devices(["cpu:0"])],
-    "run.mesh_devices names 1 device, and run.mesh_shape = 'batch:2' has 2: "
-    "name as many as the mesh has.",
-  ),
-  (
-    [_shape("batch:2"), _devices(["cpu:0"] * 3)],
-    "run.mesh_devices names 3 devices, and run.mesh_shape = 'batch:2' has 2",
-  ),
-  (
-    [_shape("batch:2"), _devices("cpu:0")],
-    "run.mesh_devices = 'cpu:0' is not a list of devices",
-  ),
-  ([_devices(["cpu 0"])], "run.mesh_devices = ['cpu 0'] is not a list"),
-  ([_devices([0])], "run.mesh_devices = [0] is not a list of devices"),
-  (
-    [_devices(["/job:worker/device:GPU:0"])],
-    "names /job:worker/device:GPU:0, and TF_CONFIG, which would say where the "
-    "job worker runs, is not set",
-  ),
-  # The form of a mesh and of a layout.
+# Flags and bindings => words of the sentence.
+MESHES = r"""
+run.mesh_shape = 'batch:2' | run.mesh_devices = ['cpu:0', 'cpu:1']
+  => run.mesh_devices names cpu:1, which this machine does not have: it has
+    cpu:0.
+run.mesh_shape = 'batch:2' | run.mesh_devices = ['cpu:0']
+  => run.mesh_devices names 1 device, and run.mesh_shape = 'batch:2' has 2:
+    name as many as the mesh has.
+run.mesh_shape = 'batch:2' | run.mesh_devices = ['cpu:0', 'cpu:0', 'cpu:0']
+  => run.mesh_devices names 3 devices, and run.mesh_shape = 'batch:2' has 2
+run.mesh_shape = 'batch:2' | run.mesh_devices = 'cpu:0'
+  => run.mesh_devices = 'cpu:0' is not a list of devices
+run.mesh_devices = ['cpu 0']
+  => run.mesh_devices = ['cpu 0'] is not a list
+run.mesh_devices = [0]
+  => run.mesh_devices = [0] is not a list of devices
+run.mesh_devices = ['/job:worker/device:GPU:0']
+  => names /job:worker/device:GPU:0, and TF_CONFIG, which would say where the
+    job worker runs, is not set
+run.mesh_shape = 'modle:2'
+  => run.mesh_shape = 'modle:2': no rule of run.layout_rules =
+    'ensemble:ensemble,batch | vocab:model,experts:batch' names the axis
+    modle, so its 2 devices would all do the same work (did you mean model?):
+    the rules name batch, ensemble, model.
+run.mesh_shape = 'ensemble:2'
+  => run.mesh_shape = 'ensemble:2': the axis ensemble splits nothing of this
+    model, so its 2 devices would all do the same work: no tensor has the
+    dimension of the rule ensemble:ensemble.
+run.mesh_shape = 'model:2,batch:2' | run.layout_rules = 'batch:batch,d_f:model'
+  => the axis model splits nothing of this model
+run.mesh_shape = 'model:2,batch:2' | run.layout_rules =
+    'd_ff:model,batch:batch,d_ff:batch'
+  => splits d_ff over two axes of the mesh, model and batch: keep one
+run.mesh_shape = 'model:2' | run.layout_rules = 'd_model:model,d_ff:model'
+  => run.layout_rules = 'd_model:model,d_ff:model' splits both d_model and
+    d_ff of encoder/block_000/layer_001/DenseReluDense/wi/kernel [d_model=16,
+    d_ff=64] over the axis model: leave one of these rules out.
+run.mesh_shape = 'batch:5'
+  => run.batch_size = ('sequences_per_batch', 64), 64 sequences, does not
+    divide among the 5 devices of the axis batch (run.mesh_shape = 'batch:5'):
+    give a multiple of 5.
+run.mesh_shape = 'batch:2' | run.batch_size = 7
+  => run.batch_size = 7 does not divide among the 2 devices of the axis batch
+    (run.mesh_shape = 'batch:2'): give a multiple of 2.
+run.mesh_shape = 'batch:2' | tpu_estimator_model_fn.outer_batch_size = 3
+  => 64 sequences, does not divide among 3 outer batches and the 2 devices of
+    the axis batch (run.mesh_shape = 'batch:2'): give a multiple of 6.
+run.mesh_shape = 'model:8' | run.layout_rules = 'heads:model'
+  => heads = 4 does not divide among the 8 devices of the axis model
+    (run.mesh_shape = 'model:8'): choose a divisor of 4, or leave heads:model
+    out of the rules.
+run.mesh_shape = 'model:3' | run.layout_rules = 'd_ff:model'
+  => d_ff = 64 does not divide among the 3 devices of the axis model
+run.mesh_shape = 'model:3' | run.layout_rules = 'grid_rows:model'
+  => grid_rows = 16 does not divide among the 3 devices of the axis model
+run.mesh_shape = 'model:7' | run.layout_rules = 'length:model'
+  => length = 1 does not divide among the 7 devices of the axis model
+    (run.mesh_shape = 'model:7'): leave length:model out of the rules.
+run.ensemble_inputs = 2 | Unitransformer.ensemble = 3
+  => run.ensemble_inputs = 2, and Unitransformer.ensemble is 3: give both the
+    same number
+encoder/Unitransformer.ensemble = 2
+  => Unitransformer.ensemble is 2 in the encoder and None in the decoder
+run.mesh_shape = 'ensemble:2' | Unitransformer.ensemble = 3
+  => ensemble = 3 does not divide among the 2 devices of the axis ensemble
+--tpu=a-tpu
+  => --tpu needs the topology of the TPU: give tpu_mesh_shape.
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = '4x4' |
+    tpu_mesh_shape.model_parallelism = 3
+  => model_parallelism = 3 does not divide the 32 cores of
+    tpu_mesh_shape.tpu_topology = '4x4'
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-8' |
+    tpu_mesh_shape.ensemble_parallelism = 2 | tpu_mesh_shape.model_parallelism =
+    8
+  => tpu_mesh_shape.model_parallelism = 8 and
+    tpu_mesh_shape.ensemble_parallelism = 2 do not divide the 8 cores of
+    tpu_mesh_shape.tpu_topology = 'v3-8': give a divisor of 8.
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-8' |
+    tpu_mesh_shape.model_parallelism = [['model', [3]]]
+  => model_parallelism = [['model', [3]]] does not divide the 8 cores
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | run.batch_size = 24
+  => run.batch_size = 24 does not divide among the 32 devices of the axis
+    batch (tpu_mesh_shape.tpu_topology = 'v3-32',
+    tpu_mesh_shape.model_parallelism = 1): give a multiple of 32.
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v5litepod-8'
+  => PJRT runtime alone
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v4-8'
+  => TensorFlow sees 4: give the chips, '4x1', and --logical_cores_per_chip
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --logical_cores_per_chip=1
+  => does not fit tpu_mesh_shape.tpu_topology = 'v3-32'
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --tpu=local
+  => one host, and tpu_mesh_shape.tpu_topology = 'v3-32' has 4
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --model_dir=runs/x
+  => --model_dir=runs/x is on this machine alone
+--tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --tpu=pod |
+    --model_dir=gs://b/run | --additional_task_cache_dirs=gs://b/c,cache |
+    run.skip_seen_data = False
+  => --additional_task_cache_dirs=cache is on this machine alone
+"""
+REPEATED = (
   *(
     ([_shape(value)], f"run.mesh_shape = {value!r} is not a mesh: give AXIS:")
     for value in (
@@ -157,86 +228,6 @@ MESHES = (
       *([["d_ff", "model"]], None),
     )
   ),
-  # Axes and rules.
-  (
-    [_shape("modle:2")],
-    "run.mesh_shape = 'modle:2': no rule of run.layout_rules = 'ensemble:"
-    "ensemble,batch:batch,d_ff:model,heads:model,vocab:model,experts:batch' "
-    "names the axis modle, so its 2 devices would all do the same work (did "
-    "you mean model?): the rules name batch, ensemble, model.",
-  ),
-  (
-    [_shape("ensemble:2")],
-    "run.mesh_shape = 'ensemble:2': the axis ensemble splits nothing of this "
-    "model, so its 2 devices would all do the same work: no tensor has the "
-    "dimension of the rule ensemble:ensemble.",
-  ),
-  (
-    [_shape("model:2,batch:2"), _layout("batch:batch,d_f:model")],
-    "the axis model splits nothing of this model",
-  ),
-  (
-    [_shape("model:2,batch:2"), _layout("d_ff:model,batch:batch,d_ff:batch")],
-    "splits d_ff over two axes of the mesh, model and batch: keep one",
-  ),
-  (
-    [_shape("model:2"), _layout("d_model:model,d_ff:model")],
-    "run.layout_rules = 'd_model:model,d_ff:model' splits both d_model and "
-    "d_ff of encoder/block_000/layer_001/DenseReluDense/wi/kernel "
-    "[d_model=16, d_ff=64] over the axis model: leave one of these rules out.",
-  ),
-  # What an axis does not divide.
-  (
-    [_shape("batch:5")],
-    "run.batch_size = ('sequences_per_batch', 64), 64 sequences, does not "
-    "divide among the 5 devices of the axis batch (run.mesh_shape = "
-    "'batch:5'): give a multiple of 5.",
-  ),
-  (
-    [_shape("batch:2"), "run.batch_size = 7"],
-    "run.batch_size = 7 does not divide among the 2 devices of the axis batch "
-    "(run.mesh_shape = 'batch:2'): give a multiple of 2.",
-  ),
-  (
-    [_shape("batch:2"), "tpu_estimator_model_fn.outer_batch_size = 3"],
-    "64 sequences, does not divide among 3 outer batches and the 2 devices of "
-    "the axis batch (run.mesh_shape = 'batch:2'): give a multiple of 6.",
-  ),
-  (
-    [_shape("model:8"), _layout("heads:model")],
-    "heads = 4 does not divide among the 8 devices of the axis model "
-    "(run.mesh_shape = 'model:8'): choose a divisor of 4, or leave heads:model "
-    "out of the rules.",
-  ),
-  (
-    [_shape("model:3"), _layout("d_ff:model")],
-    "d_ff = 64 does not divide among the 3 devices of the axis model",
-  ),
-  (
-    [_shape("model:3"), _layout("grid_rows:model")],
-    "grid_rows = 16 does not divide among the 3 devices of the axis model",
-  ),
-  (
-    [_shape("model:7"), _layout("length:model")],
-    "length = 1 does not divide among the 7 devices of the axis model "
-    "(run.mesh_shape = 'model:7'): leave length:model out of the rules.",
-  ),
-  # Ensembles.
-  (
-    ["run.ensemble_inputs = 2", "Unitransformer.ensemble = 3"],
-    "run.ensemble_inputs = 2, and Unitransformer.ensemble is 3: give both the "
-    "same number",
-  ),
-  (
-    ["encoder/Unitransformer.ensemble = 2"],
-    "Unitransformer.ensemble is 2 in the encoder and None in the decoder",
-  ),
-  (
-    [_shape("ensemble:2"), "Unitransformer.ensemble = 3"],
-    "ensemble = 3 does not divide among the 2 devices of the axis ensemble",
-  ),
-  # A TPU's topology.
-  ([TPU], "--tpu needs the topology of the TPU: give tpu_mesh_shape."),
   *(
     (_topology(text), f"tpu_mesh_shape.tpu_topology = {text!r} is not a topol")
     for text in ("v3", "v3-", "4*4", "", "4x", 8)
@@ -248,50 +239,6 @@ MESHES = (
       "cores of tpu_mesh_shape.tpu_topology = 'v3-8': give a divisor of 8.",
     )
     for value in (3, 16, 0, "2", 2.0, None)
-  ),
-  (
-    _topology("4x4", "model_parallelism = 3"),
-    "model_parallelism = 3 does not divide the 32 cores of "
-    "tpu_mesh_shape.tpu_topology = '4x4'",
-  ),
-  (
-    _topology("v3-8", "ensemble_parallelism = 2", "model_parallelism = 8"),
-    "tpu_mesh_shape.model_parallelism = 8 and "
-    "tpu_mesh_shape.ensemble_parallelism = 2 do not divide the 8 cores of "
-    "tpu_mesh_shape.tpu_topology = 'v3-8': give a divisor of 8.",
-  ),
-  (
-    _topology("v3-8", "model_parallelism = [['model', [3]]]"),
-    "model_parallelism = [['model', [3]]] does not divide the 8 cores",
-  ),
-  (
-    [*_topology("v3-32"), "run.batch_size = 24"],
-    "run.batch_size = 24 does not divide among the 32 devices of the axis "
-    "batch (tpu_mesh_shape.tpu_topology = 'v3-32', "
-    "tpu_mesh_shape.model_parallelism = 1): give a multiple of 32.",
-  ),
-  # What a TPU takes for granted.
-  (_topology("v5litepod-8"), "PJRT runtime alone"),
-  (
-    _topology("v4-8"),
-    "TensorFlow sees 4: give the chips, '4x1', and --logical_cores_per_chip",
-  ),
-  (
-    [*_topology("v3-32"), "--logical_cores_per_chip=1"],
-    "does not fit tpu_mesh_shape.tpu_topology = 'v3-32'",
-  ),
-  (
-    [*_topology("v3-32"), "--tpu=local"],
-    "one host, and tpu_mesh_shape.tpu_topology = 'v3-32' has 4",
-  ),
-  (
-    [*_topology("v3-32"), "--model_dir=runs/x"],
-    "--model_dir=runs/x is on this machine alone",
-  ),
-  (
-    [*_topology("v3-32"), *POD, "--additional_task_cache_dirs=gs://b/c,cache"]
-    + ["run.skip_seen_data = False"],  # looks for no checkpoint there
-    "--additional_task_cache_dirs=cache is on this machine alone",
   ),
 )
 OTHERS = (
@@ -407,7 +354,10 @@ def _rows():
     yield [text], words, f'(--gin_param="{text}")'
   for text, *words in SIZES:
     yield [text], *words, f'(--gin_param="{text}")'
-  yield from MESHES
+  for row in re.split(r"\n(?! )", MESHES.strip()):
+    given, words = " ".join(row.split()).split(" => ")
+    yield given.split(" | "), *words.split(" | ")
+  yield from REPEATED
   yield from OTHERS
 
 
