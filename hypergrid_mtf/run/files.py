@@ -72,7 +72,7 @@ def append_csv(path: str, row: dict[str, object]) -> None:
   """Adds a row to a CSV file, whose first line has the names."""
   tf.io.gfile.makedirs(os.path.dirname(path) or ".")
   text = io.StringIO()
-  writer = csv.DictWriter(text, row)
+  writer = csv.DictWriter(text, row, lineterminator="\n")
   if not tf.io.gfile.exists(path):
     writer.writeheader()
   writer.writerow(row)
@@ -81,14 +81,20 @@ def append_csv(path: str, row: dict[str, object]) -> None:
 
 
 def cut_csv(path: str, step: int) -> None:
-  """Removes the rows after a step: of a training that was killed after it."""
+  """Removes the rows after a step, and cut ones: of a training that was killed.
+
+  The first column is the step, and no value has a line end.
+  """
   if not tf.io.gfile.exists(path):
     return
   with tf.io.gfile.GFile(path) as f:
-    header, *rows = f.read().splitlines()
-  kept = [row for row in rows if int(row.partition(",")[0] or 0) <= step]
-  if kept != rows:
-    write(path, "\n".join([header, *kept, ""]))
+    text = f.read()
+  *rows, _ = text.split("\n")  # without the part of one
+  kept = rows[:1] + [r for r in rows[1:] if int(r.split(",")[0]) <= step]
+  if kept:
+    write(path, "\n".join([*kept, ""]))
+  else:
+    tf.io.gfile.remove(path)
 
 
 @contextlib.contextmanager

@@ -130,11 +130,17 @@ def test_a_table_grows_and_is_cut_where_a_training_resumes(tmp_path):
   files.cut_csv(path, 3)  # of a training that begins
   for step in range(1, 6):
     files.append_csv(path, {"step": step, "text": 'a, "b"'})
+  with open(path, "a") as f:
+    f.write("5")  # killed while it wrote 56
   files.cut_csv(path, 3)
   files.append_csv(path, {"step": 4, "text": "c"})
   with open(path, newline="") as f:
     rows = [(int(row["step"]), row["text"]) for row in csv.DictReader(f)]
   assert rows == [*((n, 'a, "b"') for n in (1, 2, 3)), (4, "c")]
+  with open(path, "w") as f:
+    f.write("ste")  # killed as it began
+  files.cut_csv(path, 0)
+  assert not os.path.exists(path)
 
 
 def test_json_has_no_numbers_that_json_does_not_know(tmp_path):
