@@ -78,7 +78,7 @@ def clone(tmp_path_factory):
     (folder / name).symlink_to(root / name)
   benchmark_files.write_glue(folder / "GLUE")
   benchmark_files.write_super_glue(folder / "SUPERGLUE")
-  (task,) = _fenced(root / "README.md", "python")
+  (task,) = _fenced(root / "docs/tasks.md", "python")
   (folder / "my_tasks.py").write_text(task)
   gates = [
     b for b in _fenced(root / "docs/variants.md", "python") if "gin" in b

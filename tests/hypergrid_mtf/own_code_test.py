@@ -1,7 +1,6 @@
 """A task and a gate in files of their own, outside this repository.
 
-The files and the flags are those of README.md ("Your own task"), docs/tasks.md
-("Pairs in CSV or JSON lines") and docs/variants.md ("Your own gate").
+The files and the flags are those of docs/tasks.md and docs/variants.md.
 """
 
 import json
@@ -37,7 +36,7 @@ def _section(document: str, heading: str) -> str:
 
 
 def _flags(line: str, **instead) -> list[str]:
-  """The flags of a command of the README, some of them with other values."""
+  """The flags of a command of a page, some of them with other values."""
   words = shlex.split(line.replace("\\\n", " "))
   assert words[:3] == ["python", "-m", "hypergrid_mtf.main"]
   given = (word[2:].split("=", 1) for word in words[3:])
@@ -96,7 +95,7 @@ def done(tfds_dir, tmp_path_factory):
   """(folder, `command.outcomes`)"""
   folder = tmp_path_factory.mktemp("own")
   of_gate = _section("docs/variants.md", "Your own gate")
-  of_task = _section("README.md", "Your own task")
+  of_task = _section("docs/tasks.md", "A task in Python")
   for name, section, more in (
     ("my_gate", of_gate, WRONG),
     ("my_tasks", of_task, ""),
