@@ -1,9 +1,9 @@
 """HyperGrid (arXiv 2007.05891) as a Mesh TensorFlow layer for t5.
 
-Importing this package is enough: the frozen stack is patched (`compat`) and the
-layers are known to gin (`layers`), so that any t5 program can use them with
-`--module_import=hypergrid_mtf`. A program of ours reads its flags before that
-(`console.read_flags`).
+Importing it from other code patches the frozen stack (`compat`) and tells gin
+of the layer (`layers`), so that any t5 program can use it with
+`--module_import=hypergrid_mtf`. Our own programs do so after they have read
+their flags (`console.read_flags`).
 """
 
 from hypergrid_mtf.run import console

@@ -1,11 +1,8 @@
 """The feed-forward layer of HyperGrid, known to gin as `HyperGrid`.
 
-A batch goes through these modules in this order:
-
-  layers        the layer: wi, activation, dropout, wo
-  conditioning  from a Context to the conditioning vector X of every token
-  gate          from X to the gate G
-  product       y = h (psi(G) * wo), fast on a CPU, a TPU and a mesh
+The layer asks `gate` for the gate G, which asks `conditioning` for the vector X
+of every token, and multiplies by it in `product`, fast on a CPU, a TPU and a
+mesh.
 """
 
 import functools
@@ -20,8 +17,9 @@ from hypergrid_mtf import conditioning, errors, product
 from hypergrid_mtf import gate as gate_lib
 
 
-# transformer.sublayer_call_layer names the variable scope after the class: with
-# a name of its own, wi and wo of a vanilla checkpoint would not be found.
+# This is HyperGrid. transformer.sublayer_call_layer names the variable scope
+# after the class: with a name of its own, wi and wo of a vanilla checkpoint
+# would not be found.
 @gin.configurable("HyperGrid", module="hypergrid_mtf.layers")
 class DenseReluDense(transformer_layers.DenseReluDense):
   """Two dense layers, one of them gated region by region for each example.

@@ -1,6 +1,6 @@
 """Patches of the frozen libraries that this project lives in.
 
-Importing `hypergrid_mtf` calls `patch()`. Each function `patch_*` of this
+`hypergrid_mtf.load` calls `patch()`. Each function `patch_*` of this
 package patches one thing; its docstring says what, why, and when it can go, and
 docs/dev/patches.md lists them. What is replaced only while a command runs is in
 `hypergrid_mtf.run`, and in the same list.

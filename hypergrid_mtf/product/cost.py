@@ -1,4 +1,4 @@
-"""In which order y = h (psi(G) * W) is computed, and what each order costs.
+"""Chooses the order in which y = h (psi(G) * W) is computed, by its cost.
 
 The gate G has one value for each region of W [F, M], a grid of R x C regions. N
 gates serve T tokens each: one example a row of the batch gives N rows of T
@@ -6,9 +6,9 @@ tokens, packed examples a gate for each token (T = 1), a gate that no example
 changes N = 1.
 
   order    what is made                                  its elements
-  plain    a partial product for each grid row           N T R M
+  plain    all partial products of grid rows at once     N T R M
   weights  a gated W for each gate                       N F M
-  rows     a partial product for each grid row           N T R M
+  rows     the same, in small steps, again in gradients  N T R M
   cols     a scaled copy of h for each grid column       N T C F
 """
 

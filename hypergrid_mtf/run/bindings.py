@@ -60,10 +60,10 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
   "True or False": lambda v: not isinstance(v, str),
 }
 
-# Of what mesh_tensorflow and t5 use as it is bound, inside their graph: the
-# kinds, and after a colon the ends of full names. "run.mode" is the parameter
-# of one configurable, ".dropout_rate" that of every one which has it.
-_BINDINGS = """
+# Rows of "kind | kind: parameters". A parameter is the end of gin's full name:
+# "run.mode" is that of one configurable, ".dropout_rate" that of every one that
+# has it. mesh_tensorflow and t5 take all of them unchecked into their graph.
+_ALLOWED_VALUES = """
 a positive integer: run.iterations_per_loop run.save_checkpoints_steps
   auto_train_steps.train_tokens run.perplexity_eval_steps
   make_layer_stack.num_layers Unitransformer.d_model Unitransformer.max_length
@@ -129,7 +129,7 @@ def check_values(trains: bool) -> None:
     trains: whether the run trains: some ranges matter to a training alone.
   """
   of_training = _kinds_by_end(_IN_TRAINING) if trains else {}
-  by_end = _kinds_by_end(_BINDINGS) | of_training
+  by_end = _kinds_by_end(_ALLOWED_VALUES) | of_training
   for (scope, selector), parameters in gin.config._CONFIG.items():
     if selector == "gin.macro":
       continue

@@ -43,7 +43,7 @@ def for_any_size(model):
 
 
 def _gated_product(h, kernel, gate, order, where):
-  """`product.gated`, for sizes that are known at run time."""
+  """`product.gated` of run-time sizes, which ignores HyperGrid.contraction."""
   del order, where
   ensemble, gates, tokens = cost.split_dims(
     h.shape.dims, kernel.shape.dims, gate
