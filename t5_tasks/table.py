@@ -43,9 +43,10 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
       "object a line, with texts 'inputs' and 'targets'."
     )
 
+  opened = tf.io.gfile.GFile if "://" in path else open
   lines = (
     raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    for number, raw in text_files.read_lines(path, who)
+    for number, raw in text_files.read_lines(path, who, opened)
   )
   table = csv.DictReader(lines, strict=True) if path.endswith(".csv") else None
   pairs: list[tuple[str, str]] = []
@@ -56,6 +57,10 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
       if None in found or not all(isinstance(text, str) for text in pair):
         refuse(table.line_num if table else len(pairs) + 1, "it has not both")
       pairs.append((pair[0], pair[1]))
+  except tf.errors.OpError as e:
+    raise errors.UserError(
+      f"{path} ({who}) cannot be read: {errors.sentence(e) or type(e).__name__}."
+    ) from None
   except (csv.Error, json.JSONDecodeError, RecursionError) as e:
     refuse(table.line_num if table else len(pairs) + 1, errors.sentence(e))
   return pairs
@@ -158,4 +163,7 @@ def _list_paths(given, where: str) -> list[str]:
       f"{where} = {given!r}: give a file that ends in .csv or .jsonl, or a "
       "list of them."
     )
-  return [os.path.abspath(os.path.expanduser(path)) for path in paths]
+  return [
+    path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    for path in paths
+  ]

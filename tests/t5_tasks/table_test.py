@@ -65,6 +65,13 @@ def test_pairs_of_both_kinds_of_files(tmp_path, monkeypatch):
   monkeypatch.chdir("/")
   assert _read("train", shuffle=False) == PAIRS
   assert _read("validation", shuffle=False) == [*PAIRS[:2], *PAIRS]
+  with tf.io.gfile.GFile("ram://table/train.jsonl", "w") as f:
+    f.write((tmp_path / "dev.jsonl").read_text())
+  table.define_task("table", "ram://table/train.jsonl")
+  vocabularies.use_vocabulary("bytes")
+  assert _read("train", shuffle=False) == PAIRS[:2]
+  table.define_task("table", f"{tmp_path}/train.csv")
+  vocabularies.use_vocabulary("bytes")
   orders = [_read("train", shuffle=True, seed=seed) for seed in (1, 2, 1, 3, 4)]
   assert orders[0] == orders[2] and len(set(map(tuple, orders))) > 1
   assert all(sorted(order) == sorted(PAIRS) for order in orders)
@@ -83,11 +90,12 @@ def test_pairs_of_both_kinds_of_files(tmp_path, monkeypatch):
     ("a.jsonl", b'["a", "b"]\n', "line 1 .* has not both"),
     ("a.jsonl", b'{"inputs": "a", "targets": "b"}\n{"inp', "line 2 .* Unterm"),
     ("a.jsonl", None, "cannot be read: No such file"),
+    ("ram://a.jsonl", None, "cannot be read: NotFoundError"),
   ],
 )
 def test_rows_that_are_refused(tmp_path, name, content, says):
   """When they are read, and not when a model of them is opened."""
-  path = tmp_path / name
+  path = name if "://" in name else tmp_path / name
   if content is not None:
     path.write_bytes(content)
   table.define_task("table", str(path))
