@@ -58,8 +58,9 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
         refuse(table.line_num if table else len(pairs) + 1, "it has not both")
       pairs.append((pair[0], pair[1]))
   except tf.errors.OpError as e:
+    reason = errors.sentence(e) or type(e).__name__
     raise errors.UserError(
-      f"{path} ({who}) cannot be read: {errors.sentence(e) or type(e).__name__}."
+      f"{path} ({who}) cannot be read: {reason}."
     ) from None
   except (csv.Error, json.JSONDecodeError, RecursionError) as e:
     refuse(table.line_num if table else len(pairs) + 1, errors.sentence(e))
