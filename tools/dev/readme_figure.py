@@ -6,14 +6,25 @@ The numbers are made up: small grids, a random wo. The arithmetic is that of
 the layer.
 """
 
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
 
-from hypergrid_mtf.run import console, files
-from tools.experiments import gate_figures
+from hypergrid_mtf.run import console
 
 FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Not at import: other programs have flags too."""
+  flags.DEFINE_string("output", "docs/gate.png", "File to write.")
+
+
+console.read_flags(__name__, define_flags)
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from hypergrid_mtf.run import files
+from tools.experiments import gate_figures
 
 _ROWS, _COLS, _D_FF, _D_MODEL = 4, 4, 32, 16
 
@@ -59,10 +70,5 @@ def main(argv) -> None:
   console.say(f"see {FLAGS.output}")
 
 
-def define_flags() -> None:
-  flags.DEFINE_string("output", "docs/gate.png", "File to write.")
-
-
 if __name__ == "__main__":
-  define_flags()
   console.run(main)
