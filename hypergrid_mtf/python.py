@@ -26,7 +26,7 @@ from absl.testing import flagsaver
 from hypergrid_mtf import errors, main
 from hypergrid_mtf.run import estimator
 
-_TABLE = "t5_tasks.table.define_task"
+_TABLE = "t5_tasks.table.define_table"
 
 
 class Model:

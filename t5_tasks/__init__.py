@@ -36,5 +36,5 @@ def define_from_gin() -> None:
     UserError: for bindings that describe none.
   """
   plain_text.define_task()
-  table.define_task()
+  table.define_table()
   mixtures.define_mixture()  # may name those tasks

@@ -4,9 +4,9 @@ A `.csv` file has a header with the columns `inputs` and `targets`, a line of a
 `.jsonl` file is an object with these keys; others are passed over. UTF-8. The
 gin bindings make the task:
 
-    t5_tasks.table.define_task.name = "shout"
-    t5_tasks.table.define_task.train = "train.csv"
-    t5_tasks.table.define_task.validation = "dev.csv"
+    t5_tasks.table.define_table.name = "shout"
+    t5_tasks.table.define_table.train = "train.csv"
+    t5_tasks.table.define_table.validation = "dev.csv"
 """
 
 import csv
@@ -26,7 +26,7 @@ from t5.evaluation import metrics as t5_metrics
 from hypergrid_mtf import errors, text_files
 from t5_tasks import plain_text
 
-_WHERE = "t5_tasks.table.define_task"
+_WHERE = "t5_tasks.table.define_table"
 _FEATURES = ("inputs", "targets")
 
 
@@ -110,7 +110,7 @@ class TableDataSource(seqio.FunctionDataSource):
 
 
 @gin.configurable(module="t5_tasks.table")
-def define_task(
+def define_table(
   name: str | None = None,
   train: str | Sequence[str] | None = None,
   validation: str | Sequence[str] | None = None,

@@ -49,7 +49,7 @@ def _read(split, **how):
 def test_pairs_of_both_kinds_of_files(tmp_path, monkeypatch):
   _write(tmp_path)
   monkeypatch.chdir(tmp_path)
-  where = "t5_tasks.table.define_task"
+  where = "t5_tasks.table.define_table"
   gin.parse_config(
     f"{where}.name = 'table'\n{where}.train = 'train.csv'\n"
     f"{where}.validation = ['dev.jsonl', 'train.csv']\n"
@@ -67,10 +67,10 @@ def test_pairs_of_both_kinds_of_files(tmp_path, monkeypatch):
   assert _read("validation", shuffle=False) == [*PAIRS[:2], *PAIRS]
   with tf.io.gfile.GFile("ram://table/train.jsonl", "w") as f:
     f.write((tmp_path / "dev.jsonl").read_text())
-  table.define_task("table", "ram://table/train.jsonl")
+  table.define_table("table", "ram://table/train.jsonl")
   vocabularies.use_vocabulary("bytes")
   assert _read("train", shuffle=False) == PAIRS[:2]
-  table.define_task("table", f"{tmp_path}/train.csv")
+  table.define_table("table", f"{tmp_path}/train.csv")
   vocabularies.use_vocabulary("bytes")
   orders = [_read("train", shuffle=True, seed=seed) for seed in (1, 2, 1, 3, 4)]
   assert orders[0] == orders[2] and len(set(map(tuple, orders))) > 1
@@ -98,7 +98,7 @@ def test_rows_that_are_refused(tmp_path, name, content, says):
   path = name if "://" in name else tmp_path / name
   if content is not None:
     path.write_bytes(content)
-  table.define_task("table", str(path))
+  table.define_table("table", str(path))
   with pytest.raises(errors.UserError, match=f"{path}.*{says}"):
     source_files.check_task(seqio.TaskRegistry.get("table"), "train")
 
@@ -113,4 +113,4 @@ def test_bindings_that_are_refused():
     (dict(name="table", train="a.csv", metrics=["acc"]), "'acc' is not a func"),
   ):
     with pytest.raises(errors.UserError, match=says):
-      table.define_task(**given)
+      table.define_table(**given)

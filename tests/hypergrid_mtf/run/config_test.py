@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 
+import gin
 import pytest
 
 from hypergrid_mtf import errors
@@ -190,3 +191,22 @@ def test_values_that_t5_takes_are_not_refused():
   # Only a training reads it.
   configuration.parse("run.train_steps = 0")
   bindings.check_values(trains=False)
+
+
+def test_short_names_in_an_old_record_have_one_meaning():
+  """gin writes a record with the shortest names that are unambiguous then.
+
+  A second configurable of a name would make records of earlier trainings
+  unreadable.
+  """
+  registry = gin.config._REGISTRY
+  ours = [
+    name
+    for name, _ in registry.items()
+    if name.startswith(("hypergrid_mtf.", "t5_tasks."))
+  ]
+  assert {"t5_tasks.table.define_table", "hypergrid_mtf.layers.HyperGrid"} <= {
+    *ours
+  }
+  for name in ours:
+    assert registry.matching_selectors(name.split(".")[-1]) == [name]
