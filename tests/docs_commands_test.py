@@ -40,7 +40,6 @@ CUT = {
   "num_layers": 1,
   "d_ff": 64,
   "d_model": 32,
-  "Bitransformer.decode.max_decode_length": 2,
 }
 SWEEP = "--cells=vanilla,L2 --seeds=0 --parallel=1"
 
@@ -55,11 +54,14 @@ def _cut(command: str) -> str:
   command = re.sub(r"model\.ckpt-\d+", f"model.ckpt-{STEPS}", command)
   command = re.sub(r"/(L2|l2)/1500", rf"/\1/{STEPS}", command)
   if command.startswith("python -m hypergrid_mtf.main --"):
-    if "--gin_file=models/" not in command:
-      return command  # of a trained model, which was cut
-    flags = [f"--gin_param={k} = {v}" for k, v in CUT.items()]
+    cut = {}
+    if "--gin_file=models/" in command:  # else a trained model, which was cut
+      cut |= CUT
     if "init_checkpoint" in command:  # whose steps count
-      flags.append(f"--gin_param=run.train_steps = {2 * STEPS}")
+      cut["run.train_steps"] = 2 * STEPS
+    if "local_eval" in command:
+      cut["Bitransformer.decode.max_decode_length"] = 2
+    flags = [f"--gin_param={k} = {v}" for k, v in cut.items()]
     return f"{command} {shlex.join(flags)}"
   if command.startswith("python -m tools.sweep"):
     given = f"{SWEEP} --set=STEPS={STEPS} --set=EVERY={STEPS}"

@@ -1,4 +1,7 @@
-"""Fixtures for the tests of submissions: made-up test sets of all tasks."""
+"""Fixtures: made-up test sets of all tasks; compilers of TPUs.
+
+A compiler is the real one, or one that only knows the cores of a v3:2x2.
+"""
 
 import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
@@ -9,8 +12,28 @@ import tensorflow.compat.v1 as tf
 import tensorflow_datasets as tfds
 
 from t5_tasks import mixtures
+from tests import command
+from tools.cost.tpu import client
 from tools.data import local_files
 from tools.experiments import submissions
+
+CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
+
+
+@pytest.fixture
+def tpu_compiler():
+  """Skips a test where the environment of the compiler was not made."""
+  if not client.PYTHON.exists():
+    pytest.skip("no .venv-tpu (make test-tpu makes it)")
+
+
+@pytest.fixture
+def described_tpu(monkeypatch):
+  """A compiler that knows one topology, and compiles nothing."""
+  refused = {"compiles": False, "refused": "this TPU is only described"}
+  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
+  monkeypatch.setattr(client, "cores", lambda topology: CORES)
+  monkeypatch.setattr(client, "compile_program", lambda *_: refused)
 
 
 def _examples(task):

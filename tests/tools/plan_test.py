@@ -16,12 +16,12 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import mesh as mesh_lib
 from tests import command, docs_test
 from tests import program as programs
+from tests.tools.conftest import CORES
 from tools import plan
 from tools.cost import chips, gin_run, steps
 from tools.cost.tpu import client, program
 
 NAME = "tools.plan"
-CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
 V3_8 = chips.Slice("v3:2x2", CORES)
 FILES = ("models/nano.gin", "hypergrid/L2.gin", "experiments/glue.gin")
 SMALL = (
@@ -44,13 +44,6 @@ def _flags(*more, params=SMALL):
 def nothing_stays_bound():
   yield
   gin.clear_config()
-
-
-@pytest.fixture
-def described(monkeypatch):
-  """A compiler that knows one topology, and is asked nothing else."""
-  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
-  monkeypatch.setattr(client, "cores", lambda topology: CORES)
 
 
 @pytest.mark.parametrize(
@@ -166,20 +159,14 @@ def test_a_run_is_what_main_would_train():
   ],
 )
 def test_what_does_not_fit_is_one_sentence_before_a_graph(
-  described, flags, want, tmp_path, monkeypatch
+  described_tpu, flags, want, tmp_path, monkeypatch
 ):
   with pytest.raises((errors.UserError, absl_flags.Error), match=want):
     programs.run(NAME, [*flags, f"--output_dir={tmp_path}"], monkeypatch)
 
 
-def test_without_the_compiler_a_sentence_says_how_to_make_it(monkeypatch):
-  monkeypatch.setattr(client, "PYTHON", client.PYTHON / "no")
-  with pytest.raises(errors.UserError, match="make tpu-compiler"):
-    programs.run(NAME, _flags(), monkeypatch)
-
-
 def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
-  described, tmp_path, monkeypatch, capsys
+  described_tpu, tmp_path, monkeypatch, capsys
 ):
   def measure(run, depth, slice_, cache):
     found = _numbers(depth)
@@ -215,7 +202,7 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
 def test_one_run_has_one_price():
   """In the README, the page of plans and that of Cloud TPUs: flags, figures."""
   root = docs_test.ROOT
-  described, priced = [], []
+  given, priced = [], []
   for name, start in (
     ("README.md", "python -m hypergrid_mtf.main --model_dir=runs/glue "),
     ("docs/plan.md", "python -m tools.plan --gin_file=models/base.gin "),
@@ -225,10 +212,10 @@ def test_one_run_has_one_price():
       c for c in docs_test._commands(root / name) if c.startswith(start)
     }
     words = shlex.split(line)
-    described.append([w for w in words if w.startswith("--gin_")])
+    given.append([w for w in words if w.startswith("--gin_")])
     text = " ".join((root / name).read_text().split())
     priced.append((text.count("4.5 to 11.4"), text.count("36 to 91")))
-  assert described[0] == described[1] == described[2]
+  assert given[0] == given[1] == given[2]
   assert priced == [(1, 1)] * 3
 
 
@@ -247,10 +234,10 @@ def test_parameters_are_those_of_the_model(tmp_path):
 
 
 @pytest.mark.tpu
-def test_two_depths_say_what_the_whole_program_does(tmp_path, monkeypatch):
+def test_two_depths_say_what_the_whole_program_does(
+  tpu_compiler, tmp_path, monkeypatch
+):
   """Three blocks of nano, from one and two; a second plan compiles nothing."""
-  if not client.PYTHON.exists():
-    pytest.skip("no .venv-tpu (make test-tpu makes it)")
   tokens = (
     "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica = 16"
   )

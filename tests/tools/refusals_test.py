@@ -5,6 +5,54 @@ from absl import flags
 
 from hypergrid_mtf import errors
 from tests import program
+from tools.cost.tpu import client
+
+# Of each program that compiles for a TPU: what else is given, and what is not
+# right in it.
+_FOR_TPUS = {
+  "tools.tpu_compile": (
+    (),
+    (
+      (("--size=giant",), "--size=giant: value should be one of"),
+      (("--variant=L3",), "--variant=L3: value should be one of"),
+      (("--variant=L2", "--grid=4"), "--grid=4 is not a grid"),
+      (("--packed", "--step=decode"), "--packed is for training"),
+      (("--batch=0",), "--batch=0: 0 is not a positive"),
+      (("--mesh_shape=model:0",), "--mesh_shape=model:0 is not a mesh"),
+      (("--layout=batch",), "--layout=batch is not a layout"),
+      (("--mesh_shape=modle:8",), "names the axis modle.*did you mean model"),
+      (("--mesh_shape=model",), "--mesh_shape=model is not a mesh"),
+      (
+        ("--mesh_shape=model:2,batch:2",),
+        "has 4 devices and --topology=v3:2x2",
+      ),
+      (("--mesh_shape=batch:8", "--batch=6"), "--batch=6 does not divide"),
+      (("--size=nano", "--mesh_shape=model:8"), "does not divide among the 8"),
+    ),
+  ),
+  "tools.dev.tpu_layer": (
+    ("--size=nano", "--batch=2", "--tokens=4", "--grids=4x4"),
+    (
+      (("--size=giant",), "--size=giant: value should be one of"),
+      (("--steps=test",), "--steps=test is unknown"),
+      (("--rows=full",), "--rows=full is unknown"),
+      (("--tokens=0",), "--tokens=0: 0 is not a positive"),
+      (("--variants=L3",), "--variants=L3 is unknown"),
+      (("--grids=5x5",), "does not divide"),
+    ),
+  ),
+  "tools.dev.tpu_execute": (
+    ("--size=nano", "--grids=4x4", "--packed", "--inputs=16", "--targets=8"),
+    (
+      (("--variants=L3",), "--variants=L3 is unknown"),
+      (("--microbatches=1,3",), "--microbatches=3 does not divide the 2 row"),
+      (("--microbatches=two",), "--microbatches=two does not divide"),
+      (("--batch=6",), "--batch=6 does not divide"),
+      (("--mesh_shape=model:2",), "has 2 devices and --topology=v3:2x2 8"),
+      (("--mesh_shape=model:8",), "does not divide among the 8"),
+    ),
+  ),
+}
 
 
 @pytest.mark.parametrize(
@@ -75,3 +123,21 @@ def test_flags_of_the_other_direction(verb, given, says, monkeypatch):
   words = [verb, f"--{given}=x", "--output_dir=y"]
   with pytest.raises(errors.UserError, match=says):
     program.run("tools.huggingface", words, monkeypatch)
+
+
+@pytest.mark.parametrize("name", _FOR_TPUS)
+def test_what_a_tpus_compiler_is_not_asked(
+  name, described_tpu, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  usual, wrong = _FOR_TPUS[name]
+  for given, says in wrong:
+    with pytest.raises((errors.UserError, flags.Error), match=says):
+      program.run(name, [*usual, *given], monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["tools.plan", *_FOR_TPUS])
+def test_without_the_compiler_a_sentence_says_how_to_make_it(name, monkeypatch):
+  monkeypatch.setattr(client, "PYTHON", client.PYTHON / "no")
+  with pytest.raises(errors.UserError, match="make tpu-compiler"):
+    program.run(name, [], monkeypatch)

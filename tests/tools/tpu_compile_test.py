@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from absl import flags
 from google.protobuf import text_format
 from tensorflow.compiler.xla.service import hlo_pb2
 
@@ -12,12 +11,10 @@ import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
 from hypergrid_mtf import errors
-from tests import command
 from tests import program as programs
 from tools.cost.tpu import client, compiled
 
 NAME = "tools.tpu_compile"
-CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
 NANO = (
   "--size=nano",
   "--variant=L2",
@@ -71,60 +68,15 @@ def test_what_a_loop_does_counts_as_often_as_it_runs():
   assert found["loops"] == {"mtf": 1, "other": 0}
 
 
-@pytest.mark.parametrize(
-  ("given", "want"),
-  [
-    (("--size=giant",), "--size=giant: value should be one of"),
-    (("--variant=L3",), "--variant=L3: value should be one of"),
-    (("--variant=L2", "--grid=4"), "--grid=4 is not a grid"),
-    (("--packed", "--step=decode"), "--packed is for training"),
-    (("--batch=0",), "--batch=0: 0 is not a positive"),
-    (("--mesh_shape=model:0",), "--mesh_shape=model:0 is not a mesh"),
-    (("--layout=batch",), "--layout=batch is not a layout"),
-    (("--mesh_shape=modle:8",), "names the axis modle.*did you mean model"),
-    (("--mesh_shape=model",), "--mesh_shape=model is not a mesh"),
-    (
-      ("--mesh_shape=model:2,batch:2",),
-      "has 4 devices and --topology=v3:2x2 8 cores",
-    ),
-    (
-      ("--mesh_shape=model:2,batch:4", "--batch=6"),
-      "--batch=6 does not divide",
-    ),
-    (("--size=nano", "--mesh_shape=model:8"), "does not divide among the 8"),
-  ],
-)
-def test_what_does_not_fit_is_said_before_anything_is_made(
-  given, want, monkeypatch
-):
-  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
-  monkeypatch.setattr(client, "cores", lambda topology: CORES)
-  with pytest.raises((errors.UserError, flags.Error), match=want):
-    programs.run(NAME, given, monkeypatch)
-
-
-def test_without_the_environment_a_sentence_says_how_to_make_it(monkeypatch):
-  monkeypatch.setattr(client, "PYTHON", client.PYTHON / "no")
-  with pytest.raises(errors.UserError, match="make tpu-compiler"):
-    programs.run(NAME, (), monkeypatch)
-
-
-@pytest.fixture
-def compiler():
-  """Skips a test where the environment of the compiler was not made."""
-  if not client.PYTHON.exists():
-    pytest.skip("no .venv-tpu (make test-tpu makes it)")
-
-
 @pytest.mark.tpu
-def test_a_topology_that_does_not_exist(compiler):
+def test_a_topology_that_does_not_exist(tpu_compiler):
   with pytest.raises(errors.UserError, match="--topology=v9:2x2 is not one"):
     client.cores("v9:2x2")
 
 
 @pytest.mark.tpu
 def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
-  compiler, tmp_path, monkeypatch, capsys
+  tpu_compiler, tmp_path, monkeypatch, capsys
 ):
   output = tmp_path / "estimate.json"
   flags = [*NANO, *POD, f"--gin_param={TWO}", f"--output={output}"]
@@ -147,11 +99,9 @@ def test_a_packed_step_of_microbatches_compiles_for_eight_cores(
 
 
 def test_hypergrid_sends_little_more_and_nothing_else(
-  monkeypatch, tmp_path, capsys
+  described_tpu, monkeypatch, tmp_path, capsys
 ):
   """Of one step, which is not compiled: what goes along which axis."""
-  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
-  monkeypatch.setattr(client, "cores", lambda topology: CORES)
   output = tmp_path / "sent.json"
   flags = ["--size=micro", "--variant=L2", "--inputs=16", "--targets=8"]
   flags += ["--gin_param=num_layers = 1", "--activation_dtype=float32"]
@@ -187,7 +137,7 @@ def test_hypergrid_sends_little_more_and_nothing_else(
   ("step", "beam", "loops"), [("decode", 4, 1), ("score", 1, 0), ("eval", 1, 0)]
 )
 def test_other_steps_compile_too(
-  compiler, step, beam, loops, tmp_path, monkeypatch, capsys
+  tpu_compiler, step, beam, loops, tmp_path, monkeypatch, capsys
 ):
   """A loop that decodes is Mesh TensorFlow's, a pass of it one token."""
   output = tmp_path / "estimate.json"

@@ -11,14 +11,12 @@ from mesh_tensorflow import simd_mesh_impl
 import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
 
 # isort: split
-from hypergrid_mtf import errors
-from tests import command
 from tests import program as programs
+from tests.tools.conftest import CORES
 from tools.cost.tpu import client, edges, hlo, sent
 from tools.dev import tpu_execute
 
 NAME = "tools.dev.tpu_execute"
-CORES = [[x, y, 0, core] for x in (0, 1) for y in (0, 1) for core in (0, 1)]
 LIMIT = 1e-4  # of a difference beside the largest value, in float32
 NANO = ("--size=nano", "--grids=4x4", "--packed", "--inputs=16", "--targets=8")
 # The mesh's devices in another order than the cores: by pairs from the end.
@@ -144,33 +142,8 @@ def test_differences_are_beside_the_largest_value():
     tpu_execute.compare(one, {k: v for k, v in one.items() if k != "b"})
 
 
-@pytest.mark.parametrize(
-  ("given", "want"),
-  [
-    (("--variants=L3",), "--variants=L3 is unknown"),
-    (("--microbatches=1,3",), "--microbatches=3 does not divide the 2 row"),
-    (("--microbatches=two",), "--microbatches=two does not divide"),
-    (("--batch=6",), "--batch=6 does not divide"),
-    (("--mesh_shape=model:2",), "has 2 devices and --topology=v3:2x2 8 cores"),
-    (("--mesh_shape=model:8",), "does not divide among the 8"),
-  ],
-)
-def test_what_does_not_fit_is_said(given, want, monkeypatch):
-  monkeypatch.setattr(client, "PYTHON", command.ROOT)  # is there
-  monkeypatch.setattr(client, "cores", lambda topology: CORES)
-  with pytest.raises(errors.UserError, match=want):
-    programs.run(NAME, [*NANO, *given], monkeypatch)
-
-
-@pytest.fixture
-def compiler():
-  """Skips a test where the environment of the compiler was not made."""
-  if not client.PYTHON.exists():
-    pytest.skip("no .venv-tpu (make test-tpu makes it)")
-
-
 @pytest.mark.tpu
-def test_every_collective_is_translated(compiler, tmp_path):
+def test_every_collective_is_translated(tpu_compiler, tmp_path):
   """Executed, against NumPy; and compiled for a TPU."""
   path, values = str(tmp_path / "program.hlo"), str(tmp_path / "values.npz")
   written, value, want = _every_collective(path)
@@ -198,7 +171,7 @@ def _check(records):
 
 @pytest.mark.tpu
 def test_a_mesh_computes_what_one_core_computes(
-  compiler, tmp_path, monkeypatch, capsys
+  tpu_compiler, tmp_path, monkeypatch, capsys
 ):
   """Packed L2 beside vanilla, in one microbatch and in two."""
   output = tmp_path / "execution.json"
@@ -216,7 +189,7 @@ def test_a_mesh_computes_what_one_core_computes(
 
 
 @pytest.mark.slow
-def test_every_variant_on_a_mesh(compiler, tmp_path, monkeypatch):
+def test_every_variant_on_a_mesh(tpu_compiler, tmp_path, monkeypatch):
   """Of `tiny`, either matrix gated (docs/dev/tpu_compiler.md)."""
   flags = ["--size=tiny", "--packed", "--gated_kernel=wo,wi"]
   output = tmp_path / "execution.json"
