@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import types
 
 import gin
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import transformers
+from absl import flags
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import model as model_lib
@@ -372,10 +374,12 @@ def test_folders_that_are_refused(t5, tmp_path, monkeypatch, damage, match):
   assert sorted(os.listdir(tmp_path)) == ["there"]
 
 
-def test_a_direction_is_needed(capsys):
+def test_a_direction_is_needed(capsys, monkeypatch):
+  monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
   for words in (["to", "from"], ["there"], []):
+    monkeypatch.setattr(sys, "argv", ["x", *words])
     with pytest.raises(SystemExit) as e:
-      console.run(huggingface.main, ["x", *words], huggingface.VERBS)
+      console.read_flags("__main__", verbs=huggingface.VERBS)
     assert e.value.code == 2
   said = capsys.readouterr().err
   assert "unexpected argument 'from'" in said
