@@ -103,7 +103,8 @@ def test_a_training_ends_at_sigterm_and_resumes_where_it_was(tmp_path, capsys):
   header, *rows = (tmp_path / "run/train.csv").read_text().splitlines()
   steps = [int(row.split(",")[0]) for row in rows]
   assert header == "step,loss" and rows[-1] == f"{STEPS},0"
-  assert steps == sorted(set(steps)) and {3, 5} <= set(steps)
+  # A step is read before or after its own increment, the last one after it.
+  assert steps == sorted(set(steps)) and 3 in steps
   *once, progress = _train(tmp_path / "once", [_Terminate(STEPS)], seed=5)
   np.testing.assert_equal(once, [STEPS, seen, random])
   assert (
