@@ -98,8 +98,9 @@ def compare(
 
   Returns:
     "loss" of the first, "loss_error" and "error" (the largest of a variable,
-    relative to the variable's largest value), "worst" (its name), "variables",
-    and "changed", how many the step changed
+    relative to the variable's largest value), "worst" (its name),
+    "median_error" (of the variables), "variables", and "changed", how many the
+    step changed
   """
   if one.keys() != other.keys():
     raise ValueError(f"not in both: {sorted(one.keys() ^ other.keys())}")
@@ -111,6 +112,7 @@ def compare(
     "loss_error": loss_error,
     "error": found[worst],
     "worst": worst,
+    "median_error": float(np.median(list(found.values()))),
     "variables": len(found),
     "changed": sum(
       bool((one[k] != start(k, one[k].shape)).any()) for k in found

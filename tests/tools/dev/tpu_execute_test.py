@@ -132,6 +132,7 @@ def test_differences_are_beside_the_largest_value():
     "loss_error": 0.0,
     "error": 0.25,
     "worst": "b",
+    "median_error": (0.5 / 4.0 + 0.25) / 2,
     "variables": 2,
     "changed": 2,
   }
@@ -159,10 +160,11 @@ def test_every_collective_is_translated(tpu_compiler, tmp_path):
   assert found["collectives"]["all-reduce"]["bytes"] > 0
 
 
-def _check(records):
+def _check(records, largest=LIMIT):
   for record in records:
     assert record["loss_error"] <= LIMIT, record
-    assert record["error"] <= LIMIT, record
+    assert record["error"] <= largest, record
+    assert record["median_error"] <= LIMIT, record
     assert record["spread"] <= LIMIT, record
     # The rest would say nothing.
     assert record["changed"] == record["variables"] > 50, record
@@ -198,4 +200,6 @@ def test_every_variant_on_a_mesh(tpu_compiler, tmp_path, monkeypatch):
   records = json.loads(output.read_text())
   assert len(records) == 2 * (1 + 2 * 6)
   print(tpu_execute.table_of(records).to_string(index=False))
-  _check(records)
+  # Among so many hidden units one may be within rounding of zero, and then the
+  # kind of CPU says on which side of relu it is.
+  _check(records, largest=1e-2)
