@@ -24,7 +24,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from hypergrid_mtf import errors, main
-from hypergrid_mtf.run import estimator
+from hypergrid_mtf.run import estimator, files
 
 _TABLE = "t5_tasks.table.define_table"
 
@@ -195,7 +195,10 @@ class Model:
 
   def _write_table(self, **frames: pd.DataFrame | None) -> list[str]:
     """Keeps frames in the model's folder; the bindings that make a task."""
-    name = os.path.basename(os.path.abspath(self.model_dir))
+    folder = self.model_dir
+    if "://" not in folder:
+      folder = os.path.abspath(folder)  # the record is read from elsewhere too
+    name = os.path.basename(folder.rstrip("/"))
     bindings = [f"MIXTURE_NAME = {name!r}", f"{_TABLE}.name = {name!r}"]
     for split, frame in frames.items():
       if frame is None:
@@ -206,10 +209,9 @@ class Model:
           f"the frame of {split} has no column {sorted(missing)[0]!r}: give "
           "'inputs' and 'targets'."
         )
-      path = os.path.join(os.path.abspath(self.model_dir), f"{split}.jsonl")
-      os.makedirs(os.path.dirname(path), exist_ok=True)
+      path = os.path.join(folder, f"{split}.jsonl")
       rows = frame[["inputs", "targets"]].astype(str)
-      rows.to_json(path, orient="records", lines=True)
+      files.write(path, rows.to_json(orient="records", lines=True))
       bindings.append(f"{_TABLE}.{split} = {path!r}")
     return bindings
 

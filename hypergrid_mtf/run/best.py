@@ -7,6 +7,7 @@ model takes, and `<model_dir>/best.json` says which it is.
 """
 
 import collections
+import contextlib
 import math
 import os
 import time
@@ -107,7 +108,7 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
   def _evaluate(self, step: int) -> dict | None:
     """{task: {metric: value}} of a checkpoint; None if SIGTERM came."""
     run, progress = self._run, self._progress
-    progress.scores = collections.defaultdict(dict)
+    progress.metrics.clear()
     progress.examples = 0
     if not self._said_how:
       eval_config.write(run.eval_folder("validation"), _AS_GIVEN)
@@ -125,7 +126,11 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
       )
     except estimator.Stopped:
       return None
-    return {task: dict(found) for task, found in progress.scores.items()}
+    scores: dict[str, dict[str, float]] = collections.defaultdict(dict)
+    for row in progress.metrics:
+      with contextlib.suppress(TypeError, ValueError):  # not all are numbers
+        scores[row["task"]][row["metric"]] = float(row["value"])
+    return dict(scores)
 
 
 def keep(model_dir: str, step: int) -> None:

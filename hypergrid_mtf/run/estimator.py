@@ -5,7 +5,6 @@ weights, and at SIGTERM saves and ends a training. `install` puts it in place of
 the class that Mesh TensorFlow uses.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -41,7 +40,6 @@ class Progress:
     evaluated: seconds that a training waited for its evaluations.
     listeners: of the checkpoints that a training saves.
     folder: where metrics are written as CSV; None for nowhere.
-    scores: {task: {metric: value}} of the last evaluation.
     metrics: a row {"step", "task", "metric", "value"} of each that was printed.
     export: the folder of a SavedModel that was written.
     export_size: the most strings that it takes at once.
@@ -55,9 +53,6 @@ class Progress:
   folder: str | None = None
   evaluated: float = 0.0
   listeners: list = dataclasses.field(default_factory=list)
-  scores: dict[str, dict[str, float]] = dataclasses.field(
-    default_factory=lambda: collections.defaultdict(dict)
-  )
   metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   export: str | None = None
   export_size: int = 0
@@ -76,7 +71,6 @@ class Progress:
     shown = str(value)
     with contextlib.suppress(TypeError, ValueError):  # not all are numbers
       shown = f"{value:.4g}"
-      self.scores[task][metric] = float(value)
     if step is None:
       step = self.step
     row = dict(step=int(step), task=task, metric=metric, value=value)

@@ -16,7 +16,7 @@ from hypergrid_mtf import __version__, errors
 from hypergrid_mtf.run import files
 from t5_tasks import mixtures, task_tokens
 from tools.experiments import evaluation, result
-from tools.serving import options, text_model, trained
+from tools.serving import loaded, options, text_model, trained
 from tools.serving.loaded import RECORD
 
 CONFIG, REQUEST = "models.config", "request.json"
@@ -62,13 +62,13 @@ def write(folder: str, source: trained.Trained, how: options.Options) -> None:
     files.write_json(os.path.join(part, RECORD), record)
     tf.io.gfile.makedirs(os.path.dirname(os.path.join(part, _WARMUP)))
     with tf.io.TFRecordWriter(os.path.join(part, _WARMUP)) as f:
-      for signature, takes in text_model.SIGNATURES.items():
+      for signature, takes in loaded.SIGNATURES.items():
         texts = {text: [example] for text in takes["inputs"]}
         f.write(_prediction_log(name, signature, texts))
   config = _CONFIG_TEXT.format(name=name)
   files.write(os.path.join(output_dir, CONFIG), config)
   request = {
-    "signature_name": text_model.ANSWER,
+    "signature_name": loaded.ANSWER,
     "inputs": {"inputs": [example]},
   }
   files.write_json(os.path.join(output_dir, REQUEST), request)
@@ -115,7 +115,7 @@ def _make_record(source: trained.Trained, how: options.Options) -> dict:
     "parameters": sum(value.size for value in source.weights.values()),
     "limits": {k: given.pop(k) for k in ("inputs", "targets", "outputs")},
     "decoding": given,
-    "signatures": text_model.SIGNATURES,
+    "signatures": loaded.SIGNATURES,
     "metrics": _read_metrics(source),
   }
 
