@@ -1,4 +1,4 @@
-# The stack as it was locked, to keep: docs/docker.md. For CPUs; a TPU VM has an
+# The stack as it was locked, to keep: docs/running.md. For CPUs; a TPU VM has an
 # image of its own (docs/cloud_tpu.md).
 FROM python:3.10-slim-bookworm
 RUN useradd --uid=1000 --create-home user

@@ -66,7 +66,7 @@ def test_it_ends_as_a_user_who_runs_a_program():
   assert json.loads(entry) == ["python", "-m"]
   (program,) = json.loads(usual)
   assert (command.ROOT / program / "__main__.py").is_file()
-  document = (command.ROOT / "docs" / "docker.md").read_text()
+  document = (command.ROOT / "docs" / "running.md").read_text()
   (folder,) = _all("WORKDIR")
   assert f":{folder}/runs " in document
   (given,) = re.findall(r" hypergrid_mtf (tools\.\S+)", document)

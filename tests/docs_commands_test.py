@@ -25,6 +25,7 @@ PAGES = ["README.md"] + [
 ]
 # What cannot run here: start of the command, and why.
 SKIPPED = {
+  "docker": "no Docker",
   "make": "demo_test and the suite itself",
   "python -m tools.prepare_data --download": "the internet",
   "python -m tools.huggingface from": "a public model",

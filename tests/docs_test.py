@@ -259,8 +259,9 @@ _TYPES = {
 
 
 def schema() -> dict[str, str]:
-  """{field: type} as docs/result_schema.md has them."""
-  text = (ROOT / "docs" / "result_schema.md").read_text()
+  """{field: type} as docs/experiments.md has them."""
+  text = (ROOT / "docs" / "experiments.md").read_text()
+  text = text.split("## The JSON file of a result\n")[1]
   rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", text, re.M)
   assert len(dict(rows)) == len(rows)
   return dict(rows)

@@ -59,7 +59,7 @@ _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 
 # Cycles of a TPU v3 core in addition to the product without a gate, as its
 # compiler estimates them: (forward, forward and backward), each (for an element
-# of W, for an element of what the order makes). docs/tpu.md.
+# of W, for an element of what the order makes). docs/dev/tpu_layer.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),

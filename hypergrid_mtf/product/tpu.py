@@ -11,7 +11,8 @@ result has on the outside is a batch.
 
 The optimization barriers keep XLA from making a thing once for two products:
 it would have to be kept in memory between them, or between the forward and the
-backward pass. docs/tpu.md has the cost of each order, by the TPU's compiler.
+backward pass. docs/dev/tpu_layer.md has the cost of each order, by the TPU's
+compiler.
 
 Below, N is the rows of a batch and T the tokens of one. The gate is G [N, T, R,
 C], with 1 instead of T where the tokens of a row share it, and instead of N
@@ -77,7 +78,7 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
 def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
   """Pads rows with zeros to whole lanes, where that costs less.
 
-  It does where they become at most a third longer (docs/tpu.md).
+  It does where they become at most a third longer (docs/dev/tpu_layer.md).
 
   Args:
     length: of the rows.

@@ -68,9 +68,7 @@ def _gate_runs(folder) -> dict[str, list[str]]:
 def _task_runs(folder, section: str, tfds_dir) -> dict[str, list[str]]:
   shown = re.compile(r"```sh\n(python -m .*?)```", re.DOTALL)
   alone, mixed = shown.findall(section)
-  table = shown.search(_section("docs/tasks.md", "Pairs in CSV or JSON lines"))[
-    1
-  ]
+  table = shown.search(_section("README.md", "Your own task"))[1]
   table = re.sub(r"'(train|dev)\.", rf"'{folder}/\1.", table)
   lines = {
     "alone": _flags(alone, model_dir=folder / "alone"),

@@ -1,6 +1,6 @@
 r"""What a run says to input that cannot work, and how soon: a table.
 
-  python -m tests.hypergrid_mtf.wrong_runs --output=docs/wrong_runs.md
+  python -m tests.hypergrid_mtf.wrong_runs --output=docs/dev/wrong_runs.md
 
 Each line is a process of its own, imports included, one at a time. A busy
 machine makes them slower, so seconds of CPU stand beside those of the clock.

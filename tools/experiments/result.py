@@ -157,7 +157,7 @@ def collect(
     split: that it was evaluated on.
 
   Returns:
-    what the JSON holds; docs/result_schema.md describes it
+    what the JSON holds; docs/experiments.md describes it
 
   Raises:
     UserError: if the run is not finished.

@@ -386,8 +386,8 @@ def test_what_cannot_work_is_refused(row, monkeypatch, tmp_path, steps):
 
 
 def _published():
-  """The rows of docs/wrong_runs.md: {what is wrong: sentence}."""
-  text = (command.ROOT / "docs/wrong_runs.md").read_text(encoding="utf-8")
+  """The rows of docs/dev/wrong_runs.md: {what is wrong: sentence}."""
+  text = (command.ROOT / "docs/dev/wrong_runs.md").read_text(encoding="utf-8")
   rows = re.findall(r"^\| (.+?) \| `.*?` \| (.+?) \| 2 \|", text, re.M)
   return {name: sentence.replace("\\|", "|") for name, sentence in rows}
 
