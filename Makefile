@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
   parity-test coverage lint format lock upstream-test tpu-compiler test-tpu \
-  pod-test install-tpu clean
+  pod-test install-tpu docs clean
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -90,6 +90,10 @@ upstream-test: .venv/installed
 install-tpu:
 	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
 
+# The site of the documents, in site/. A broken link or anchor is an error.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 # The compiler of the TPU (docs/dev/tpu_compiler.md), in .venv-tpu; nothing else
 # needs it.
 tpu-compiler: .venv-tpu/installed
@@ -144,9 +148,12 @@ endif
 .venv-tpu/installed: requirements-tpu-compiler.txt
 	$(call make_venv,.venv-tpu,$<,3.11,the compiler of the TPU is locked for it)
 
+.venv-docs/installed: requirements-docs.txt
+	$(call make_venv,.venv-docs,$<,3.10 3.11,the site's tools are locked for them)
+
 # Resolves requirements.in again: one lock, with hashes, for Python 3.10 and 3.11,
-# that of the compiler of the TPU, for Python 3.11 and Linux, and what pods need
-# besides. The date holds back releases that need protobuf 5 (requirements.in says why).
+# that of the compiler of the TPU, for Python 3.11 and Linux, what pods need
+# besides, and what makes the site. The date holds back releases that need protobuf 5 (requirements.in says why).
 LOCK_DATE := 2025-09-01
 lock:
 	python3 -m venv --clear .venv-lock
@@ -164,8 +171,12 @@ lock:
 	  --exclude-newer $(LOCK_DATE) \
 	  --generate-hashes --quiet --custom-compile-command "make lock" \
 	  --output-file requirements-tpu-pod.txt
+	.venv-lock/bin/uv pip compile requirements-docs.in \
+	  --universal --python-version 3.10 \
+	  --generate-hashes --quiet --custom-compile-command "make lock" \
+	  --output-file requirements-docs.txt
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-tpu runs build *.egg-info
+	rm -rf .venv .venv-docs .venv-lock .venv-tpu runs site build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
