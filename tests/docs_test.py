@@ -187,11 +187,13 @@ def _linked(path: pathlib.Path) -> set[pathlib.Path]:
   return {(path.parent / link).resolve() for link in links if "://" not in link}
 
 
-def test_every_page_is_two_links_from_the_readme():
+def test_every_page_is_two_links_from_the_readme_and_in_the_site():
   first = _linked(ROOT / "README.md")
   second = set().union(*map(_linked, first))
   pages = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")}
   assert pages - {ROOT / "README.md"} <= first | second
+  site = (ROOT / "mkdocs.yml").read_text()
+  assert all(f" {_name(page)}\n" in site for page in pages)
   # Where the gate is made.
   assert ROOT / "hypergrid_mtf" / "gate.py" in first
 
