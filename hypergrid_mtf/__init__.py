@@ -1,8 +1,8 @@
 """HyperGrid (arXiv 2007.05891) as a Mesh TensorFlow layer for t5.
 
-Importing it from other code patches the frozen stack (`compat`) and tells gin
-of the layer (`layers`), so that any t5 program can use it with
-`--module_import=hypergrid_mtf`. Our own programs do so after they have read
+Importing the package patches the pinned libraries (`compat`) and registers the
+layer with gin (`layers`), so any t5 program can use it with
+`--module_import=hypergrid_mtf`. This project's programs do both after reading
 their flags (`console.read_flags`).
 """
 
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def load() -> None:
-  """Patches the libraries and tells gin of the layers, once."""
+  """Patches the libraries and registers the layer with gin, once."""
   from hypergrid_mtf import compat
 
   compat.patch()

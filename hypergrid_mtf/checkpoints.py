@@ -1,8 +1,8 @@
-"""A model's variables, the files of its checkpoints, and whether they fit.
+"""A model's variables, the files of its checkpoints, and whether they match.
 
-A checkpoint `model.ckpt-20` is `model.ckpt-20.index`, which lists variables,
-and shards `model.ckpt-20.data-00000-of-00002`, … with their values. TensorFlow
-looks at the shards when it restores, which is after a graph was built.
+A checkpoint `model.ckpt-20` is `model.ckpt-20.index`, which lists the
+variables, and shards `model.ckpt-20.data-00000-of-00002`, … with their values.
+TensorFlow reads the shards only when it restores, after the graph is built.
 """
 
 import collections
@@ -30,33 +30,33 @@ _PART = re.compile(r"^model\.ckpt-(\d+)\b")
 
 
 def prefix(path: str) -> str:
-  """The prefix of a checkpoint, from it or from the path of any file of it."""
+  """A checkpoint's prefix, given the prefix or the path of one of its files."""
   return _SUFFIX.sub("", path)
 
 
 def exists(path: str) -> bool:
-  """Whether there is an index of this prefix (or a file of TensorFlow 0.x)."""
+  """Whether a checkpoint has an index (or is a file of TensorFlow 0.x)."""
   if tf.io.gfile.exists(f"{path}.index"):
     return True
   return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
 def is_gone(path: str) -> bool:
-  """Whether nothing is left of a checkpoint."""
+  """Whether no file of a checkpoint is left."""
   return not exists(path) and not tf.io.gfile.glob(f"{path}.*")
 
 
 def path_of(model_dir: str, step: int) -> str:
-  """The prefix that the checkpoint of a step has in a folder."""
+  """The prefix of a step's checkpoint in a folder."""
   return os.path.join(model_dir, f"model.ckpt-{step}")
 
 
 def list_steps(model_dir: str, parts: bool = False) -> list[int]:
-  """The steps of a folder's checkpoints in order, named in `checkpoint` or not.
+  """The sorted steps of a folder's checkpoints, listed in `checkpoint` or not.
 
   Args:
     model_dir: local or in the cloud; may be absent.
-    parts: also those that have lost their index, as t5 takes them.
+    parts: include checkpoints without an index, as t5 does.
   """
   try:
     names = tf.io.gfile.listdir(model_dir)
@@ -67,7 +67,7 @@ def list_steps(model_dir: str, parts: bool = False) -> list[int]:
 
 
 def describe_steps(found: list[int]) -> str:
-  """Steps for a message: all of a few, the ends of many."""
+  """Steps for a message; only the first and last of a long list."""
   if len(found) <= 8:
     return ", ".join(map(str, found))
   first, last = (", ".join(map(str, part)) for part in (found[:3], found[-3:]))
@@ -79,15 +79,15 @@ def damage(path: str, read_values: bool = False) -> str | None:
 
   Args:
     path: its prefix.
-    read_values: read all of it too, as a restore does: finds a bit that was
-      flipped, and takes as long.
+    read_values: also read all values, as a restore does; this finds flipped
+      bits and takes as long as a restore.
 
   Returns:
-    a clause about one of its files, or None if it is whole
+    a clause about one of its files, or None if it is intact
   """
   name = os.path.basename(path)
   if not exists(path):
-    return f"there is no file {name}.index"
+    return f"{name}.index is missing"
   try:
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
@@ -108,7 +108,7 @@ def damage(path: str, read_values: bool = False) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-  """What TensorFlow found, without the path and the guesses before it."""
+  """TensorFlow's reason, without the path and the guesses before it."""
   return errors.sentence(error).split(": ")[-1]
 
 
@@ -122,13 +122,13 @@ def _shard_damage(path, shapes, types) -> str | None:
       shards[of][number] = file
   name = os.path.basename(path)
   if not shards:
-    return f"its values, {name}.data-…, are gone"
+    return f"its data files, {name}.data-…, are missing"
   needed, exact = _size_of_values(shapes, types)
   wrong = None
   for of, files in sorted(shards.items()):
     gone = [n for n in range(of) if n not in files]
     if gone:
-      wrong = f"{name}.data-{gone[0]:05d}-of-{of:05d} is gone"
+      wrong = f"{name}.data-{gone[0]:05d}-of-{of:05d} is missing"
       continue
     sizes = {file: tf.io.gfile.stat(file).length for file in files.values()}
     held = sum(sizes.values())
@@ -138,13 +138,13 @@ def _shard_damage(path, shapes, types) -> str | None:
     wrong = (
       f"{empty[0]} is empty"
       if empty
-      else f"{name}.data-… hold {held:,} bytes where its index has {needed:,}"
+      else f"{name}.data-… hold {held:,} bytes, the index says {needed:,}"
     )
   return wrong
 
 
 def _size_of_values(shapes, types) -> tuple[int, bool]:
-  """Bytes of all values, and whether that is all (strings say no length)."""
+  """Bytes of all values, and whether that is exact (not for strings)."""
   size, exact = 0, True
   for variable, shape in shapes.items():
     dtype = tf.as_dtype(types[variable])
@@ -158,7 +158,7 @@ def _size_of_values(shapes, types) -> tuple[int, bool]:
 def digest(path: str) -> str:
   """SHA-256 of an index, which holds a checksum of every value.
 
-  It is the same for a copy, and another for another training.
+  A copy has the same digest, another training a different one.
   """
   index = f"{path}.index"
   with tf.io.gfile.GFile(
@@ -167,14 +167,14 @@ def digest(path: str) -> str:
     return hashlib.sha256(f.read()).hexdigest()
 
 
-def newest_whole(
+def newest_intact(
   model_dir: str, but: str | None = None, read_values: bool = False
 ) -> int | None:
-  """The newest step of a folder whose checkpoint is whole, or None.
+  """The step of the newest intact checkpoint in a folder, or None.
 
   Args:
     model_dir: the folder.
-    but: the prefix of one that is left out.
+    but: the prefix of a checkpoint to leave out.
     read_values: as in `damage`.
   """
   for step in reversed(list_steps(model_dir)):
@@ -184,54 +184,53 @@ def newest_whole(
   return None
 
 
-def check_whole(
+def check_intact(
   path: str, origin: str, latest: bool = False, read_values: bool = False
 ) -> None:
-  """Raises UserError if a checkpoint is damaged, naming one that is not.
+  """Raises UserError if a checkpoint is damaged, and names an intact one.
 
   Args:
     path: its prefix.
     origin: where the path came from, for the message (a flag or gin binding).
-    latest: whether it is read for being the last of its folder.
+    latest: whether it was chosen as the latest of its folder.
     read_values: as in `damage`.
   """
   wrong = damage(path, read_values)
   if not wrong:
     return
   folder = os.path.dirname(path)
-  whole = newest_whole(folder, but=path, read_values=read_values)
+  whole = newest_intact(folder, but=path, read_values=read_values)
   if whole is None:
-    advice = "no other checkpoint there is whole: give another folder"
+    advice = "no other checkpoint there is intact: give another folder"
   elif latest:
     advice = (
-      f"that of step {whole} is whole: {how_to_name(folder, whole)} to take it"
+      f"that of step {whole} is intact: {how_to_name(folder, whole)} to use it"
     )
   else:
-    advice = f"take a whole one, such as {path_of(folder, whole)}"
+    advice = f"use an intact one, such as {path_of(folder, whole)}"
   raise errors.UserError(
     f"the checkpoint {path} ({origin}) is damaged: {wrong}; {advice}."
   )
 
 
 def how_to_name(model_dir: str, step: int) -> str:
-  """What makes a step the latest of a folder, for a message."""
+  """How to make a step the latest of a folder, for a message."""
   file = os.path.join(model_dir, "checkpoint")
   return (
-    f"let the first line of {file} be "
+    f"change the first line of {file} to "
     f'`model_checkpoint_path: "model.ckpt-{step}"`'
   )
 
 
 def variable_shapes(model) -> dict[str, tuple[int, ...]]:
-  """{variable name: shape} of a model, without allocating any.
+  """{variable name: shape} of a model, without allocating the variables.
 
-  In the order of creation; the optimizer's slots and the global step are not
-  the model's and not here.
+  In order of creation, without optimizer slots and the global step.
   """
   graph = mtf.Graph()
 
   def get_variable(getter, name, *args, **kwargs):
-    # Nothing but the name is asked of it; its initializer takes the time.
+    # Only the name is needed; running the initializer would be slow.
     del getter, args, kwargs
     return types.SimpleNamespace(name=f"{name}:0")
 
@@ -253,24 +252,23 @@ def variable_shapes(model) -> dict[str, tuple[int, ...]]:
 
 
 def _named_latest(model_dir: str) -> str | None:
-  """The checkpoint that the file `checkpoint` names, if it is there."""
+  """The checkpoint named in the file `checkpoint`, if it exists."""
   with contextlib.suppress(ValueError, tf.errors.OpError):
     return tf.train.latest_checkpoint(model_dir)
   return None
 
 
 def latest_checkpoint(model_dir: str) -> str | None:
-  """`tf.train.latest_checkpoint`, but a damaged folder is not an empty one.
+  """`tf.train.latest_checkpoint`, but refuses a damaged folder.
 
-  TensorFlow takes a file `checkpoint` that is gone, or that it cannot follow,
-  for no checkpoints at all, and training would start again beside what was
-  saved.
+  If the file `checkpoint` is missing or unusable, TensorFlow acts as if there
+  were no checkpoints, and training would start over next to the saved ones.
 
   Returns:
-    the prefix of its latest checkpoint; None where there are none
+    the prefix of the latest checkpoint; None if there are none
 
   Raises:
-    UserError: if it has checkpoints and nothing says which is the latest.
+    UserError: if there are checkpoints and nothing says which is the latest.
   """
   latest = _named_latest(model_dir)
   if latest is not None:
@@ -282,36 +280,36 @@ def latest_checkpoint(model_dir: str) -> str | None:
     return None
   if not steps:
     raise errors.UserError(
-      f"{index} is damaged or names a checkpoint that is gone, and no other is "
-      "there: remove it to start again, or give another folder."
+      f"{index} is damaged or names a checkpoint that is missing, and there is "
+      "no other: remove it to start over, or give another folder."
     )
-  newest = newest_whole(model_dir)
+  newest = newest_intact(model_dir)
   newest = steps[-1] if newest is None else newest
-  there = f"checkpoints of the steps {describe_steps(steps)}"
+  there = f"checkpoints of steps {describe_steps(steps)}"
   problem = (
-    f"{index} is damaged or names a checkpoint that is gone, where {there} are"
+    f"{index} is damaged or names a missing checkpoint; the folder has {there}"
     if listed
-    else f"{model_dir} holds {there}, and no file `checkpoint` that says which "
+    else f"{model_dir} has {there}, but no file `checkpoint` to say which "
     "is the latest"
   )
   raise errors.UserError(
     f"{problem}: {how_to_name(model_dir, newest)} to continue "
-    "from there, or give another folder to start again."
+    "from there, or give another folder to start over."
   )
 
 
 def of_path(path: str, origin: str) -> str:
-  """The checkpoint that a path of a user means.
+  """The checkpoint meant by a user's path.
 
   Args:
     path: a checkpoint's prefix, one of its files, or a folder.
     origin: where the path came from, for the message (a flag or gin binding).
 
   Returns:
-    the prefix; of a folder, its latest one's
+    the prefix; for a folder, that of its latest checkpoint
 
   Raises:
-    UserError: for a folder that names none.
+    UserError: for a folder without a latest checkpoint.
   """
   if os.path.basename(path) == "checkpoint":  # the list of a folder
     path = os.path.dirname(path) or "."
@@ -322,7 +320,7 @@ def of_path(path: str, origin: str) -> str:
     return latest
   steps = list_steps(path)
   there = (
-    "whose file `checkpoint` names none of those of the steps "
+    "whose file `checkpoint` names none of its checkpoints, steps "
     f"{describe_steps(steps)}"
     if steps
     else "without checkpoints"
@@ -358,10 +356,11 @@ def count_parameters(path: str) -> int:
 
 
 def check_dtype(path: str, names, origin: str) -> None:
-  """Raises UserError if a checkpoint's weights are of another type.
+  """Raises UserError if a checkpoint's weights have another type.
 
-  TensorFlow restores no float32 from bfloat16, nor the other way. The public
-  checkpoints are bfloat16 (mesh issue 178), which is mesh_tensorflow's default.
+  TensorFlow does not convert between float32 and bfloat16 when it restores. The
+  public checkpoints are bfloat16 (mesh issue 178), which is mesh_tensorflow's
+  default.
 
   Args:
     path: the checkpoint's prefix.
@@ -374,8 +373,8 @@ def check_dtype(path: str, names, origin: str) -> None:
     there = tf.as_dtype(types[name])
     if there != here:
       raise errors.UserError(
-        f"the checkpoint {path} ({origin}) holds its weights as {there.name} "
-        f"({name}) and this configuration as {here.name}: give "
+        f"the checkpoint {path} ({origin}) holds weights of type {there.name} "
+        f"({name}), and this configuration uses {here.name}: give "
         '--gin_param="utils.get_variable_dtype.master_dtype = '
         f"'{there.name}'\"."
       )
@@ -384,7 +383,7 @@ def check_dtype(path: str, names, origin: str) -> None:
 def check_same_model(
   path: str, shapes: dict[str, tuple[int, ...]], origin: str
 ) -> None:
-  """Raises UserError if a checkpoint was made by another model.
+  """Raises UserError if a checkpoint is of another model.
 
   Args:
     path: the checkpoint's prefix.
@@ -409,29 +408,29 @@ def check_same_model(
 
 
 def describe_shapes(there, here) -> str:
-  """The shape of a variable in a checkpoint and in a model; None for none."""
+  """A variable's shape in a checkpoint and in a model; None if absent."""
   there, here = ("absent" if s is None else list(s) for s in (there, here))
   return f"{there} in the checkpoint and {here} in the model"
 
 
 def _is_training_state(name: str) -> bool:
-  """Whether a variable is the optimizer's (named after its own) or the step."""
+  """Whether a variable is an optimizer slot or the global step."""
   return "_slot_" in name or name == GLOBAL_STEP
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-  """What a model takes from a checkpoint of another one.
+  """What a model loads from another model's checkpoint.
 
   Attributes:
-    loaded: {variable: shape} that both have.
-    slots: the optimizer's variables of `loaded` ones that the checkpoint has;
-      t5 loads them too, and the global step.
-    fresh: {variable: shape} of HyperGrid's own that are not in the checkpoint,
-      and whatever gin keeps from being loaded; they start at random.
-    missing: {variable: shape} of all others that are not in the checkpoint.
+    loaded: {variable: shape} in both.
+    slots: optimizer slots of `loaded` variables in the checkpoint; t5 loads
+      them too, and the global step.
+    fresh: {variable: shape} of HyperGrid's own variables that are not in the
+      checkpoint, and of any that gin excludes; they start at random.
+    missing: {variable: shape} of all others not in the checkpoint.
     reshaped: {variable: (shape there, shape here)}.
-    unused: {variable: shape} that only the checkpoint has.
+    unused: {variable: shape} only in the checkpoint.
   """
 
   loaded: dict
@@ -443,16 +442,16 @@ class WarmStart:
 
   @property
   def unexpected(self) -> dict:
-    """{variable: (shape there, shape here)}, None for none, of what differs.
+    """{variable: (shape there, shape here)} of all differences; None if absent.
 
-    Beside HyperGrid's own variables, which a vanilla T5 does not have.
+    Except HyperGrid's own variables, which a vanilla T5 does not have.
     """
     missing = {name: (None, shape) for name, shape in self.missing.items()}
     unused = {name: (shape, None) for name, shape in self.unused.items()}
     return {**self.reshaped, **missing, **unused}
 
   def to_text(self, names: int = 3) -> str:
-    """A line for each kind of variable, unexpected ones with a few names."""
+    """A line for each kind of variable, with a few names of unexpected ones."""
     lines = [
       f"  {kind:<8} {len(found):>5} variables, {_count(found):>14,} parameters"
       for kind, found in (("loaded", self.loaded), ("fresh", self.fresh))
@@ -472,7 +471,7 @@ class WarmStart:
     return "\n".join(lines)
 
   def to_json(self) -> dict:
-    """All names and shapes, for a file."""
+    """All names and shapes, to be written to a file."""
     return dataclasses.asdict(self)
 
 
@@ -487,23 +486,23 @@ def _shape_text(shape) -> str:
 
 
 def legacy_name(name: str) -> str:
-  """The name in a public T5 1.0 checkpoint of a variable, or of its slot.
+  """A variable's (or slot's) name in a public T5 1.0 checkpoint.
 
-  They were made before mesh_tensorflow renamed its norms; t5 reads them with
-  the operative_config.gin beside them, which brings the old names back.
+  These were made before mesh_tensorflow renamed its norms; t5 reads them with
+  their own operative_config.gin, which restores the old names.
   """
   name = re.sub(r"^(\w+)/rms_norm/", r"\1/final_layer_norm/", name)
   return name.replace("/rms_norm/", "/layer_norm/")
 
 
 def name_in(found, name: str) -> str:
-  """The name that a variable has among those of a checkpoint, old or new."""
+  """A variable's name in a checkpoint, old or new."""
   old = legacy_name(name)
   return old if name not in found and old in found else name
 
 
 def use_legacy_names(found, shapes) -> None:
-  """Lets mesh_tensorflow look for the old names where a checkpoint has them.
+  """Makes mesh_tensorflow look for the old names if a checkpoint has them.
 
   Args:
     found: names in the checkpoint.
@@ -512,7 +511,7 @@ def use_legacy_names(found, shapes) -> None:
   parameter = "init_checkpoint_variable_mapping.mapping_fn"
   try:
     if gin.query_parameter(parameter) is not None:
-      return  # somebody knows better
+      return  # the user's own choice
   except ValueError:
     pass
   if any(name_in(found, name) != name for name in shapes):
@@ -532,8 +531,8 @@ def warm_start(
     found: the checkpoint's variables, from `reader_shapes`.
     shapes: the model's, from `variable_shapes`.
     variable_filter: run.init_variable_filter, a pattern.
-    should_load: gin's other way to choose, by a name; its way to rename
-      variables is asked as it is bound.
+    should_load: gin's other way to choose, by name; its function that renames
+      variables is used as bound.
   """
   pattern = re.compile(variable_filter)
   offered = {n: s for n, s in found.items() if pattern.search(n)}
@@ -566,7 +565,7 @@ def warm_start(
 
 
 def step_of(path: str) -> int | None:
-  """The global step that a checkpoint holds, or None."""
+  """The global step in a checkpoint, or None."""
   reader = tf.train.load_checkpoint(path)
   if not reader.has_tensor(GLOBAL_STEP):
     return None

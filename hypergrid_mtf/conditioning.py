@@ -1,12 +1,12 @@
-"""From a Context to the conditioning vector X of every token.
+"""Finds the conditioning vector X of every token in a Context.
 
-X is a vector of the first token of the example that a token belongs to: T5
-inputs begin with the task's prefix, so that token carries the task. In the
-decoder it is the encoder's first token, because the decoder's own is the same
+X is a vector of the first token of a token's own example: T5 inputs begin with
+the task's prefix, so the first token identifies the task. In the decoder it is
+the encoder's first token, because the decoder's own first token is the same
 start symbol for every task.
 
-A row of the batch is one example (X is one vector a row), or several packed
-ones (each token finds the first token of its own example by its sequence id).
+A sequence of the batch is one example (one X per sequence), or several packed
+ones (each token finds its example's first token by its sequence id).
 """
 
 import dataclasses
@@ -20,21 +20,21 @@ CONDITION_ON = ("first_token", "task_token")
 
 @dataclasses.dataclass(frozen=True)
 class FirstTokens:
-  """Candidates for X, and which of them each token takes.
+  """Candidates for X, and which one each token uses.
 
   Attributes:
-    x: [<batch>, d_model], one example a row; or, with `selector`,
+    x: [<batch>, d_model], one example per sequence; or, with `selector`,
       [<batch>, memory_length, d_model].
     selector: None, or a boolean [<batch>, length, memory_length], true where
-      the memory position is the first token of the token's own example. Rows of
-      padding select nothing.
+      the memory position is the first token of the token's own example. Padding
+      selects nothing.
   """
 
   x: mtf.Tensor
   selector: mtf.Tensor | None = None
 
   def to_tokens(self, vectors: mtf.Tensor) -> mtf.Tensor:
-    """Gives vectors made from `x`, [..., cells], to the tokens they belong to.
+    """Maps vectors made from `x`, [..., cells], to the tokens they belong to.
 
     Returns:
       [<batch>, cells], or [<batch>, length, cells] with a selector.
@@ -48,11 +48,11 @@ class FirstTokens:
 
 
 def is_known_unpacked(sequence_id) -> bool:
-  """Whether graph building knows that each row of the batch is one example.
+  """Whether each sequence is known to be one example when the graph is built.
 
-  A packed data set brings segment ids of its own; without them,
-  `Bitransformer` makes `minimum(inputs, 1)`, and decoding passes the integer 1.
-  Anything else is treated as packed, which is right for both, only slower.
+  A packed data set has its own segment ids; without them, `Bitransformer` uses
+  `minimum(inputs, 1)`, and decoding passes the integer 1. Anything else is
+  treated as packed, which is correct for both, only slower.
 
   Args:
     sequence_id: as in `transformer.Context`: a Tensor, an integer or None.
@@ -66,7 +66,7 @@ def is_known_unpacked(sequence_id) -> bool:
 
 
 def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
-  """The vectors among which X is, for a layer of an encoder or of a decoder.
+  """The vectors that contain X, for a layer of an encoder or of a decoder.
 
   Args:
     context: a transformer.Context, not of an "incremental" decoding step.
@@ -77,7 +77,7 @@ def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
     [<batch>, length or memory_length, d_model], or X itself, [<batch>, d_model]
 
   Raises:
-    UserError: for a model without an encoder, or whose decoder cannot see the
+    UserError: for a model without an encoder, or if the decoder cannot use the
       encoder's token embeddings.
   """
   if not context.model.autoregressive:
@@ -85,7 +85,7 @@ def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
   if context.encoder_output is None:
     raise errors.UserError(
       "HyperGrid takes its conditioning vector from an encoder, and this model "
-      'is a decoder alone: use run.model_type = "bitransformer".'
+      'has only a decoder: use run.model_type = "bitransformer".'
     )
   if condition_on == "first_token":
     return context.encoder_output
@@ -93,11 +93,12 @@ def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
   if embedding is None:
     raise errors.UserError(
       'HyperGrid.condition_on = "task_token" gates the decoder by the '
-      "embedding of the encoder's first token, so both need one embedding: set "
-      "Bitransformer.shared_embedding = True, or gate the encoder alone."
+      "embedding of the encoder's first token, so both must share one "
+      "embedding: set Bitransformer.shared_embedding = True, or gate only the "
+      "encoder."
     )
   ids, memory_dim = context.encoder_inputs, context.encoder_length_dim
-  # Beam search passes the ids with their "length" dimension not renamed.
+  # Beam search passes the ids without renaming their "length" dimension.
   ids = mtf.reshape(ids, ids.shape.dims[:-1] + [memory_dim])
   if is_known_unpacked(context.encoder_sequence_id):
     ids = _at_position_zero(ids, memory_dim)
@@ -105,7 +106,7 @@ def find_source(context, x: mtf.Tensor, condition_on: str) -> mtf.Tensor:
 
 
 def first_tokens(context, source: mtf.Tensor) -> FirstTokens:
-  """Finds X of every token among the vectors of `find_source`."""
+  """Finds each token's X among the vectors of `find_source`."""
   if context.model.autoregressive:
     memory_id, memory_dim = (
       context.encoder_sequence_id,
@@ -132,7 +133,7 @@ def _at_position_zero(x: mtf.Tensor, length_dim: mtf.Dimension) -> mtf.Tensor:
 
 
 def _selector(sequence_id: mtf.Tensor, memory_id: mtf.Tensor) -> mtf.Tensor:
-  """True where a memory position begins the example of a token.
+  """True where a memory position is the first token of a token's example.
 
   Args:
     sequence_id: int32 [<batch>, length]; 0 is padding.

@@ -1,15 +1,14 @@
-"""The error that a user can correct: one sentence, no traceback."""
+"""Errors that a user can correct: one sentence, no traceback."""
 
 import re
 
 
 class UserError(ValueError):
-  """What the user gave is wrong, and the message says how to correct it.
+  """Wrong input from the user; the message says how to correct it.
 
   The message is one sentence: what is wrong, the value, where it came from, and
   what would be right. Command lines print it and exit with status 2
-  (`hypergrid_mtf.run.console.run`); library callers can catch it as a
-  ValueError.
+  (`hypergrid_mtf.run.console.run`); library code can catch it as a ValueError.
   """
 
 
@@ -19,7 +18,7 @@ _UNWRITTEN = re.compile(
 
 
 def describe_unwritten(error: BaseException) -> str | None:
-  """What a disk says that takes no more, of whatever library the error is."""
+  """The reason if a disk is full or read-only, whichever library raised it."""
   found = _UNWRITTEN.search(str(error))
   return found and found[0]
 

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf import conditioning, errors
 from hypergrid_mtf.product import on_mesh
 
-# variant -> (where the row vector comes from, where the column vector does)
+# variant -> (source of the row vector, source of the column vector)
 VARIANTS = {
   "L2": ("local", "local"),
   "LG": ("local", "global"),
@@ -37,9 +37,9 @@ def make_gate(layer, context, x: mtf.Tensor) -> mtf.Tensor:
     x: the layer's input, [<batch>, length, d_model].
 
   Returns:
-    [<shards>, <batch>, (length,) grid_rows, grid_cols] without the dimensions
-    that do not change it: those of the batch for global vectors, that of a side
-    which the variant leaves out, and shards where no mesh splits W
+    [<shards>, <batch>, (length,) grid_rows, grid_cols] without dimensions along
+    which it is constant: those of the batch for global vectors, that of a side
+    that the variant leaves out, and shards if no mesh splits W
   """
   model_dim = context.model.model_dim
   check_grid(layer, model_dim)
@@ -64,7 +64,7 @@ def make_gate(layer, context, x: mtf.Tensor) -> mtf.Tensor:
         first.x,
         f"{kind}_{name}",
         grid_dim,
-        # One zero side is enough for r (x) c = 0, and lets the other learn.
+        # One zero side is enough for r (x) c = 0, and the other still learns.
         layer.zero_init and (name == "col" or len(sides) == 1),
       )
       for kind, name, grid_dim, _ in sides
@@ -79,18 +79,18 @@ def make_gate(layer, context, x: mtf.Tensor) -> mtf.Tensor:
 
 
 def _copies_of_source(context, source: mtf.Tensor, shards) -> mtf.Tensor:
-  """The source with `shards`, where its gradient can join one of such sums.
+  """The source with `shards`, if its gradient can join an existing sum.
 
-  The mesh sums that one without HyperGrid too. Elsewhere it is cheaper to sum
-  the gradient of the gate's vectors.
+  The mesh makes that sum without HyperGrid too. Otherwise it is cheaper to sum
+  the gradients of the gate's vectors.
   """
   if context.model.model_dim.name in (d.name for d in shards):
     return source  # X itself is split
   if not context.model.autoregressive:  # joins that of the layer's wi
     joins = not conditioning.is_known_unpacked(context.sequence_id)
   else:
-    # All decoder layers' attention sends one sum of the gradient of the
-    # encoder's output, unless a term of another kind comes between.
+    # The attention of all decoder layers sends one sum for the gradient of the
+    # encoder's output, unless another kind of term comes in between.
     joins = source is context.encoder_output and on_mesh.Where(
       context
     ).shares_mesh_axis(mtf.Dimension("heads", 0), *shards)
@@ -109,7 +109,8 @@ def _side_variable(
       [grid_dim],
       [context.model.model_dim],
       ensemble_dims,
-      # None is T5's own: variance 1/fan_in, which makes a unit X a unit vector.
+      # None is T5's own: variance 1/fan_in, which maps a unit X to a unit
+      # vector.
       initializer,
       name=name,
       variable_dtype=context.variable_dtype,
@@ -149,7 +150,7 @@ def _local_vectors(
 
 
 def _outer_product(vectors: list[mtf.Tensor]) -> mtf.Tensor:
-  """r (x) c, [..., grid_rows, grid_cols], or the one vector that is there."""
+  """r (x) c, [..., grid_rows, grid_cols], or the only vector."""
   if len(vectors) == 1:
     return vectors[0]
   rows, cols = vectors
@@ -160,15 +161,15 @@ def _outer_product(vectors: list[mtf.Tensor]) -> mtf.Tensor:
 
 
 def apply_gate(gate, logits: mtf.Tensor) -> mtf.Tensor:
-  """The gate of the logits r (x) c.
+  """Applies the gate function to the logits r (x) c.
 
   Args:
     gate: a key of GATES, or a function of the user's own.
     logits: of any shape.
 
   Raises:
-    UserError: if a function of the user's own fails, or gives anything but a
-      tensor like the logits.
+    UserError: if a user's function fails, or returns anything but a tensor like
+      the logits.
   """
   if isinstance(gate, str):
     return GATES[gate] * mtf.sigmoid(logits)
@@ -192,14 +193,14 @@ def apply_gate(gate, logits: mtf.Tensor) -> mtf.Tensor:
 
 
 def check_gate(gate) -> None:
-  """`apply_gate` in a graph of its own, to be refused before there is one."""
+  """Tries `apply_gate` in a separate graph, before the real one is built."""
   dims = [mtf.Dimension("grid_rows", 2), mtf.Dimension("grid_cols", 3)]
-  with tf.Graph().as_default():  # of variables that it may have
+  with tf.Graph().as_default():  # for variables that it may create
     apply_gate(gate, mtf.zeros(mtf.Mesh(mtf.Graph(), "gate"), mtf.Shape(dims)))
 
 
 def check_grid(layer, model_dim: mtf.Dimension) -> None:
-  """Raises UserError, naming both numbers, if the grid does not divide."""
+  """Raises UserError, with both numbers, if the grid does not divide."""
   fan_in, fan_out = layer.dims(layer.gated_kernel, model_dim)
   for what, cells, dim, side in (
     ("grid_rows", layer.grid_rows.size, fan_in, "fan-in"),

@@ -1,8 +1,7 @@
 """The feed-forward layer of HyperGrid, known to gin as `HyperGrid`.
 
-The layer asks `gate` for the gate G, which asks `conditioning` for the vector X
-of every token, and multiplies by it in `product`, fast on a CPU, a TPU and a
-mesh.
+`gate` makes the gate G from the vector X of every token, which `conditioning`
+finds; `product` multiplies by it, fast on a CPU, a TPU and a mesh.
 """
 
 import functools
@@ -18,11 +17,11 @@ from hypergrid_mtf import gate as gate_lib
 
 
 # This is HyperGrid. transformer.sublayer_call_layer names the variable scope
-# after the class: with a name of its own, wi and wo of a vanilla checkpoint
-# would not be found.
+# after the class: under another name, wi and wo of a vanilla checkpoint would
+# not be found.
 @gin.configurable("HyperGrid", module="hypergrid_mtf.layers")
 class DenseReluDense(transformer_layers.DenseReluDense):
-  """Two dense layers, one of them gated region by region for each example.
+  """Two dense layers, one of them gated per region for each example.
 
       h = relu(x wi),  y = h (psi(G) * wo)
       G = sigmoid(r (x) c),  r = X L_r,  c = X L_c
@@ -31,20 +30,20 @@ class DenseReluDense(transformer_layers.DenseReluDense):
   with x, y [length, d_model]; h [length, d_ff]; wi [d_model, d_ff]; wo [d_ff,
   d_model]; G [n_r, n_c] of each example, n_r and n_c being grid_rows and
   grid_cols; X [d_model] of the example's first token (`conditioning`); L_r
-  [d_model, n_r] and L_c [d_model, n_c], instead of which the variants have a
-  trained vector r [n_r] or c [n_c], or nothing. (x) is the outer product, * the
-  element-wise one. docs/fidelity.md has the source of each statement.
+  [d_model, n_r] and L_c [d_model, n_c], which some variants replace by a
+  trained vector r [n_r] or c [n_c], or leave out. (x) is the outer product, *
+  the element-wise one. docs/fidelity.md gives the source of each statement.
 
   The hyperparameters that t5's gin files give to `DenseReluDense` (hidden_size,
-  dropout_rate, activation, use_bias) hold for this layer too, because it is
+  dropout_rate, activation, use_bias) apply to this layer too, because it is
   one; the variables `wi` and `wo` have its names, shapes and scope, so a
-  checkpoint of a vanilla T5 fits. HyperGrid's own variables are
+  vanilla T5 checkpoint fits. HyperGrid's own variables are
   `hypergrid/{local_row/kernel, local_col/kernel, global_row, global_col}`.
   """
 
   # What makes G and what multiplies by it. A program that needs another way
-  # sets the attribute of a layer: make_gate(context, x), gated_product(h, wo,
-  # gate, order, where).
+  # sets these attributes of a layer: make_gate(context, x), gated_product(h,
+  # wo, gate, order, where).
   make_gate: Callable[..., mtf.Tensor] = gate_lib.make_gate
   gated_product: Callable[..., mtf.Tensor] = staticmethod(product.gated)
 
@@ -68,23 +67,23 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     Args:
       variant: "L2" (local rows, local columns), "LG", "GL", "row", "col" or
         "GG"; docs/variants.md.
-      grid_rows: divides the fan-in of the gated matrix. Unused by "col".
-      grid_cols: divides its fan-out. Unused by "row".
-      gate: "sigmoid", the paper's form, "two_sigmoid", twice that, or, by a
-        gin reference such as @my_gate, a function of the logits r (x) c: it
+      grid_rows: must divide the fan-in of the gated matrix. Unused by "col".
+      grid_cols: must divide its fan-out. Unused by "row".
+      gate: "sigmoid", the paper's form; "two_sigmoid", twice that; or a gin
+        reference such as @my_gate to a function of the logits r (x) c, which
         takes an mtf.Tensor and returns one of the same shape and type.
       condition_on: "first_token", the hidden state of the example's first
         token, or "task_token", its input embedding.
       gated_kernel: "wo" or "wi" (each factor of a gated-linear wi).
-      zero_init: start with r (x) c = 0. None: as the gate needs it, so that
-        "two_sigmoid" starts exactly at the vanilla function, and others with
+      zero_init: whether to start with r (x) c = 0. None chooses by the gate:
+        "two_sigmoid" starts exactly at the vanilla function, the others with
         gates that differ.
-      contraction: the order of the product: "plain", as the equation has it,
-        "weights", "rows" or "cols", made for a CPU and for a TPU, or "auto",
-        which takes the cheapest for the shapes and the device at hand;
-        docs/dev/cost.md. All give the same result.
+      contraction: the order of the product: "plain", as in the equation;
+        "weights", "rows" or "cols", optimized for CPU and TPU; or "auto", the
+        cheapest for the shapes and the device (docs/dev/cost.md). All give the
+        same result.
       hidden_size: this and the following are those of DenseReluDense; None
-        takes what gin binds to it.
+        means the value that gin binds to it.
 
     Raises:
       UserError: for an unknown choice, naming the known ones.
@@ -123,25 +122,25 @@ class DenseReluDense(transformer_layers.DenseReluDense):
 
   @property
   def gates_differ(self) -> bool:
-    """Whether examples have gates of their own, as all but "GG" have."""
+    """Whether gates differ between examples; true for all but "GG"."""
     return "local" in gate_lib.VARIANTS[self.variant]
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError, before there is a graph, for what a graph would refuse.
+    """Raises UserError before a graph is built if building it would fail.
 
-    That is a grid that does not fit a model of this width, or a gate of the
-    user's own that does not give back what a gate must.
+    That is, for a grid that does not divide this width, or a user's gate
+    function that does not return what a gate must.
     """
     gate_lib.check_grid(self, model_dim)
     gate_lib.check_gate(self.gate)
 
   def dims(self, name: str, model_dim: mtf.Dimension):
-    """Fan-in and fan-out of "wi", which its factors have too, or of "wo"."""
+    """Fan-in and fan-out of "wi" (and each of its factors) or of "wo"."""
     dims = model_dim, mtf.Dimension("d_ff", self.hidden_size)
     return dims[::-1] if name == "wo" else dims
 
   def activations(self) -> dict[str, Callable | None]:
-    """The function of each factor of h, by the name of its wi."""
+    """The activation of each factor of h, by the name of its wi."""
     given = self.activation
     given = list(given) if isinstance(given, list | tuple) else [given]
     for i, name in enumerate(given):
@@ -150,7 +149,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
         if given[i] is None and name != "linear":
           raise errors.UserError(
             f"DenseReluDense.activation = {name!r} is unknown: give the name "
-            "of a function of mesh_tensorflow, such as 'relu', or 'linear'."
+            "of a mesh_tensorflow function, such as 'relu', or 'linear'."
           )
     names = [f"wi_{i}" for i in range(len(given))] if given[1:] else ["wi"]
     return dict(zip(names, given, strict=True))
@@ -180,7 +179,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     return self.dense(context, h, "wo", gated.get("wo"))
 
   def _gate(self, context, x: mtf.Tensor) -> mtf.Tensor:
-    """G; decoding makes it once, from the whole input, and keeps it."""
+    """G; decoding makes it once, from the whole input, and reuses it."""
     if context.mode == "incremental":
       return context.get_constant_state()
     gate = self.make_gate(context, x)
@@ -215,7 +214,7 @@ class DenseReluDense(transformer_layers.DenseReluDense):
     return h
 
   def dense(self, context, x, name: str, multiply=None) -> mtf.Tensor:
-    """`mtf.layers.dense`, or that with another product of x and the kernel.
+    """`mtf.layers.dense`, optionally with another product of x and the kernel.
 
     Args:
       context: a transformer.Context.

@@ -5,9 +5,9 @@ Same flags, same gin files, all modes. Example:
   python -m hypergrid_mtf.main --model_dir=runs/l2 --gin_file=models/tiny.gin \
     --gin_file=hypergrid/L2.gin --gin_file=experiments/embedded.gin
 
-What it adds: operative_configs/ is on the gin search path, `t5_tasks` is
-imported, --vocabulary; without --tpu the mesh is all GPUs or one CPU; checks
-before the graph, progress while it runs, and everything the libraries say in
+It adds: operative_configs/ on the gin search path; the tasks of `t5_tasks`;
+--vocabulary; without --tpu, a mesh of all GPUs or one CPU; checks before the
+graph is built; progress while it runs; and the libraries' output in
 `<model_dir>/hypergrid_mtf.log`.
 """
 
@@ -45,7 +45,7 @@ FLAGS = flags.FLAGS
 
 
 def _start(run: request.Run) -> estimator.Progress:
-  """Runs what was asked for in t5's own main."""
+  """Runs the requested mode in t5's own main."""
   repeats = config.value("decode_from_file.repeats", 1)
   lines = max(map(len, run.input_lines.values()), default=0)
   progress = estimator.Progress(seed=FLAGS.seed, examples=lines * repeats)
@@ -70,8 +70,8 @@ def _start(run: request.Run) -> estimator.Progress:
         raise
   if progress.stopped_at is not None:
     console.say(
-      f"{run.mode}: ended by SIGTERM at step {progress.stopped_at}, which is "
-      "saved: the same command resumes there"
+      f"{run.mode}: stopped by SIGTERM and saved at step "
+      f"{progress.stopped_at}: the same command resumes there"
     )
   else:
     console.say(f"{run.mode}: done{progress.where(run.results)}")
@@ -79,10 +79,10 @@ def _start(run: request.Run) -> estimator.Progress:
 
 
 def main(argv, only_check: bool = False) -> int | None:
-  """The command line: `execute`, with all that the libraries log.
+  """The command line: `execute`, with the libraries' logging on.
 
   Returns:
-    the exit status of a training that was asked to end before its last step
+    the exit status of a training that SIGTERM stopped before its last step
   """
   del argv
   tf.logging.set_verbosity(tf.logging.INFO)
@@ -93,13 +93,13 @@ def main(argv, only_check: bool = False) -> int | None:
 
 
 def execute(only_check: bool = False) -> estimator.Progress | None:
-  """Reads the configuration that FLAGS give, checks it, and runs it.
+  """Reads the configuration from FLAGS, checks it, and runs it.
 
   Args:
-    only_check: end before a graph is built, and leave the folder as it is.
+    only_check: stop before a graph is built, and leave the folder as it is.
 
   Returns:
-    what the run knows of itself; None where it was only checked
+    the run's progress; None if it was only checked
   """
   tf.disable_v2_behavior()
   checkpoint.check_model_dir(FLAGS.model_dir)

@@ -1,7 +1,7 @@
-"""From gin files and bindings to a model: the one way there is.
+"""Builds a model from gin files and bindings: the only place that does.
 
-Like a run of t5: mesh_tensorflow's defaults, the gin files, the bindings, and
-`build_model` of what gin then says. The checks are those of a run.
+As in a run of t5: mesh_tensorflow's defaults, the gin files, the bindings, then
+`build_model`. The checks are those of a run.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ from hypergrid_mtf.run import config
 def bind(
   paths: Sequence[str], bindings: Sequence[str] = (), trains: bool = False
 ) -> None:
-  """Makes gin's configuration that of a run, and checks it as one.
+  """Parses gin files and bindings as a run does, and checks them.
 
   Args:
-    paths: of gin files, after mesh_tensorflow's defaults.
+    paths: gin files, parsed after mesh_tensorflow's defaults.
     bindings: as given to --gin_param.
-    trains: whether a step of training will be made of it.
+    trains: whether it will be trained.
 
   Raises:
-    UserError: for what gin cannot read, nothing reads, or no model takes.
+    UserError: for what gin cannot read, nothing uses, or no model accepts.
   """
   config.parse_files([config.DEFAULTS, *paths], bindings)
   bindings_lib.check(trains, references=trains)
@@ -40,10 +40,10 @@ def build(
   """Builds the model that gin describes and checks its HyperGrid layers.
 
   Args:
-    inputs: size of the vocabulary of the inputs.
-    targets: of the targets, if it is another.
-    layout_rules: what its layers know of the layout.
-    mesh_shape: what its layers know of the mesh.
+    inputs: vocabulary size of the inputs.
+    targets: vocabulary size of the targets, if different.
+    layout_rules: the layout that its layers know of.
+    mesh_shape: the mesh that its layers know of.
 
   Returns:
     a transformer.Bitransformer or Unitransformer; plain Python, no graph
@@ -82,10 +82,10 @@ def build(
 
 
 def _check_no_gate_is_left_out(model_type: str) -> None:
-  """Refuses layers that are bound for a stack which a model does not have.
+  """Refuses layers bound for a stack that the model does not have.
 
-  The files of hypergrid/ bind those of an encoder and a decoder; a model of
-  another kind has neither, and would be vanilla without a word.
+  The files of hypergrid/ bind the layers of an encoder and a decoder; any other
+  kind of model would silently be vanilla.
   """
   for (scope, selector), parameters in gin.config._CONFIG.items():
     if selector.endswith("transformer.make_layer_stack") and (
@@ -113,16 +113,15 @@ def list_tensors(
 ) -> list[tuple[mtf.Operation, list[mtf.Dimension]]]:
   """(Operation, dimensions of its output) of a training step's forward pass.
 
-  Built as a graph of Mesh TensorFlow, which is symbolic: nothing of it is
-  lowered to TensorFlow but the names of variables. The model is one that knows
-  of no mesh: attention that knows of an axis without work splits the batch once
-  more for it, by a dimension of any name.
+  Built as a symbolic Mesh TensorFlow graph; only variable names are lowered to
+  TensorFlow. The model must know of no mesh: attention that knows of an unused
+  axis splits the batch over it too, by a dimension with an arbitrary name.
 
   Args:
     model: from `build`.
-    batch: sequences of a step.
+    batch: sequences per step.
     lengths: {feature: tokens}.
-    outer: outer batches of a step.
+    outer: outer batches per step.
   """
   with tf.Graph().as_default():
     graph = mtf.Graph()
@@ -144,7 +143,7 @@ def list_tensors(
   variables = [o for o in graph.operations if isinstance(o, mtf.Variable)]
   return [
     (operation, tensor.shape.dims)
-    for operation in variables + graph.operations  # those with names first
+    for operation in variables + graph.operations  # named ones first
     for tensor in operation.outputs
   ]
 
@@ -157,7 +156,7 @@ def configured(
   trains: bool = False,
   **mesh,
 ) -> Iterator:
-  """The model that some gin files describe; gin is empty after.
+  """The model described by gin files; clears gin afterwards.
 
   Args:
     paths: as of `bind`.

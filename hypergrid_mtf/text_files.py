@@ -1,4 +1,4 @@
-"""Files that should be UTF-8 text, line by line."""
+"""Reads files that should be UTF-8 text, line by line."""
 
 import lzma
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ def problem(raw: bytes, is_first: bool) -> str | None:
   """What is wrong with the bytes of a line, or None.
 
   Args:
-    raw: with the mark that a file may begin with.
-    is_first: whether it is the first line of its file.
+    raw: the line, with any byte-order mark.
+    is_first: whether it is the first line of the file.
   """
   if is_first and raw.startswith(UTF16_MARKS):
     return "UTF-16 text, expected UTF-8: save it as UTF-8"
@@ -29,7 +29,7 @@ def problem(raw: bytes, is_first: bool) -> str | None:
 
 
 def is_cut_by_returns(raw: bytes) -> bool:
-  """Whether a line, taken up to its LF, is many that end in CR alone."""
+  """Whether text up to an LF is several lines that end in CR only."""
   return not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r")
 
 
@@ -40,8 +40,8 @@ def read_lines(
 
   Args:
     path: of a file on this machine.
-    who: what reads it, for messages.
-    open_file: takes path and mode; another one than `open` unpacks the file.
+    who: the reader, for messages.
+    open_file: takes path and mode; not `open` for compressed files.
 
   Raises:
     UserError: the file cannot be read, is cut short, or is not UTF-8 text.
@@ -54,8 +54,8 @@ def read_lines(
         yield number, raw
   except EOFError:
     raise errors.UserError(
-      f"{path} ({who}) is cut short, its compressed data have no end: "
-      "copy it again."
+      f"{path} ({who}) is cut short (its compressed data have no end): copy it "
+      "again."
     ) from None
   except (OSError, lzma.LZMAError) as e:
     reason = getattr(e, "strerror", None) or e

@@ -1,4 +1,4 @@
-"""Data sets that TFDS keeps on disk, and reading them without a network.
+"""Data sets that TFDS keeps on disk, read without a network.
 
 TFDS is imported where it is used, so that `compat` can import this module.
 """
@@ -25,7 +25,7 @@ def prepared_dir(tfds_name: str, data_dir=None):
 
 
 def is_prepared(tfds_name: str, data_dir=None) -> bool:
-  """Whether TFDS can read the data set from disk without any network."""
+  """Whether TFDS can read the data set from disk, without a network."""
   import tensorflow as tf
 
   return tf.io.gfile.exists(
@@ -37,28 +37,28 @@ def why_not_generated(tfds_name: str) -> str | None:
   """Why the installed TFDS cannot make a data set that is not on disk.
 
   Returns:
-    a clause, or None where it can: by `download_and_prepare`, the latest
-    version of a data set and the one that it takes by default
+    a clause, or None if it can: `download_and_prepare` makes the latest version
+      of a data set and the default one
   """
   import tensorflow_datasets as tfds
 
   try:
     with without_cloud_bucket():
       builder = tfds.builder(tfds_name)
-  except Exception as e:  # whatever TFDS says of a name or version
+  except Exception as e:  # TFDS raises many kinds
     reason = str(e).strip().partition("\n")[0] or type(e).__name__
     return f"TFDS {tfds.__version__} does not know it: {reason}"
   made = {str(v) for v in (builder.canonical_version, max(builder.versions))}
   if str(builder.version) in made:
     return None
   return (
-    f"TFDS {tfds.__version__} generates {builder.name} "
+    f"TFDS {tfds.__version__} makes {builder.name} "
     f"{' and '.join(sorted(made))} and not {builder.version}"
   )
 
 
 def has_downloads(tfds_name: str) -> bool:
-  """Whether TFDS fetches files to generate a data set that it knows."""
+  """Whether TFDS downloads files to make a data set that it knows."""
   import tensorflow_datasets as tfds
 
   name, _ = tfds.core.naming.parse_builder_name_kwargs(tfds_name)
@@ -69,7 +69,7 @@ def generate(tfds_name: str, data_dir) -> None:
   """Has TFDS download and prepare a data set, from its official addresses.
 
   Args:
-    tfds_name: one for which `why_not_generated` is None.
+    tfds_name: a data set for which `why_not_generated` is None.
   """
   import tensorflow_datasets as tfds
 

@@ -1,10 +1,10 @@
-"""y = h (psi(G) * W), for the device that computes it.
+"""Computes y = h (psi(G) * W), in the best order for the device.
 
-`gated` is the door: a reader of the layer may stop here. `plain` is the
+`gated` is the entry point: a reader of the layer may stop here. `plain` is the
 equation in Mesh TensorFlow's own operations. Three more orders give the same y
-and never hold all that they make at once: `cpu` walks over it, and with `tpu`
-it does not leave the chip. `cost` chooses between them, and `on_mesh` runs them
-on every device's own slices.
+without holding all intermediate values at once: `cpu` works in steps, `tpu`
+keeps them on the chip. `cost` chooses an order, and `on_mesh` runs it on each
+device's slices.
 """
 
 import math
@@ -23,12 +23,12 @@ def gated(
   """y = h (psi(G) * W), in one of several orders, all equal.
 
   Args:
-    h: [..., fan_in], in any order.
+    h: [..., fan_in], dimensions in any order.
     kernel: W, [(ensemble,) fan_in, fan_out].
     gate: G, [..., grid_rows, grid_cols], or without one of the two (a gate of
-      rows or of columns alone). Its leading dimensions are some of those of h
-      and, on a mesh that splits W, those of `on_mesh.shard_dims`; its cells are
-      then those of one shard.
+      only rows or only columns). Its leading dimensions are some of those of h
+      and, if a mesh splits W, those of `on_mesh.shard_dims`; its cells are then
+      those of one shard.
     order: one of cost.CHOICES.
     where: the graph.
 
@@ -36,7 +36,7 @@ def gated(
     y, [..., fan_out]
 
   Raises:
-    UserError: for the order "weights" if every token has a gate of its own.
+    UserError: for the order "weights" if every token has its own gate.
   """
   kernel_dims = kernel.shape.dims
   order = cost.choose(order, h.shape.dims, kernel_dims, gate, where)
@@ -59,7 +59,7 @@ def gated(
     ],
     orders.shapes(
       cost.sizes_of(gates, tokens, kernel_dims, gate, where),
-      # The tokens of a row, which a TPU has in its lanes.
+      # The tokens of a sequence, which a TPU puts in its lanes.
       1 if h_dims[-1] == fan_in else where.local_size(h_dims[-1:]),
     ),
     ensemble + gates + tokens + [fan_out],
@@ -69,13 +69,13 @@ def gated(
 
 
 def plain(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
-  """y = h (psi(G) * W), as it is written: a sum over the regions of W.
+  """y = h (psi(G) * W) as written: a sum over the regions of W.
 
       p[r, c] = h[r] W[r, c],  y[c] = sum over r of p[r, c] G[r, c]
 
-  where h[r], W[r, c] and y[c] are the parts that belong to one region. So psi
-  is never made: repeating a cell is multiplying a region by it. Arguments and
-  result are those of `gated`.
+  where h[r], W[r, c] and y[c] are the parts of one region. psi(G) is never
+  built: instead of repeating a cell, a region is multiplied by it. Arguments
+  and result as in `gated`.
   """
   *ensemble, fan_in, fan_out = kernel.shape.dims
   *leading, _ = h.shape.dims
@@ -90,7 +90,7 @@ def plain(h: mtf.Tensor, kernel: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
 
 
 def _grid_dims(gate, side, dim):
-  """One side of W as dimensions: (shard,) (cell of the grid,) place in it."""
+  """One side of W as dimensions: (shard,) (grid cell,) position in the cell."""
   by_name = {d.name: d for d in gate.shape.dims}
   dims = [by_name[name] for name in (dim.name, side) if name in by_name]
   size = dim.size // math.prod(d.size for d in dims)

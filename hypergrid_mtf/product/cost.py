@@ -1,14 +1,14 @@
 """Chooses the order in which y = h (psi(G) * W) is computed, by its cost.
 
 The gate G has one value for each region of W [F, M], a grid of R x C regions. N
-gates serve T tokens each: one example a row of the batch gives N rows of T
-tokens, packed examples a gate for each token (T = 1), a gate that no example
-changes N = 1.
+gates serve T tokens each: with one example per sequence, N sequences of T
+tokens; with packed examples, one gate per token (T = 1); with a gate that is
+the same for all examples, N = 1.
 
-  order    what is made                                  its elements
+  order    intermediate values                           their elements
   plain    all partial products of grid rows at once     N T R M
   weights  a gated W for each gate                       N F M
-  rows     the same, in small steps, again in gradients  N T R M
+  rows     the same, in small steps, redone in gradients N T R M
   cols     a scaled copy of h for each grid column       N T C F
 """
 
@@ -28,8 +28,8 @@ class Sizes:
   """Static sizes of one product, on one device.
 
   Attributes:
-    gates: N, how many gates there are.
-    tokens: T, how many tokens share one gate.
+    gates: N, number of gates.
+    tokens: T, number of tokens that share a gate.
     fan_in: F.
     fan_out: M.
     rows: R, grid rows; divides F.
@@ -44,22 +44,21 @@ class Sizes:
   cols: int
 
 
-# Nanoseconds that one element of what an order makes costs in addition to the
-# product without a gate: (forward, forward and backward). The geometric means
-# of two CPUs, one of them with AVX-512, which differ by a factor of three, for
-# all orders alike. docs/dev/cost.md;
-# `python -m tools.dev.calibrate` measures them.
+# Nanoseconds per element of an order's intermediate values, in addition to the
+# product without a gate: (forward, forward and backward). Geometric means of
+# two CPUs, one with AVX-512, which differ by a factor of three for all orders
+# alike. `python -m tools.dev.calibrate` measures them (docs/dev/cost.md).
 CPU_NANOSECONDS = {
   "weights": (0.70, 2.9),
   "rows": (0.86, 2.3),
   "cols": (0.68, 3.2),
 }
-# One multiply-add of the partial products that `rows` makes a second time.
+# One multiply-add of the partial products that `rows` recomputes.
 _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 
 # Cycles of a TPU v3 core in addition to the product without a gate, as its
-# compiler estimates them: (forward, forward and backward), each (for an element
-# of W, for an element of what the order makes). docs/dev/tpu_layer.md.
+# compiler estimates them: (forward, forward and backward), each (per element of
+# W, per element of the order's intermediate values). docs/dev/tpu_layer.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),
@@ -71,7 +70,7 @@ _TPU_PRODUCT_CYCLES = 3.5e-5
 
 
 def elements(order: str, sizes: Sizes) -> int:
-  """How many elements an order makes in addition to h, W, G and y."""
+  """Number of elements that an order makes in addition to h, W, G and y."""
   s = sizes
   if order == "weights":
     return s.gates * s.fan_in * s.fan_out
@@ -81,10 +80,10 @@ def elements(order: str, sizes: Sizes) -> int:
 
 
 def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
-  """What an order costs in addition to the product without a gate.
+  """Cost of an order in addition to the product without a gate.
 
-  Nanoseconds of a CPU, or cycles of a TPU by its compiler's estimate: numbers
-  to compare orders by.
+  Nanoseconds of a CPU, or cycles of a TPU by its compiler's estimate; only for
+  comparing orders.
   """
   s, count = sizes, elements(order, sizes)
   if on_tpu:
@@ -102,16 +101,16 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
 def cheapest(
   orders, sizes: Sizes, train: bool = True, on_tpu: bool = False
 ) -> str:
-  """The order among `orders` that costs least; the first of equals."""
+  """The cheapest of `orders`; the first of equals."""
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
 
 
 def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
-  """The orders that "auto" compares.
+  """The orders compared by "auto".
 
   Args:
     sizes: of the product.
-    packed: whether every token of a row has a gate of its own.
+    packed: whether every token has its own gate.
     on_tpu: whether a TPU computes it.
 
   Returns:
@@ -126,12 +125,12 @@ def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
 
 
 def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
-  """The dimensions of h without fan-in: the ensemble's, N's and T's.
+  """The dimensions of h except fan-in: the ensemble's, N's and T's.
 
-  N are those from the first to the last that the gate has too.
+  N's are those up to the last one that the gate also has.
 
   Args:
-    h_dims: the dimensions of h, in any order of fan-in among the others.
+    h_dims: the dimensions of h, with fan-in anywhere among them.
     kernel_dims: of W, [(ensemble,) fan_in, fan_out].
     gate: G.
 
@@ -148,7 +147,7 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
 def sizes_of(
   gates, tokens, kernel_dims, gate: mtf.Tensor, where: on_mesh.Where
 ) -> Sizes:
-  """The sizes of a product whose dimensions `split_dims` gives."""
+  """The sizes of a product, from the dimensions of `split_dims`."""
   cells = {d.name: d.size for d in gate.shape.dims}
   return Sizes(
     gates=where.local_size(gates),
@@ -163,11 +162,11 @@ def sizes_of(
 def choose(
   order: str, h_dims, kernel_dims, gate: mtf.Tensor, where: on_mesh.Where
 ) -> str:
-  """The order that computes a product: the given one, or the cheapest.
+  """The order for a product: the given one, or the cheapest.
 
   Args:
     order: one of CHOICES.
-    h_dims: as in `split_dims`, as the others are.
+    h_dims: this and the following as in `split_dims`.
     kernel_dims: of W.
     gate: G.
     where: the graph.
@@ -176,11 +175,11 @@ def choose(
     "plain" or one of ORDERS
 
   Raises:
-    UserError: for "weights" if every token has a gate of its own.
+    UserError: for "weights" if every token has its own gate.
   """
   _, gates, tokens = split_dims(h_dims, kernel_dims, gate)
-  # Packed rows: a gate for each position. (A step of decoding has no positions:
-  # its gates are one for each example.)
+  # Packed examples need a gate per position. (A decoding step has no positions;
+  # its gates are per example.)
   packed = "length" in (d.name for d in gates)
   if order == "weights" and packed:
     raise errors.UserError(cannot_serve_packed_rows(order))
@@ -195,8 +194,8 @@ def cannot_serve_packed_rows(order: str) -> str:
   """Says what to choose instead of the order "weights"."""
   others = [o for o in CHOICES if o not in (order, "auto")]
   return (
-    f"HyperGrid.contraction = {order!r} needs one gate for each row of the "
-    "batch, and these rows hold several packed examples: choose "
+    f"HyperGrid.contraction = {order!r} needs one gate per sequence, and these "
+    "sequences hold several packed examples: choose "
     f"{', '.join(map(repr, others))} or 'auto', or do not pack "
     "(mesh_train_dataset_fn.pack = False)."
   )

@@ -1,12 +1,12 @@
 """Orders of y = h (psi(G) * W) that suit a CPU, on TensorFlow tensors.
 
-All give the same y as `product.plain`, on what one device holds of h, W and G.
-They walk over gates, rows or columns in steps whose temporaries
-stay small enough for a cache (and below the size from which malloc returns
-memory to the system after each use, which costs more than the product does).
-The gradients recompute what they need, so nothing but h, W and G is kept
-between the forward and the backward pass. `cost` says what each order makes,
-and what that costs.
+All give the same y as `product.plain`, from one device's parts of h, W and G.
+They loop over gates, grid rows or grid columns in steps whose temporaries fit
+in a cache (and stay below the size from which malloc returns memory to the
+system after each use, which costs more than the product). The gradients
+recompute what they need, so only h, W and G are kept between the forward and
+the backward pass. `cost` lists the intermediate values of each order and their
+cost.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ from hypergrid_mtf.product.cost import Sizes, split_dims
 
 __all__ = ["gradients", "h_layout", "product", "shapes", "split_dims"]
 
-# Elements of one temporary of a step; 4 MB of float32.
+# Elements of one temporary in a step; 4 MB of float32.
 _STEP_ELEMENTS = 1 << 20
-# A graph is built out of the steps: more than this many are merged.
+# Each step adds to the graph: more steps than this are merged.
 _MAX_STEPS = 32
 
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
-  """The dimensions of h in the order that `product` reads."""
+  """The dimensions of h in the order that `product` expects."""
   del order
   return [*ensemble, *gates, *tokens, fan_in]
 
@@ -47,8 +47,8 @@ def product(order: str, h, kernel, gate):
 
 def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
-  # What is made again must not be shared with the forward pass: it would be
-  # kept. The graph optimiser merges equal nodes unless their control inputs
+  # Recomputed values must not be shared with the forward pass, or they would be
+  # kept. The graph optimizer merges equal nodes unless their control inputs
   # differ.
   with tf.control_dependencies([dy]):
     h, kernel, gate = map(tf.identity, (h, kernel, gate))
@@ -61,7 +61,7 @@ def _sizes(h, kernel, gate) -> Sizes:
 
 
 def _group(count: int, step_elements: int) -> int:
-  """How many of `count` equal parts to take a step; divides `count`."""
+  """How many of `count` equal parts to process per step; divides `count`."""
   divisors = [d for d in range(1, count + 1) if count % d == 0]
   fewest = min(d for d in divisors if count // d <= _MAX_STEPS)
   fit = [d for d in divisors if d * step_elements <= _STEP_ELEMENTS]
@@ -69,7 +69,7 @@ def _group(count: int, step_elements: int) -> int:
 
 
 def _wide(x):
-  """The type that sums are made in: float32 for bfloat16."""
+  """x in the type used for sums: float32 for bfloat16."""
   return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
 
 
@@ -82,7 +82,7 @@ def _concat(parts, axis: int):
 
 
 def _matmul(a, b, **transposes):
-  """`tf.matmul` of [g, …]; a product of plain matrices is faster."""
+  """`tf.matmul` of [g, …]; for g = 1 a product of plain matrices is faster."""
   if a.shape[0] == 1:
     return tf.matmul(a[0], b[0], **transposes)[None]
   return tf.matmul(a, b, **transposes)
@@ -93,7 +93,7 @@ def _add(total, term):
 
 
 def _weights_steps(s: Sizes, gate):
-  """Gates of one step, each repeated over its last side: [g, R, 1, M]."""
+  """The gates of each step, repeated over their columns: [g, R, 1, M]."""
   steps = s.gates // _group(s.gates, s.fan_in * s.fan_out)
   wide = tf.repeat(gate, s.fan_out // s.cols, axis=2)
   return [g[:, :, None, :] for g in _split(wide, steps, 0)]
@@ -111,7 +111,7 @@ def _weights(h, kernel, gate):
 
 
 def _transposed(s: Sizes) -> Sizes:
-  """Of the transposed kernel."""
+  """The sizes of the product with the transposed kernel."""
   return dataclasses.replace(
     s, fan_in=s.fan_out, fan_out=s.fan_in, rows=s.cols, cols=s.rows
   )
@@ -128,7 +128,7 @@ def _gated(kernel, g):
 def _weights_gradients(h, kernel, gate, dy):
   s = _sizes(h, kernel, gate)
   gates = _weights_steps(s, gate)
-  # A product with a transposed kernel takes longer than one transposition does.
+  # A product with a transposed kernel takes longer than transposing once.
   transposed = tf.reshape(
     tf.transpose(kernel), [s.cols, s.fan_out // s.cols, s.fan_in]
   )
@@ -147,7 +147,7 @@ def _weights_gradients(h, kernel, gate, dy):
     with tf.control_dependencies([] if dkernel is None else [dkernel]):
       dh.append(_matmul(dpart, _gated(transposed, transposed_g)))
     with tf.control_dependencies(dh[-1:]):
-      # The kernel's gradient if there were no gate: [g, R, F/R, M]
+      # The kernel's gradient without the gate: [g, R, F/R, M]
       plain = _matmul(part, dpart, transpose_a=True)
       plain = tf.reshape(plain, [-1, *kernel.shape.as_list()])
       if plain.shape[0] == 1:
@@ -172,13 +172,13 @@ def _weights_gradients(h, kernel, gate, dy):
 
 
 def _rows_steps(s: Sizes, h, kernel, gate):
-  """What each step of grid rows takes of h, W and G.
+  """The parts of h, W and G for each step of grid rows.
 
-  Slices of anything but the first axis are copies, and slow ones: everything is
-  transposed once instead.
+  Slicing any axis but the first makes slow copies, so everything is transposed
+  once instead.
 
   Returns:
-    a list of (h [g, N T, F/R], W [g, F/R, M], G as it multiplies `_regions`)
+    a list of (h [g, N T, F/R], W [g, F/R, M], G in the shape of `_regions`)
   """
   tokens = s.gates * s.tokens
   group = _group(s.rows, tokens * s.fan_out)
@@ -197,7 +197,7 @@ def _rows_steps(s: Sizes, h, kernel, gate):
 
 
 def _regions(s: Sizes):
-  """The shape in which a step's partial products meet their gates.
+  """The shape in which a step's partial products are multiplied by gates.
 
   Where tokens share a gate, [g, N, T, M] times [g, N, 1, M]; otherwise
   [g, N, C, M/C] times [g, N, C, 1]: fewer axes broadcast faster.
@@ -208,7 +208,7 @@ def _regions(s: Sizes):
 
 
 def _swap(x):
-  """[a, b, ...] -> [b, a, ...], without a copy where one of them is 1."""
+  """[a, b, ...] -> [b, a, ...], without a copy if one of them is 1."""
   a, b, *rest = x.shape.as_list()
   if 1 in (a, b):
     return tf.reshape(x, [b, a, *rest])
@@ -228,7 +228,7 @@ def _rows(h, kernel, gate):
     with tf.control_dependencies(total):
       p = tf.reshape(_matmul(part, w), _regions(s))
       terms.append(_sum_first(_wide(p * g)))
-      # Three at a time are added in one pass over memory.
+      # Adds three at a time in one pass over memory.
       if len(terms) == 2 or i == len(steps):
         total, terms = [tf.add_n(total + terms)], []
   (y,) = total
@@ -260,7 +260,7 @@ def _rows_gradients(h, kernel, gate, dy):
 
 
 def _cols_steps(s: Sizes, kernel, gate):
-  """What each step of grid columns takes of W and G.
+  """The parts of W and G for each step of grid columns.
 
   Returns:
     a list of (W [g, F, M/C], G [g, N, 1, R, 1])
@@ -303,7 +303,7 @@ def _cols_gradients(h, kernel, gate, dy):
       dw = _matmul(scaled, dpart, transpose_a=True)  # [g, F, M/C]
       dkernel.append(tf.reshape(_swap(dw), [s.fan_in, -1]))
     with tf.control_dependencies(dkernel[-1:]):
-      # The gradient of the scaled h serves both its factors.
+      # The gradient of the scaled h serves both of its factors.
       ds = _matmul(dpart, w, transpose_b=True)
       ds = tf.reshape(ds, [group, *h.shape.as_list()])
       of_gate = tf.reduce_sum(_wide(ds * h), [2, 4])  # [g, N, R]

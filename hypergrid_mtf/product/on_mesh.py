@@ -1,9 +1,9 @@
-"""What a mesh wants of a gated product: shards, slices and partial sums.
+"""A gated product on a mesh: shards, slices and partial sums.
 
-Where a mesh splits the gated matrix, each device makes a gate of its own, for
-its own part of it, from its own copy of what all devices have. What comes back
-from the devices is then one sum, of the kind that the product without a gate
-makes, and can be added to that before either is sent.
+If a mesh splits the gated matrix, each device makes the gate of its own part,
+from its own copy of the conditioning vectors. The gradients then need one sum
+over devices, like that of the product without a gate, and the two can be added
+before they are sent.
 """
 
 import math
@@ -13,16 +13,16 @@ import tensorflow.compat.v1 as tf
 
 
 class Where:
-  """What a product must know of the graph it is in.
+  """What a product must know about its graph.
 
   Attributes:
-    train: whether a gradient will be wanted.
-    on_tpu: whether a TPU runs the graph, and not a CPU or a GPU.
+    train: whether a gradient will be needed.
+    on_tpu: whether a TPU runs the graph, not a CPU or a GPU.
   """
 
   def __init__(self, context):
     self.train = context.train
-    # mesh_tensorflow places variables by a function on TPUs only.
+    # mesh_tensorflow uses a function to place variables only on TPUs.
     self.on_tpu = callable(context.mesh.variable_placer_fn)
     self._layout = context.model.layout or ""
     self._mesh_shape = context.model.mesh_shape or ""
@@ -31,7 +31,7 @@ class Where:
     return mtf.tensor_dim_to_mesh_dim_size(self._layout, self._mesh_shape, dim)
 
   def local_size(self, dims) -> int:
-    """Of the part of these dimensions that one device has."""
+    """The number of elements in one device's part of these dimensions."""
     return math.prod(d.size // self.num_shards(d) for d in dims)
 
   def shares_mesh_axis(self, *dims: mtf.Dimension) -> bool:
@@ -45,10 +45,10 @@ class Where:
 def shard_dims(
   fan_in: mtf.Dimension, fan_out: mtf.Dimension, where: Where
 ) -> list[mtf.Dimension]:
-  """The dimensions that a gate gains where a mesh splits its matrix.
+  """The additional dimensions of a gate if a mesh splits its matrix.
 
-  They have one element a shard and the names of the sides of the matrix; there
-  are none where nothing is split.
+  They have one element per shard and the names of the matrix's sides; there are
+  none if nothing is split.
   """
   return [
     mtf.Dimension(d.name, where.num_shards(d))
@@ -69,9 +69,9 @@ def local_cells(
   dim: mtf.Dimension,
   shards: list[mtf.Dimension],
 ) -> mtf.Tensor:
-  """Gives each device those cells of a side that lie in its own shard.
+  """Gives each device the cells of a side that lie in its own shard.
 
-  Where there are more shards than cells, neighbours share a cell.
+  If there are more shards than cells, neighbours share a cell.
 
   Args:
     vector: [..., grid_dim].
@@ -80,7 +80,7 @@ def local_cells(
     shards: from `shard_dims`.
 
   Returns:
-    [*shards, ..., cells of one shard], the last dimension of grid_dim's name
+    [*shards, ..., cells of one shard], the last dimension named as grid_dim
   """
   vector = copies(vector, shards)
   shard = next((d for d in shards if d.name == dim.name), None)
@@ -88,7 +88,7 @@ def local_cells(
     return vector
   cells = math.lcm(grid_dim.size, shard.size)
   local = mtf.Dimension(grid_dim.name, cells // shard.size)
-  # Another name, for the two are in one tensor for a moment.
+  # Another name, because one tensor briefly has both dimensions.
   whole = mtf.Dimension("all_" + grid_dim.name, grid_dim.size)
   vector = mtf.replace_dimensions(vector, grid_dim, whole)
   number = mtf.range(vector.mesh, shard, tf.int32) * local.size
@@ -100,7 +100,7 @@ def local_cells(
 
 
 def reorder(x: mtf.Tensor, dims) -> mtf.Tensor:
-  """x with these dimensions; mtf.transpose copies even where it need not."""
+  """Transposes x only if needed; mtf.transpose always copies."""
   shape = mtf.Shape(dims)
   if x.shape == shape:
     return x
@@ -112,24 +112,24 @@ def reorder(x: mtf.Tensor, dims) -> mtf.Tensor:
 def operation(
   forward, backward, inputs, shapes, y_dims, where: Where, name: str
 ) -> mtf.Tensor:
-  """Runs a function, with a gradient of its own, on each device's slices.
+  """Runs a function with a custom gradient on each device's slices.
 
-  Nothing but the inputs is kept for the gradient, and no device needs more of
-  them than its own slices: only sums that the product without a gate makes too
-  cross devices. Members of an ensemble are computed one by one.
+  Only the inputs are kept for the gradient, and each device needs only its own
+  slices: the devices exchange no more than the sums that the product without a
+  gate needs too. Ensemble members are computed one by one.
 
   Args:
-    forward: takes a TensorFlow tensor for each input, gives one.
-    backward: takes those and the gradient of the result, gives the gradients of
-      the inputs.
+    forward: takes a TensorFlow tensor for each input, returns one.
+    backward: takes those and the gradient of the result, returns the gradients
+      of the inputs.
     inputs: mtf tensors, the second a matrix [(ensemble,) fan_in, fan_out].
-    shapes: of the tensors that `backward` takes.
+    shapes: shapes of the tensors that `backward` takes.
     y_dims: of the result.
     where: the graph.
     name: of the operation.
 
   Returns:
-    an mtf.Tensor of the type of the first input
+    an mtf.Tensor with the type of the first input
   """
 
   def gradients(op, dy):
@@ -152,10 +152,10 @@ def operation(
 
 
 def _slicewise(fn, inputs, shapes, output_dims, where, **kwargs):
-  """`mtf.slicewise` of a function that gives a list of tensors."""
+  """`mtf.slicewise` of a function that returns a list of tensors."""
   all_dims = list(dict.fromkeys(d for x in inputs for d in x.shape.dims))
-  # What a device lacks of a sum becomes a dimension, one element a device; its
-  # sum is the all-reduce that the product without a gate makes.
+  # A partial sum gets an additional dimension, one element per device; summing
+  # it is the all-reduce that the product without a gate makes.
   partial = []
   for dims in output_dims:
     names = {d.name for d in dims}

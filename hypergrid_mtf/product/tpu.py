@@ -1,22 +1,22 @@
 """Orders of y = h (psi(G) * W) that suit a TPU, and the layer around them.
 
 The orders are functions of TensorFlow tensors. All give the same y as
-`product.plain`, on what one device holds of h, W and G. Each product is one
-operation, which XLA fuses with what stands next to it: the gated weights, the
-partial products and the scaled copies of h that `cost` counts are never in
-memory. For that the tokens of a row are the last dimension, the lanes of the
-chip, because a cell of 48 columns would fill them badly; and what all rows
-share is given to each of them, for XLA fuses a product well if all that its
-result has on the outside is a batch.
+`product.plain`, from one device's parts of h, W and G. Each product is one
+operation, which XLA fuses with its neighbours: the gated weights, partial
+products and scaled copies of h that `cost` counts are never in memory. To make
+that possible, the tokens of a sequence are the last dimension, the lanes of the
+chip, because a cell of 48 columns would fill them badly; and what all sequences
+share is repeated for each, because XLA fuses a product well if its only outer
+dimension is a batch.
 
-The optimization barriers keep XLA from making a thing once for two products:
-it would have to be kept in memory between them, or between the forward and the
-backward pass. docs/dev/tpu_layer.md has the cost of each order, by the TPU's
+The optimization barriers keep XLA from sharing a value between two products: it
+would have to stay in memory between them, or between the forward and the
+backward pass. docs/dev/tpu_layer.md has the cost of each order, as estimated by the TPU's
 compiler.
 
-Below, N is the rows of a batch and T the tokens of one. The gate is G [N, T, R,
-C], with 1 instead of T where the tokens of a row share it, and instead of N
-where all rows do.
+Below, N is the number of sequences and T the tokens of each. The gate is G [N,
+T, R, C], with 1 instead of T if the tokens of a sequence share it, and instead
+of N if all sequences do.
 """
 
 import functools
@@ -31,7 +31,7 @@ _LANES = 128
 
 
 def serves(layer, context) -> bool:
-  """Whether a TPU computes a layer's gated wo by the orders made for it."""
+  """Whether a TPU computes a layer's gated wo by the orders of this module."""
   return (
     on_mesh.Where(context).on_tpu
     and layer.gated_kernel == "wo"
@@ -40,11 +40,11 @@ def serves(layer, context) -> bool:
 
 
 def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
-  """The layer's `call` after G, with h laid out as the product reads it.
+  """The layer's `call` after G, with h laid out as the product expects.
 
-  In training, rows that nearly fill the lanes of the chip are filled up, and
-  the relu that makes h comes last: h is then all that is kept for the
-  gradients, because dropout multiplies by nothing negative.
+  In training, sequences that nearly fill the lanes of the chip are padded, and
+  the relu that makes h comes last: only h is then kept for the gradients,
+  because dropout never multiplies by a negative number.
   """
   where, length = on_mesh.Where(context), context.length_dim
   hidden_dim, model_dim = layer.dims("wo", context.model.model_dim)
@@ -76,16 +76,16 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
 
 
 def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
-  """Pads rows with zeros to whole lanes, where that costs less.
+  """Pads sequences with zeros to full lanes, if that is cheaper.
 
-  It does where they become at most a third longer (docs/dev/tpu_layer.md).
+  It is if they become at most a third longer (docs/dev/tpu_layer.md).
 
   Args:
-    length: of the rows.
-    xs: tensors, with that dimension or without.
+    length: of the sequences.
+    xs: tensors with or without that dimension.
 
   Returns:
-    the length that they have then, and the tensors
+    the padded length, and the tensors
   """
   size = -(-length.size // _LANES) * _LANES
   if size == length.size or 3 * size > 4 * length.size:
@@ -98,7 +98,7 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
 
 
 def relu(x: mtf.Tensor) -> mtf.Tensor:
-  """max(x, 0), made once for both passes, its gradient from its result."""
+  """max(x, 0), computed once for both passes; its gradient uses the result."""
 
   def forward(x):
     (y,) = _barrier(tf.nn.relu(x))
@@ -115,10 +115,10 @@ def relu(x: mtf.Tensor) -> mtf.Tensor:
 
 
 def _dense_positions_last(h_dims, where, x, kernel) -> mtf.Tensor:
-  """x W [N, F, T], as the product with a gate wants it.
+  """x W [N, F, T], as the product with a gate expects it.
 
-  x is [N, T, D]. W [D, F] is given to each row of the batch: otherwise XLA
-  might put the columns last, and then copy.
+  x is [N, T, D]. W [D, F] is repeated for each sequence: otherwise XLA might
+  put the columns last, and then copy.
   """
   hidden_dim = kernel.shape.dims[-1]
   if h_dims[-1] == hidden_dim:
@@ -144,13 +144,13 @@ def _dense_positions_last(h_dims, where, x, kernel) -> mtf.Tensor:
 
 
 def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
-  """As `cost.split_dims`, with the last of T's dimensions alone as T's."""
+  """As `cost.split_dims`, but only the last of T's dimensions stays T's."""
   ensemble, gates, tokens = cost.split_dims(h_dims, kernel_dims, gate)
   return ensemble, gates + tokens[:-1], tokens[-1:]
 
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
-  """The dimensions of h in the order that `product` reads."""
+  """The dimensions of h in the order that `product` expects."""
   if order == "weights" and not tokens:
     return [*ensemble, *gates, fan_in]
   leading = [*gates, *tokens]
@@ -178,7 +178,8 @@ def gradients(order: str, h, kernel, gate, dy):
   dh, dkernel, dgate = _ORDERS[order][1](*_barrier(h, kernel, of_rows, dy))
   if gate.shape != of_rows.shape:
     dgate = tf.reduce_sum(_wide(dgate), 0, keepdims=True)
-  # What dh is multiplied by next is better made for each product than kept.
+  # Recomputing the next factor of dh for each product is better than keeping
+  # it.
   (dh,) = _barrier(tf.reshape(dh, h.shape))
   dkernel = tf.reshape(dkernel, kernel.shape)
   return dh, dkernel, tf.cast(dgate, h.dtype)
@@ -190,17 +191,17 @@ def _barrier(*xs):
 
 
 def _wide(x):
-  """The type that sums are made in: float32 for bfloat16."""
+  """x in the type used for sums: float32 for bfloat16."""
   return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
 
 
 def _of_rows(gate, h):
-  """G of each row of the batch, which may be one for all."""
+  """G of each sequence, possibly one for all."""
   return tf.broadcast_to(gate, [h.shape[0], *gate.shape[1:]])
 
 
 def _to_rows(x, rows: int):
-  """x [...], for each row of the batch: [N, ...]."""
+  """x [...] repeated for each sequence: [N, ...]."""
   return tf.broadcast_to(x[None], [rows, *x.shape.as_list()])
 
 
@@ -228,12 +229,12 @@ def _weights_gradients(h, kernel, gate, dy):
   fan_out = kernel.shape.as_list()[1]
   psi = _psi(gate, fan_out)
   h, w = _by_rows(h, rows), _by_rows(kernel, rows)
-  # The kernel's gradient if there were no gate, times the kernel.
+  # The kernel's gradient without the gate, times the kernel.
   dgate = tf.reduce_sum(_wide(tf.einsum("nrft,ntm->nrfm", h, dy) * w), 2)
   dgate = tf.reshape(dgate, [-1, 1, rows, cols, fan_out // cols])
   dgate = tf.reduce_sum(dgate, 4)
   dgate, h, dy, psi = _barrier(dgate, h, dy, psi)
-  # The rows of the batch are summed here: no batch, so they come second.
+  # The sum is over sequences, so they are no batch here and come second.
   dkernel = tf.einsum(
     "rfnt,rntm->rfm",
     tf.transpose(h, [1, 2, 0, 3]),
@@ -271,7 +272,7 @@ def _gate_gradient(gate, dgate):
 
 
 def _rows_kernel(kernel, gate):
-  """W as [R, C, M/C, F/R]: a copy whose last side fills the lanes better."""
+  """W as [R, C, M/C, F/R]: a copy that fills the lanes better."""
   _, _, rows, cols = gate.shape.as_list()
   fan_in, fan_out = kernel.shape.as_list()
   (w,) = _barrier(tf.transpose(_by_rows(kernel, rows), [0, 2, 1]))
@@ -299,7 +300,7 @@ def _rows_gradients(h, kernel, gate, dy):
   dkernel = tf.einsum("nrft,nrcmt->rcmf", h, dy * g)
   dkernel, g, dy = _barrier(dkernel, g, dy)
   dkernel = tf.reshape(dkernel, [w.shape.as_list()[0], fan_out, -1])
-  # Turned as it is, and not as the float32 that the optimizer wants.
+  # Transposed in its own type, not in the optimizer's float32.
   (dkernel,) = _barrier(tf.transpose(dkernel, [0, 2, 1]))
   dh = tf.einsum("nrcmf,nrcmt->nrft", _to_rows(w, n), dy * g)
   return dh, dkernel, dgate

@@ -175,7 +175,7 @@ def explain_full_disk(error: Exception, model_dir: str) -> None:
     return
   if "://" not in model_dir:
     remove_half_written(model_dir)
-  step = checkpoints.newest_whole(model_dir)
+  step = checkpoints.newest_intact(model_dir)
   kept = (
     "no checkpoint was written yet"
     if step is None

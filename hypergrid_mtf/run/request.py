@@ -454,7 +454,7 @@ class Run:
         f"the checkpoint {path} ({START}) cannot be read: there is no file "
         f"{path}.index{others if there else ''}."
       )
-    checkpoints.check_whole(path, START)
+    checkpoints.check_intact(path, START)
     return checkpoints.reader_shapes(path, START)
 
   @functools.cached_property

@@ -170,24 +170,24 @@ def test_a_whole_checkpoint_has_the_size_that_its_index_says(folder):
   for step in (20, 40, 60):
     path = checkpoints.path_of(str(folder), step)
     assert checkpoints.damage(path, read_values=True) is None
-    checkpoints.check_whole(path, "here")
+    checkpoints.check_intact(path, "here")
   assert checkpoints.list_steps(str(folder)) == [20, 40, 60]
-  assert checkpoints.newest_whole(str(folder)) == 60
+  assert checkpoints.newest_intact(str(folder)) == 60
 
 
 @pytest.mark.parametrize(
   ("file", "change", "says"),
   [
-    (DATA, os.remove, "its values, model.ckpt-60.data-…, are gone"),
+    (DATA, os.remove, "its data files, model.ckpt-60.data-…, are missing"),
     (DATA, lambda p: _cut(p, 0), f"{DATA} is empty"),
-    (DATA, lambda p: _cut(p, 500), "hold 500 bytes where its index has 776"),
-    ("model.ckpt-60.index", os.remove, "no file model.ckpt-60.index"),
+    (DATA, lambda p: _cut(p, 500), "hold 500 bytes, the index says 776"),
+    ("model.ckpt-60.index", os.remove, "model.ckpt-60.index is missing"),
     ("model.ckpt-60.index", lambda p: _cut(p, 0), "index cannot be read"),
     ("model.ckpt-60.index", lambda p: _flip(p, 30), "index cannot be read"),
     (
       DATA,
       lambda p: p.rename(str(p).replace("00000-of-00001", "00001-of-00002")),
-      "model.ckpt-60.data-00000-of-00002 is gone",
+      "model.ckpt-60.data-00000-of-00002 is missing",
     ),
   ],
   ids=["gone", "empty", "cut", "no index", "empty index", "bit", "shard"],
@@ -196,15 +196,15 @@ def test_damage_is_found_without_reading_values(folder, file, change, says):
   change(folder / file)
   path = str(folder / "model.ckpt-60")
   assert says in checkpoints.damage(path)
-  assert checkpoints.newest_whole(str(folder)) == 40
+  assert checkpoints.newest_intact(str(folder)) == 40
   with pytest.raises(errors.UserError) as e:
-    checkpoints.check_whole(path, "run.init_checkpoint")
+    checkpoints.check_intact(path, "run.init_checkpoint")
   assert f"{path} (run.init_checkpoint) is damaged" in str(e.value)
   assert f"such as {folder}/model.ckpt-40." in str(e.value)
   with pytest.raises(errors.UserError) as e:
-    checkpoints.check_whole(path, "here", latest=True)
+    checkpoints.check_intact(path, "here", latest=True)
   assert (
-    f"first line of {folder}/checkpoint be "
+    f"first line of {folder}/checkpoint to "
     '`model_checkpoint_path: "model.ckpt-40"`'
   ) in str(e.value)
 
@@ -215,14 +215,14 @@ def test_a_bit_of_a_value_is_found_by_reading_it(folder):
   assert checkpoints.damage(path) is None
   wrong = checkpoints.damage(path, read_values=True)
   assert "the value of wi/kernel cannot be read" in wrong
-  assert checkpoints.newest_whole(str(folder), read_values=True) == 40
+  assert checkpoints.newest_intact(str(folder), read_values=True) == 40
 
 
 def test_where_none_is_whole_another_folder_is_asked_for(folder):
   for step in (20, 40, 60):
     _cut(folder / f"model.ckpt-{step}.data-00000-of-00001", 9)
   with pytest.raises(errors.UserError, match="give another folder"):
-    checkpoints.check_whole(str(folder / "model.ckpt-60"), "here", True)
+    checkpoints.check_intact(str(folder / "model.ckpt-60"), "here", True)
 
 
 def test_a_part_is_counted_where_t5_counts_it(folder):
@@ -252,13 +252,13 @@ def test_a_list_that_leads_nowhere_is_not_an_empty_folder(folder, text):
   _cut(folder / DATA, 0)
   with pytest.raises(errors.UserError) as e:
     checkpoints.latest_checkpoint(str(folder))
-  assert "checkpoints of the steps 20, 40, 60" in str(e.value)
-  assert 'be `model_checkpoint_path: "model.ckpt-40"`' in str(e.value)
+  assert "checkpoints of steps 20, 40, 60" in str(e.value)
+  assert 'to `model_checkpoint_path: "model.ckpt-40"`' in str(e.value)
   shutil.rmtree(folder)
   folder.mkdir()
   if text is not None:
     (folder / "checkpoint").write_text(text)
-    with pytest.raises(errors.UserError, match="remove it to start again"):
+    with pytest.raises(errors.UserError, match="remove it to start over"):
       checkpoints.latest_checkpoint(str(folder))
 
 

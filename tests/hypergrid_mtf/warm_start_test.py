@@ -112,7 +112,7 @@ def test_a_checkpoint_by_any_of_its_names(checkpoint):
   assert checkpoints.of_path(f"{checkpoint}.index", "x") == checkpoint
   with pytest.raises(errors.UserError) as e:  # it has no list of checkpoints
     checkpoints.of_path(folder, "--checkpoint")
-  assert "none of those of the steps 999900: give the path" in str(e.value)
+  assert "none of its checkpoints, steps 999900: give the path" in str(e.value)
   assert str(e.value).endswith(f"such as {checkpoint}.")
 
 

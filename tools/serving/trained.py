@@ -213,7 +213,7 @@ def choose_checkpoint(model_dir: str, step: int | None) -> str:
         f"has those of the steps {there}."
       )
   origin = f"in --model_dir={model_dir}"
-  checkpoints.check_whole(path, origin, latest=step is None)
+  checkpoints.check_intact(path, origin, latest=step is None)
   return path
 
 

@@ -43,7 +43,7 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
     values = read_all(checkpoint, names.values())
     return {name: values[there] for name, there in names.items()}
   except (ValueError, tf.errors.OpError):
-    checkpoints.check_whole(checkpoint, origin, read_values=True)
+    checkpoints.check_intact(checkpoint, origin, read_values=True)
     raise
 
 

@@ -88,7 +88,7 @@ def check_checkpoints(run: request.Run) -> None:
   for path in run.read:
     if path != run.latest and checkpoints.is_gone(path):
       continue  # a training removed it since the folder was listed
-    checkpoints.check_whole(path, origin, latest=path == run.latest)
+    checkpoints.check_intact(path, origin, latest=path == run.latest)
     checkpoints.check_same_model(path, run.shapes, origin)
   trained.check_same_function(run.model, run.model_dir)
   trained.check_same_vocabulary(run.model_dir, run.vocabulary)
@@ -181,7 +181,7 @@ def explain_failed_restore(error: Exception, run: request.Run) -> None:
     return
   origin = f"in --model_dir={run.model_dir}"
   for path in run.read:
-    checkpoints.check_whole(path, origin, path == run.latest, read_values=True)
+    checkpoints.check_intact(path, origin, path == run.latest, read_values=True)
   if run.latest and run.trains:
     names = checkpoints.reader_shapes(run.latest, origin)
     if not any("_slot_" in name for name in names):
@@ -191,4 +191,4 @@ def explain_failed_restore(error: Exception, run: request.Run) -> None:
         f"run.init_checkpoint = {run.latest!r}."
       )
   if run.is_warm_start:
-    checkpoints.check_whole(run.source, request.START, read_values=True)
+    checkpoints.check_intact(run.source, request.START, read_values=True)

@@ -37,14 +37,14 @@ def _flip(path):
 @pytest.mark.parametrize(
   ("file", "change", "says"),
   [
-    (DATA, lambda p: os.truncate(p, 300), "hold 300 bytes where its index has"),
+    (DATA, lambda p: os.truncate(p, 300), "hold 300 bytes, the index says"),
     (INDEX, lambda p: os.truncate(p, 100), "its index cannot be read"),
     (
       DATA,
       lambda p: p.rename(str(p).replace("00000-of-00001", "00001-of-00002")),
-      "model.ckpt-60.data-00000-of-00002 is gone",
+      "model.ckpt-60.data-00000-of-00002 is missing",
     ),
-    (DATA, os.remove, "its values, model.ckpt-60.data-…, are gone"),
+    (DATA, os.remove, "its data files, model.ckpt-60.data-…, are missing"),
     (DATA, _flip, "the value of wi/kernel cannot be read"),
   ],
   ids=["cut data", "cut index", "shard", "no data", "bit"],
@@ -112,7 +112,7 @@ def test_a_folder_without_a_whole_one_is_left_to_the_checks(folder, capsys):
   assert not capsys.readouterr().out and not (folder / "damaged").exists()
   with pytest.raises(errors.UserError, match="give another folder"):
     path = checkpoints.latest_checkpoint(str(folder))
-    checkpoints.check_whole(path, "here", latest=True)
+    checkpoints.check_intact(path, "here", latest=True)
 
 
 def test_what_was_half_written_is_removed(folder, tmp_path):
