@@ -1,8 +1,8 @@
-"""Patches of the frozen libraries that this project lives in.
+"""Patches of the pinned libraries.
 
-`hypergrid_mtf.load` calls `patch()`. Each function `patch_*` of this
-package patches one thing; its docstring says what, why, and when it can go, and
-docs/dev/patches.md lists them. What is replaced only while a command runs is in
+`hypergrid_mtf.load` calls `patch()`. Each function `patch_*` patches one thing;
+its docstring says what, why, and when it can go, and docs/dev/patches.md lists
+them all. Patches that last only while a command runs are in
 `hypergrid_mtf.run`, and in the same list.
 """
 
@@ -10,7 +10,7 @@ from hypergrid_mtf.compat import imports
 
 
 def patch() -> None:
-  """Applies every patch once; safe to call again.
+  """Applies every patch once; safe to call repeatedly.
 
   Raises:
     ImportError: for a TensorFlow without TPUEstimator, or an import of

@@ -1,4 +1,4 @@
-"""Patches of how data is found and read: SeqIO and TensorFlow's Estimator."""
+"""Patches of how SeqIO and TensorFlow's Estimator find and read data."""
 
 import functools
 import os
@@ -16,9 +16,9 @@ def patch_tfds_reads_from_disk() -> None:
   """SeqIO asks the public cloud bucket for data that is already on disk.
 
   What: `LazyTfdsLoader.load` calls `tfds.load(try_gcs=True)`, and TFDS looks
-  into gs://tfds-data first: minutes of retries on a machine without internet,
-  and an error on one with it when a data folder is given. A data set that is
-  prepared on disk is read as SeqIO's `read_only` reads it.
+  into gs://tfds-data first: minutes of retries without internet, and, with
+  internet, an error if a data folder is given. A data set prepared on disk is
+  now read as by SeqIO's `read_only`.
   Can go: with a SeqIO that checks the disk first.
   """
 
@@ -30,12 +30,12 @@ def patch_tfds_reads_from_disk() -> None:
 
 
 def patch_splits_of_cached_tasks() -> None:
-  """A cached task cannot be read where its raw data are gone.
+  """A cached task cannot be read without its raw data.
 
-  What: `Task.splits` asks TFDS, though `use_cached` reads nothing of it. TFDS
-  looks into its public bucket, for minutes without internet, and then knows no
-  splits: the mixture leaves the task out. A task that is cached and not
-  prepared on disk has the splits of its cache.
+  What: `Task.splits` asks TFDS, although `use_cached` needs none of its data.
+  TFDS looks into its public bucket, for minutes without internet, and then
+  knows no splits: the mixture leaves the task out. If a task is cached and not
+  prepared on disk, its splits now come from the cache.
   Can go: with a SeqIO that reads the splits of a cache.
   """
   original = seqio.Task.splits
@@ -64,13 +64,13 @@ def _cached_splits(folder: str) -> list[str]:
 
 
 def patch_closing_of_input() -> None:
-  """On a CPU a run sits idle for up to a minute after its last step.
+  """On a CPU a run is idle for up to a minute after its last step.
 
-  What: to close its session an Estimator destroys the input's iterator, which
-  waits for tf.data's autotuner, and that sleeps between two looks at the
-  pipeline, twice as long each time, up to 60 s, deaf to being cancelled. Inputs
-  of Estimators on a CPU are read without it; those of TPUs keep it.
-  Can go: with a TensorFlow that wakes the autotuner of what it destroys.
+  What: when an Estimator closes its session, it destroys the input iterator,
+  which waits for tf.data's autotuner. That sleeps between checks, twice as long
+  each time, up to 60 s, and cannot be cancelled. Estimators on a CPU now read
+  their inputs without it; those on TPUs keep it.
+  Can go: with a TensorFlow that wakes the autotuner of a destroyed iterator.
   """
 
   @wrap(util, "parse_input_fn_result")

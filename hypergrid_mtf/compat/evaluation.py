@@ -7,10 +7,10 @@ from hypergrid_mtf.compat.wrap import wrap
 
 
 def patch_eval_summary_dir() -> None:
-  """`MtfModel.eval` writes into a summary folder that nobody has made.
+  """`MtfModel.eval` writes into a summary folder that does not exist.
 
-  What: `t5.models.utils.run_eval` writes `<task>_targets` before the folder
-  exists. The folder is made first.
+  What: `t5.models.utils.run_eval` writes `<task>_targets` before it makes the
+  folder. The folder is now made first.
   Can go: with a t5 release whose run_eval makes the folder.
   """
 
@@ -21,12 +21,12 @@ def patch_eval_summary_dir() -> None:
 
 
 def patch_steps_of_all_checkpoints() -> None:
-  """`MtfModel.eval` of all checkpoints evaluates each once for each file.
+  """`MtfModel.eval` of all checkpoints evaluates each once per file.
 
-  What: `t5.models.utils.get_checkpoints_iterator("all")` gives the step of
-  every file `model.ckpt*`, as the file system lists them. Each step is given
-  once, in order.
-  Can go: with a t5 release that does as mesh_tensorflow's own function does.
+  What: `t5.models.utils.get_checkpoints_iterator("all")` gives the step of every
+  file `model.ckpt*`, in the file system's order. Each step is now given once,
+  sorted.
+  Can go: with a t5 release that does this as mesh_tensorflow does.
   """
 
   @wrap(utils, "get_checkpoints_iterator")

@@ -6,7 +6,7 @@ import types
 
 
 def check_tensorflow() -> None:
-  """TPUEstimator left TensorFlow in 2.16; nothing here can bring it back."""
+  """Refuses TensorFlow 2.16 and later, which have no TPUEstimator."""
   import tensorflow as tf
 
   version = tuple(int(x) for x in tf.__version__.split(".")[:2])
@@ -19,11 +19,11 @@ def check_tensorflow() -> None:
 
 
 def patch_tensor_conversion_registry() -> None:
-  """mesh_tensorflow 0.1.21 looks for a function that TensorFlow moved.
+  """mesh_tensorflow 0.1.21 needs a function that TensorFlow moved.
 
   What: `ops.register_tensor_conversion_function` lives in
   `tensor_conversion_registry` since TensorFlow 2.14 (mesh issues 392, 396), so
-  `import mesh_tensorflow` raises AttributeError. The old name is given back.
+  `import mesh_tensorflow` raises AttributeError. The old name is restored.
   Can go: with a mesh_tensorflow release that imports on TensorFlow 2.15.
   """
   from tensorflow.python.framework import (
@@ -34,8 +34,8 @@ def patch_tensor_conversion_registry() -> None:
   name = "register_tensor_conversion_function"
   if hasattr(ops, name):
     return
-  # A failed import leaves submodules behind, half initialised, and what they
-  # registered with gin.
+  # A failed import leaves half-initialized submodules and their gin
+  # registrations behind.
   if any(m.startswith(("mesh_tensorflow.", "t5.models.")) for m in sys.modules):
     raise ImportError(
       "mesh_tensorflow or t5 was imported before hypergrid_mtf, and that "

@@ -1,8 +1,8 @@
-"""Patches of the random numbers of training: dropout, above all.
+"""Patches of the random numbers of training, mainly dropout.
 
-TensorFlow's random operations count how often they ran, and that count is not
-in a checkpoint: a run that goes on from one would draw the numbers of its first
-steps again.
+TensorFlow's random operations count how often they ran, and checkpoints do not
+include that count: a resumed run would draw the numbers of its first steps
+again.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf.compat.wrap import wrap
 
-_PHILOX = 1  # as RandomUniform and tf.random.Algorithm have it
-# Blocks that RandomUniform leaves behind for each number that it draws.
+_PHILOX = 1  # as in RandomUniform and tf.random.Algorithm
+# Blocks that RandomUniform uses up for each number that it draws.
 _BLOCKS = 256
-# Seeds are below 2^31; what makes another stream of them stands above.
+# Seeds are below 2^31; higher bits distinguish streams.
 _HIGH = 2**32
-# What a stateless operation draws as the operation of the same name would.
+# The stateless equivalents of random operations.
 _STATELESS = {
   tf.random.uniform: tf.raw_ops.StatelessRandomUniformV2,
   tf.random.normal: tf.raw_ops.StatelessRandomNormalV2,
@@ -27,25 +27,24 @@ _STATELESS = {
 
 
 class _Training:
-  """What is known while the graph of a training step is made."""
+  """State while the graph of a training step is built."""
 
-  step: tf.Tensor | None = None  # int64 scalar; None: it is another graph
-  loops: list = []  # while loops around the operation that is lowered
-  microbatch: tf.Tensor | None = None  # int32 scalar, in a loop over them
+  step: tf.Tensor | None = None  # int64 scalar; None for other graphs
+  loops: list = []  # while loops around the operation being lowered
+  microbatch: tf.Tensor | None = None  # int32 scalar, in a microbatch loop
 
 
 def patch_random_operations_of_training() -> None:
-  """Dropout follows neither the seed of a run nor its step.
+  """Dropout depends on neither the seed of a run nor its step.
 
   What: `PlacementMeshImpl.random` draws the seed of each operation from
-  Python's own generator, which nobody seeds, and from the hash of a string,
-  which differs from process to process; `SimdMeshImpl.random` (TPUs) has no
-  seed at all. Where the TensorFlow graph has a seed (Estimators always set one)
-  it now comes from there, as TensorFlow's own does. In a training step the
-  numbers are also a function of the step, so that a run that goes on from a
-  checkpoint has the dropout that it would have had without a stop. On a CPU or
-  GPU they are those that the counting operation draws in a run that begins at
-  step 0.
+  Python's own generator, which is not seeded, and from the hash of a string,
+  which differs between processes; `SimdMeshImpl.random` (TPUs) has no seed at
+  all. If the TensorFlow graph has a seed (Estimators always set one), the seed
+  now comes from there, as in TensorFlow's own operations. In a training step
+  the numbers also depend on the step, so a resumed run has the same dropout as
+  an uninterrupted one. On a CPU or GPU they are those that the counting
+  operation draws in a run from step 0.
   Can go: with a mesh_tensorflow that uses TensorFlow's stateless operations.
   """
 
@@ -58,7 +57,7 @@ def patch_random_operations_of_training() -> None:
       if mode != "train":
         return model_fn(features, labels, mode, params, config)
       step = tf.compat.v1.train.get_global_step()
-      # Read here: what is read in a loop cannot be waited for outside of it.
+      # Read here: a read inside a loop cannot be waited for outside of it.
       _Training.step = tf.cast(tf.identity(step), tf.int64)
       try:
         return model_fn(features, labels, mode, params, config)
@@ -91,7 +90,8 @@ def patch_random_operations_of_training() -> None:
     slice_shape = self.slice_shape(shape)
 
     def draw(pnum):
-      # By where the slice begins: slices of the same values must be equal.
+      # Seeded by where the slice begins: slices of the same values must be
+      # equal.
       seed = hash((op_seed, *self.slice_begin(shape, pnum)))
       if _Training.step is None or not _can_be_stateless(tf_fn, kwargs):
         return tf_fn(slice_shape, seed=seed, **kwargs)
@@ -109,7 +109,7 @@ def patch_random_operations_of_training() -> None:
     ):
       return original(self, shape, tf_fn, kwargs)
     # One program runs on all cores, and each draws its own numbers; the
-    # original then copies those of slices that must be equal.
+    # original then copies the numbers of slices that must be equal.
     core = tf.cast(self.laid_out_pnum().one_slice, tf.int64)
 
     def draw(slice_shape, **kwargs):
@@ -119,7 +119,7 @@ def patch_random_operations_of_training() -> None:
 
 
 def _first_variable(lowering) -> tf.Tensor | None:
-  """The number of the microbatch, which is the first variable of its loop."""
+  """The microbatch number: the first variable of its loop."""
   if not _Training.loops:
     return None
   first = _Training.loops[-1]._body_inputs[0]
@@ -148,13 +148,13 @@ def _draw(
   maxval=1,
   name=None,
 ) -> tf.Tensor:
-  """The numbers that an operation which counts its runs draws at a step.
+  """The numbers that a counting operation would draw at a step.
 
   Args:
     tf_fn: one of _STATELESS.
-    shape: of the result.
-    seeds: (of the graph, of the operation), as of `tf.get_seed`.
-    core: int64 scalar, where the numbers of a core are its own.
+    shape: shape of the result.
+    seeds: (graph seed, operation seed), as from `tf.get_seed`.
+    core: int64 scalar, if each core has its own numbers.
     dtype: floating.
     minval: of `tf.random.uniform`.
     maxval: of `tf.random.uniform`.

@@ -1,4 +1,4 @@
-"""Patches of the texts that mesh_tensorflow reads, decodes and scores."""
+"""Patches of how mesh_tensorflow reads, decodes and scores texts."""
 
 import tensorflow as tf
 from mesh_tensorflow.transformer import utils
@@ -8,11 +8,11 @@ from hypergrid_mtf.compat.wrap import wrap
 
 
 def patch_decoded_bytes() -> None:
-  """Predictions decoded in the graph are written as Python writes bytes.
+  """Predictions decoded in the graph are written as Python bytes literals.
 
   What: without a TPU, `mesh_tensorflow.transformer.utils.decode` yields bytes,
-  and `infer` writes the line `b'text'` instead of `text`. They become text.
-  Can go: with a mesh_tensorflow whose decode_from_file decodes.
+  and `infer` writes the line `b'text'` instead of `text`. They are now decoded.
+  Can go: with a mesh_tensorflow whose decode_from_file decodes bytes.
   """
 
   @wrap(utils, "decode")
@@ -22,10 +22,10 @@ def patch_decoded_bytes() -> None:
 
 
 def patch_written_inputs() -> None:
-  """The inputs of an evaluation are written as Python writes bytes.
+  """The inputs of an evaluation are written as Python bytes literals.
 
   What: `write_lines_to_file` of mesh_tensorflow, and t5's for `MtfModel.eval`,
-  writes the line `b'text'` in `<task>_inputs`. Bytes become text.
+  writes the line `b'text'` in `<task>_inputs`. Bytes are now decoded.
   Can go: with releases whose evaluations decode their inputs.
   """
   for owner in (utils, t5_utils):
@@ -37,15 +37,15 @@ def patch_written_inputs() -> None:
 
 
 def patch_scored_targets() -> None:
-  """Scoring without a TPU fails, or takes an empty target for padding.
+  """Scoring without a TPU fails, or treats an empty target as padding.
 
-  What: the graph then decodes the targets it scored to bytes, and everything
-  that reads them upstream (`score_with_estimator`, which counts the padding of
-  a data set, and `save_scores`) takes them for arrays of ids. They stay ids, as
-  on a TPU. An exported model goes on to answer with text; but it gives as many
-  scores as its batch has rows, and is cut to as many as it was asked for.
-  Can go: with a mesh_tensorflow whose scoring takes decoded targets, and whose
-  exported scores have the length of what came in.
+  What: the graph then decodes the scored targets to bytes, but everything
+  upstream that reads them (`score_with_estimator`, which counts a data set's
+  padding, and `save_scores`) expects arrays of ids. They now stay ids, as on a
+  TPU. An exported model still returns text, but returned one score per batch
+  element; it is now cut to the number of inputs.
+  Can go: with a mesh_tensorflow whose scoring accepts decoded targets, and
+  whose exported models return one score per input.
   """
 
   @wrap(utils, "tpu_estimator_model_fn")
@@ -53,17 +53,17 @@ def patch_scored_targets() -> None:
     model_fn = original(*args, **kwargs)
     if not kwargs.get("score_in_predict_mode"):
       return model_fn
-    # The vocabulary is there to decode with, and for nothing else.
+    # The vocabulary is used only for decoding.
     without_decoding = original(*args, **{**kwargs, "vocabulary": None})
 
     # Estimators look at the names of these arguments.
     def scoring(features, labels, mode, params=None, config=None):
-      asked = features.get("predict_batch_size")  # in an exported model alone
+      asked = features.get("predict_batch_size")  # only in an exported model
       if asked is None:
         return without_decoding(features, labels, mode, params, config)
       spec = model_fn(features, labels, mode, params, config)
       cut = {k: v[:asked] for k, v in spec.predictions.items()}
-      # Made anew, since what is exported is derived from the predictions.
+      # A new spec, because the export outputs are derived from the predictions.
       fields = {**spec._asdict(), "predictions": cut, "export_outputs": None}
       return type(spec)(**fields)
 
@@ -71,12 +71,12 @@ def patch_scored_targets() -> None:
 
 
 def patch_lines_of_files() -> None:
-  """`infer` and scoring drop a blank last line, and score the byte-order mark.
+  """`infer` and scoring drop a blank last line and keep a byte-order mark.
 
-  What: `get_inputs_from_file` strips the last line away where it is blank, so
-  that the answers have one line less than the inputs, and takes the mark that
-  some editors put before UTF-8 for a letter. Lines come as they are in the
-  file; what ends the last one begins no other.
+  What: `get_inputs_from_file` drops the last line if it is blank, so there is
+  one answer fewer than inputs, and takes the byte-order mark of some editors
+  for a letter. Lines are now read as they are in the file; the line end of the
+  last one does not begin another.
   Can go: with a mesh_tensorflow whose function keeps its lines.
   """
 

@@ -1,18 +1,18 @@
-"""How a function of a library is replaced by one that calls it."""
+"""Replaces a library's function by one that calls it."""
 
 import functools
 
 
 def wrap(owner, name: str):
-  """Decorator: the function is called in place of `owner.name`.
+  """Decorator: the function is called instead of `owner.name`.
 
   Args:
     owner: a module or class of the library.
     name: of the function or method.
 
   Returns:
-    A decorator of a function that takes the library's own one first, and then
-    the arguments of the call. Wrapping again with the same does nothing.
+    A decorator for a function that takes the library's function first, then the
+    arguments of the call. Wrapping again with the same function does nothing.
   """
 
   def decorate(function):
