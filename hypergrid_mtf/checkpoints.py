@@ -138,7 +138,7 @@ def _shard_damage(path, shapes, types) -> str | None:
     wrong = (
       f"{empty[0]} is empty"
       if empty
-      else f"{name}.data-… hold {held:,} bytes, the index says {needed:,}"
+      else f"{name}.data-… hold {held:,} bytes, but the index says {needed:,}"
     )
   return wrong
 

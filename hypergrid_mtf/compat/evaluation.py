@@ -23,9 +23,9 @@ def patch_eval_summary_dir() -> None:
 def patch_steps_of_all_checkpoints() -> None:
   """`MtfModel.eval` of all checkpoints evaluates each once per file.
 
-  What: `t5.models.utils.get_checkpoints_iterator("all")` gives the step of every
-  file `model.ckpt*`, in the file system's order. Each step is now given once,
-  sorted.
+  What: `t5.models.utils.get_checkpoints_iterator("all")` gives the step of
+  every file `model.ckpt*`, in the order of the file system. Each step is now
+  given once, sorted.
   Can go: with a t5 release that does this as mesh_tensorflow does.
   """
 

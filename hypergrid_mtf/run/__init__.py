@@ -1,1 +1,1 @@
-"""What surrounds a run of t5: the request, checks, console, progress."""
+"""Everything around a run of t5: the request, checks, console, progress."""

@@ -1,9 +1,9 @@
-"""Evaluation while training: the best checkpoint, and when to stop.
+"""Evaluation during training: keeps the best checkpoint, stops early.
 
-With --evaluate each checkpoint is evaluated in the training's own process as
-soon as it is saved, by t5's own evaluation. The best by the average of the
-mixture is kept in `<model_dir>/best`, a folder that every reader of a trained
-model takes, and `<model_dir>/best.json` says which it is.
+With --evaluate each checkpoint is evaluated when it is saved, in the training
+process, by t5's own evaluation. The one with the best average over the mixture
+is kept in `<model_dir>/best`, which works like any model_dir, and
+`<model_dir>/best.json` names its step.
 """
 
 import collections
@@ -30,35 +30,35 @@ from hypergrid_mtf.run import (
 
 FOLDER, NAME = "best", "best.json"
 
-# Of the evaluation, where gin has that of the training.
+# The evaluation's bindings that replace the training's.
 _AS_GIVEN = "run.mode = 'eval'\nrun.dataset_split = 'validation'\n"
 _RECORDS = (config.RECORD, vocabulary_file.NAME, records.DATA)
 
 
 def read(model_dir: str) -> dict:
-  """What best.json says: "step", "average", "metrics" and "evaluations".
+  """The content of best.json: "step", "average", "metrics", "evaluations".
 
   Returns:
-    {} where nothing was evaluated; "evaluations" are [step, average], in order;
-    an average that is not a number is None
+    {} if nothing was evaluated; "evaluations" are [step, average] in order,
+    with None for an average that is nan
   """
   return files.read_json(os.path.join(model_dir, NAME))
 
 
 def average(scores: dict[str, dict[str, float]]) -> float:
-  """T5's mean over tasks of the mean of a task's metrics; nan for none.
+  """T5's average: the mean over tasks of each task's mean metric, or nan.
 
   Args:
     scores: {task: {metric: value}}.
   """
-  from t5_tasks import benchmarks  # pandas, which few runs need
+  from t5_tasks import benchmarks  # imports pandas, which few runs need
 
   flat = {(t, m): v for t, by in scores.items() for m, v in by.items()}
   return [*benchmarks.averages(flat).values()][-1] if flat else math.nan
 
 
 def is_exhausted(found: dict, patience: int | None) -> bool:
-  """Whether the last evaluations were all worse than the best one."""
+  """Whether the last `patience` evaluations did not improve on the best."""
   later = [e for e in found.get("evaluations", []) if e[0] > found["step"]]
   return patience is not None and len(later) >= patience
 
@@ -72,13 +72,13 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
     self._said_how = False
 
   def after_save(self, session, global_step_value) -> bool:
-    """Returns whether training should stop here."""
+    """Returns whether training should stop."""
     del session
     run, step = self._run, int(global_step_value)
     found = read(run.model_dir)
     known = [e for e in found.get("evaluations", []) if e[0] < step]
     if step <= run.began or len(known) < len(found.get("evaluations", [])):
-      return False  # nothing was trained, or it is a training that resumes
+      return False  # nothing was trained yet, or the training has just resumed
     since = time.monotonic()
     scores = self._evaluate(step)
     self._progress.evaluated += time.monotonic() - since
@@ -100,13 +100,13 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
     if not is_exhausted(found, run.flags.patience):
       return False
     console.say(
-      f"no better average in {run.flags.patience} evaluations (--patience): "
-      f"ending at step {step}"
+      f"the average did not improve in {run.flags.patience} evaluations "
+      f"(--patience): stopping at step {step}"
     )
     return True
 
   def _evaluate(self, step: int) -> dict | None:
-    """{task: {metric: value}} of a checkpoint; None if SIGTERM came."""
+    """{task: {metric: value}} of a checkpoint; None after SIGTERM."""
     run, progress = self._run, self._progress
     progress.metrics.clear()
     progress.examples = 0
@@ -134,9 +134,9 @@ class EvaluateListener(tf.train.CheckpointSaverListener):
 
 
 def keep(model_dir: str, step: int) -> None:
-  """Copies a checkpoint, and what describes its model, to the folder best.
+  """Copies a checkpoint and its model's records to the folder `best`.
 
-  It takes the place of the one before it when it is whole.
+  It replaces the previous one only when complete.
   """
   folder = os.path.join(model_dir, FOLDER)
   part = f"{folder}.part"

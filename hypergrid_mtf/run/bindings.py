@@ -1,6 +1,6 @@
-"""Whether what gin files and flags bind can be used, and is read by anything.
+"""Checks that gin bindings have usable values, and that something reads them.
 
-Gin takes any value of any type, any name as a macro and any name as a scope.
+Gin accepts any value of any type, and any name as a macro or a scope.
 """
 
 import inspect
@@ -14,9 +14,9 @@ import gin
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import config
 
-# t5.models.utils.get_vocabulary asks gin for it by name.
+# t5.models.utils.get_vocabulary looks it up by name.
 _READ_BY_CODE = {"MIXTURE_NAME"}
-# Entered by code of mesh_tensorflow.transformer.transformer.
+# Scopes entered by mesh_tensorflow.transformer.transformer.
 _SCOPES_OF_CODE = {"encoder", "decoder", "student", "teacher"}
 
 
@@ -38,7 +38,7 @@ def _is_at_least_0(value) -> bool:
   return _is_number(value) and value >= 0
 
 
-# What a value must be in words, and whether one is.
+# What a value must be, in words, and the test for it.
 _KINDS: dict[str, Callable[[Any], bool]] = {
   "-1": lambda v: _is_integer(v) and v == -1,
   "None": lambda v: v is None,
@@ -55,14 +55,15 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
   "a text in quotes": lambda v: isinstance(v, str),
   "an integer": _is_integer,
   "an integer of 0 or more": lambda v: _is_integer(v) and v >= 0,
-  # What is known by a parameter's default: text is neither of these.
+  # Inferred from a parameter's default: text is neither of these.
   "a number, not text": lambda v: not isinstance(v, str),
   "True or False": lambda v: not isinstance(v, str),
 }
 
-# Rows of "kind | kind: parameters". A parameter is the end of gin's full name:
-# "run.mode" is that of one configurable, ".dropout_rate" that of every one that
-# has it. mesh_tensorflow and t5 take all of them unchecked into their graph.
+# Rows of "kind | kind: parameters". A parameter is given by the end of its full
+# gin name: "run.mode" is one parameter, ".dropout_rate" is that of every
+# configurable that has it. mesh_tensorflow and t5 put all of them into their
+# graph unchecked.
 _ALLOWED_VALUES = """
 a positive integer: run.iterations_per_loop run.save_checkpoints_steps
   auto_train_steps.train_tokens run.perplexity_eval_steps
@@ -114,7 +115,7 @@ a reference to a function such as @name: run.train_dataset_fn
 
 
 def _kinds_by_end(table: str) -> dict[str, list[str]]:
-  """{end of a full name: the kinds of its value}."""
+  """{end of a full name: kinds of values}."""
   found = {}
   for row in re.split(r"\n(?! )", table.strip()):
     kinds, ends = " ".join(row.split()).rsplit(": ", 1)
@@ -126,7 +127,7 @@ def check_values(trains: bool) -> None:
   """Checks every gin binding whose type or range is known.
 
   Args:
-    trains: whether the run trains: some ranges matter to a training alone.
+    trains: whether the run trains: some ranges matter only in training.
   """
   of_training = _kinds_by_end(_IN_TRAINING) if trains else {}
   by_end = _kinds_by_end(_ALLOWED_VALUES) | of_training
@@ -144,7 +145,7 @@ def check_values(trains: bool) -> None:
         within = f"{scope}/" if scope else ""
         shown = f"{within}{_short(selector)}.{name}"
         found = config.evaluate(bound, within + full, shown)
-        # A record of gin's, as operative_config.gin, has defaults too.
+        # Files written by gin, such as operative_config.gin, have defaults too.
         same = type(found) is type(default) and found == default
         good = same and end not in of_training
         if not good and not any(_KINDS[kind](found) for kind in kinds):
@@ -155,20 +156,20 @@ def check_values(trains: bool) -> None:
 
 
 def _ends(full: str) -> list[str]:
-  """The names that the tables can have for a full one, the longest first."""
+  """The ends of a full name, as in the tables, the longest first."""
   parts = full.split(".")
   ends = [".".join(parts[i:]) for i in range(len(parts) - 1)]
   return [*ends, f".{parts[-1]}"]
 
 
 def _short(selector: str) -> str:
-  """A configurable's name, a method's with its class."""
+  """A configurable's short name; for a method, with its class."""
   *_, owner, name = ["", *selector.split(".")]
   return f"{owner}.{name}" if owner[:1].isupper() else name
 
 
 def _default(selector: str, name: str):
-  """What a parameter is without a binding; `inspect.Parameter.empty`, if so."""
+  """A parameter's default, or `inspect.Parameter.empty`."""
   parameters = inspect.signature(gin.get_configurable(selector)).parameters
   return parameters[name].default if name in parameters else None
 
@@ -188,10 +189,10 @@ def either(words) -> str:
 
 
 def unread_macros() -> list[tuple[config.Statement, str]]:
-  """The macros of the user's that nothing reads, with the name that is near.
+  """The user's macros that nothing reads, with the most similar known name.
 
-  Files that come with t5 or this project, and those that gin wrote, define
-  macros for others to use.
+  Files of t5 and this project, and those that gin wrote, may define macros for
+  other files.
   """
   written = list(config.statements())
   read = set(_READ_BY_CODE).union(*(s.macros for s in written))
@@ -209,9 +210,9 @@ def unread_macros() -> list[tuple[config.Statement, str]]:
 
 
 def check_macros() -> None:
-  """Checks that each macro of the user's is one that something reads.
+  """Checks that something reads each of the user's macros.
 
-  One in a file of the user's may be for other runs: it is refused only if it
+  A macro in a user's file may be for other runs, so it is refused only if it
   looks like a misspelling.
   """
   for statement, near in unread_macros():
@@ -222,13 +223,12 @@ def check_macros() -> None:
         else "a binding has the form name.parameter = value."
       )
       raise errors.UserError(
-        f"{statement.macro} is a macro that nothing reads "
-        f"({statement.place}): {hint}"
+        f"nothing reads the macro {statement.macro} ({statement.place}): {hint}"
       )
 
 
 def check_scopes() -> None:
-  """Checks that each scope the user binds something in is one of the run's."""
+  """Checks that the run enters each scope in which the user binds something."""
   written = list(config.statements())
   known = set(_SCOPES_OF_CODE).union(*(s.scopes for s in written))
   for scope in [s.scope for s in written if s.source == "shipped"]:
@@ -238,11 +238,11 @@ def check_scopes() -> None:
       continue
     for scope in statement.scope.split("/"):
       near = config.nearest(scope, sorted(known))
-      # Code of the user's may enter a scope of its own.
+      # The user's code may enter its own scopes.
       if scope and near and scope not in known:
         raise errors.UserError(
-          f"{scope}/ is a scope that nothing of the run is in "
-          f"({statement.place}): did you mean {near}/?"
+          f"the run never enters the scope {scope}/ ({statement.place}): did "
+          f"you mean {near}/?"
         )
 
 
@@ -258,7 +258,7 @@ def check_references() -> None:
     for name, value in parameters.items():
       key = gin.config._format_binding_key(scope, selector, name)
       if key == "run.vocabulary":
-        continue  # t5 binds it again
+        continue  # t5 rebinds it
       if selector == "gin.macro":
         key = scope
       place = config.place(key)
@@ -281,12 +281,12 @@ def check_references() -> None:
 
 
 def check(trains: bool, references: bool = True) -> None:
-  """All checks of the bindings.
+  """Makes all checks of the bindings.
 
   Args:
     trains: as of `check_values`.
-    references: whether all of them must be defined: a look at a model needs
-      less than a run.
+    references: whether all references must be defined; reading a model needs
+      fewer than a run.
   """
   check_macros()
   check_scopes()

@@ -1,8 +1,8 @@
-"""Gin's configuration, with the place where each binding was written.
+"""Gin's configuration, and where each binding was written.
 
-Gin keeps what a parameter is bound to at last. Here is where that was written
-(a flag, or a file and its line), what else was, and what gin finds wrong in it,
-in one sentence.
+Gin keeps only the last value of a parameter. This module also keeps where it
+was written (a flag, or a file and line) and the bindings it replaced, and turns
+gin's errors into one sentence.
 """
 
 import copy
@@ -24,28 +24,28 @@ from gin import config_parser
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import gin_files
 
-# What mesh_tensorflow's own main parses before anything else.
+# mesh_tensorflow's main parses this first.
 DEFAULTS = os.path.join(gin_files.MESH_FOLDER, "defaults.gin")
 
-# What t5 writes next to the checkpoints of a training.
+# t5 writes this next to the checkpoints.
 RECORD = "operative_config.gin"
 
 _added: set[str] = set()
-# Of the last parsing, as gin's own configuration is.
+# From the last parse, like gin's own configuration.
 _statements: list["Statement"] = []
 
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-  """One binding as it was written, whether or not a later one replaced it.
+  """One binding as written, whether or not a later one replaced it.
 
   Attributes:
     scope: "encoder" of `encoder/run.mode = …`, or "".
     selector: "run" of `run.mode = …`; the name of a macro.
     parameter: "mode" of `run.mode = …`; "" for a macro.
     macros: names of the macros that its value refers to.
-    scopes: of the references in its value.
-    place: the flag, or the file and the line.
+    scopes: scopes of the references in its value.
+    place: the flag, or the file and line.
     source: "flag", "user", "shipped" (with t5 or this project) or "generated"
       (by gin itself, such as an operative_config.gin).
   """
@@ -83,7 +83,7 @@ class _References(config_parser.ParserDelegate):
 
 
 def add_search_paths() -> None:
-  """Lets gin find the files of this project and of t5 by their short names."""
+  """Lets gin find this project's and t5's files by their short names."""
   for path in gin_files.SEARCHED:
     if path not in _added:
       gin.add_config_file_search_path(path)
@@ -91,16 +91,16 @@ def add_search_paths() -> None:
 
 
 def parse(original, *args, **kwargs) -> None:
-  """Calls a parsing function of t5 or gin, with its errors in one sentence.
+  """Calls a parsing function of t5 or gin; its errors become one sentence.
 
   Raises:
-    UserError: naming the flag or the file and line, the text, and the fault.
+    UserError: with the flag or the file and line, the text, and the fault.
   """
   _statements.clear()
   parse_config = gin.config.parse_config
 
   def parse_each(bindings, skip_unknown=False):
-    # Flags come as one list: each is parsed by itself, to be named by itself.
+    # Flags come as one list; each is parsed alone, so that errors name it.
     if isinstance(bindings, list | tuple):
       for binding in bindings:
         _parse_text(parse_config, binding, None, skip_unknown)
@@ -131,20 +131,21 @@ def parse_files(
   skip_unknown: bool = False,
   clears: bool = True,
 ) -> None:
-  """Makes gin's configuration that of some files and bindings.
+  """Parses gin files and bindings.
 
-  It is not closed, since a model needs less than a run.
+  The configuration stays open (unlocked), because a model needs less than a
+  run.
 
   Args:
     paths: as given to --gin_file.
     bindings: as given to --gin_param.
-    skip_unknown: pass over bindings of what is not imported.
-    clears: whether what was bound before goes.
+    skip_unknown: skip bindings of names that are not imported.
+    clears: whether to clear earlier bindings.
   """
   gin_files.check(paths)
   add_search_paths()
   if clears:
-    gin.clear_config()  # opens it too
+    gin.clear_config()  # also unlocks it
   with gin.unlock_config():
     parse(
       gin.parse_config_files_and_bindings,
@@ -156,16 +157,16 @@ def parse_files(
 
 
 def _parse_text(parse_config, text, file, skip_unknown):
-  """Parses one file or flag, and keeps its statements."""
+  """Parses one file or flag and records its statements."""
   stream = io.StringIO(text)
   if file:
     stream.name = file
   try:
     parsed = parse_config(stream, skip_unknown)
   except errors.UserError as e:
-    # Of a file that this one includes: gin adds each file on the way.
+    # From an included file: gin lists each including file.
     raise errors.UserError(str(e).partition("\n  In ")[0]) from None
-  except Exception as e:  # also whatever an imported module may raise
+  except Exception as e:  # imported modules may raise anything
     raise errors.UserError(_explain(e, text, file)) from None
   references = _References()
   source = _source_of(file, text)
@@ -189,17 +190,16 @@ def _parse_text(parse_config, text, file, skip_unknown):
       and source in ("flag", "user")
     ):
       _check_import(statement, _shown(file, text, line))
-    # A block's bindings are read at once: its later ones lose theirs, which
-    # the first one has.
+    # Gin reads a block at once: only its first binding has the location.
     references.macros.clear()
     references.scopes.clear()
   return parsed
 
 
 def _check_import(statement, shown: str) -> None:
-  """Tries an import, which t5 has gin skip without a word when it fails.
+  """Tries an import; if it fails, t5 would make gin skip it silently.
 
-  It does so for modules that it once had and that old configurations name.
+  t5 does so for its former modules, which old configurations still import.
   """
   package = statement.module.partition(".")[0]
   if package in ("__gin__", "mesh_tensorflow", "seqio", "t5"):
@@ -209,20 +209,20 @@ def _check_import(statement, shown: str) -> None:
     importlib.import_module(
       module.rpartition(".")[0] if statement.is_from else module
     )
-  except Exception as e:  # whatever a module may raise
+  except Exception as e:  # a module may raise anything
     raise errors.UserError(
       f"{shown} is wrong: the import fails: {e}."
     ) from None
 
 
 def import_modules(names: Sequence[str] | None) -> None:
-  """Imports what --module_import names, such as the user's tasks."""
+  """Imports the modules of --module_import, such as the user's tasks."""
   for name in names or []:
     try:
       importlib.import_module(name)
     except errors.UserError:
       raise
-    except Exception as e:  # whatever a module of the user's may raise
+    except Exception as e:  # a user's module may raise anything
       where = ""
       if not isinstance(e, ModuleNotFoundError | SyntaxError):
         last = traceback.extract_tb(e.__traceback__)[-1]
@@ -234,13 +234,13 @@ def import_modules(names: Sequence[str] | None) -> None:
 
 
 def _source_of(file: str | None, text: str) -> str:
-  """Who wrote a file or flag: see `Statement.source`."""
+  """The `Statement.source` of a file or flag."""
   if not file:
     return "flag"
   for shipped in (gin_files.MESH_FOLDER, *gin_files.SEARCHED):
     if os.path.abspath(file).startswith(shipped + os.sep):
       return "shipped"
-  # The heads that gin writes over the parts of a configuration.
+  # The section headings that gin writes.
   if re.search(r"^# (Macros|Parameters for \S+):\n# ={70,}$", text, re.M):
     return "generated"
   return "user"
@@ -252,12 +252,12 @@ def _place(file: str | None, text: str, line: int | None) -> str:
     return f'--gin_param="{text.strip()}"'
   for path in gin_files.SEARCHED:
     if os.path.abspath(file).startswith(path + os.sep):
-      file = os.path.relpath(file, path)  # as --gin_file takes it
+      file = os.path.relpath(file, path)  # relative, as for --gin_file
   return f"{file}, line {line}" if line else file
 
 
 def _shown(file: str | None, text: str, line: int | None) -> str:
-  """The place, and for a file also the text of the line."""
+  """The place, and for a file the text of the line."""
   if not file:
     return _place(file, text, line)
   lines = text.split("\n")
@@ -267,7 +267,7 @@ def _shown(file: str | None, text: str, line: int | None) -> str:
 
 
 def _explain(error: Exception, text: str, file: str | None) -> str:
-  """What gin found wrong, with the flag or the file and line it is in."""
+  """Gin's error, with its flag or its file and line."""
   message, _, location = str(error).partition("\n  In ")
   found = re.search(r" line (\d+)\n", location)
   line = int(found[1]) if found else None
@@ -275,7 +275,7 @@ def _explain(error: Exception, text: str, file: str | None) -> str:
     message, (line, _) = error.args
     message = "a bracket or a quote is not closed"
   elif isinstance(error, OSError):
-    message = f"the included file is not found: {_describe_missing(error)}"
+    message = f"the included file was not found: {_describe_missing(error)}"
   elif isinstance(error, SyntaxError):
     if error.filename and error.filename.endswith(".py"):
       message = f"{error.msg} in {error.filename}, line {error.lineno}"
@@ -292,8 +292,8 @@ def _explain(error: Exception, text: str, file: str | None) -> str:
     message = "a binding has the form name.parameter = value"
   elif "Expected newline" in message or "Unable to parse value" in message:
     message = (
-      "this is not a value that gin can read: texts stand in one pair of "
-      "quotes, and nothing follows the value"
+      "gin cannot read this value: put text in one pair of quotes, with "
+      "nothing after the value"
     )
   message = " ".join(message.split()).rstrip(".")
   hint = _hint(message)
@@ -302,7 +302,7 @@ def _explain(error: Exception, text: str, file: str | None) -> str:
 
 
 def _hint(message: str) -> str:
-  """The known name that is nearest to the one that gin does not know."""
+  """A suggestion for a name that gin does not know."""
   found = re.search(
     r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
   )
@@ -320,26 +320,26 @@ def _hint(message: str) -> str:
 
 
 def _describe_missing(error: OSError) -> str:
-  """What file gin did not find, without the places where it looked."""
+  """The file that gin did not find, without the places it searched."""
   return str(error).splitlines()[0].split(". Searched config paths")[0]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-  """ ": did you mean X?" for the known name nearest to a wrong one, or ""."""
+  """ ": did you mean X?" with the most similar known name, or ""."""
   near = nearest(name, known)
   return f": did you mean {near}?" if near else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-  """The known name that is spelled most like another, if any is near it."""
-  # Letters' case is the smallest of differences, difflib's greatest.
+  """The most similar known name, or None if none is similar."""
+  # Case counts little here; difflib would count it fully.
   by_lower = {k.lower(): k for k in known}
   found = difflib.get_close_matches(name.lower(), by_lower, 1, 0.75)
   return by_lower[found[0]] if found else None
 
 
 def describes_model() -> bool:
-  """Whether more than mesh_tensorflow's defaults says how wide a model is."""
+  """Whether anything but mesh_tensorflow's defaults binds a model's width."""
   return any(
     "d_model" in (s.selector, s.parameter)
     and not os.path.normpath(s.place).startswith(DEFAULTS)
@@ -348,18 +348,18 @@ def describes_model() -> bool:
 
 
 def statements() -> Iterator[Statement]:
-  """Every binding of the last parsing, in order, also replaced ones."""
+  """Every binding of the last parse, in order, including replaced ones."""
   return iter(_statements)
 
 
 def origin(parameter: str) -> Statement | None:
-  """The statement that a parameter has its value from.
+  """The statement that gave a parameter its value.
 
   Args:
     parameter: e.g. "run.batch_size", with its scope if it has one.
 
   Returns:
-    the last one that binds it, or, if that refers to a macro alone, the macro's
+    the last one that binds it, or, if its value is just a macro, the macro's
   """
   scope, selector, name = config_parser.parse_binding_key(parameter)
 
@@ -378,16 +378,16 @@ def origin(parameter: str) -> Statement | None:
 
 
 def is_recorded(parameter: str) -> bool:
-  """Whether a value is of gin's record of another run, and not the user's.
+  """Whether a value comes from gin's record of another run, not from the user.
 
-  An operative_config.gin has all parameters, those of this machine too.
+  An operative_config.gin has all parameters, including machine-specific ones.
   """
   found = origin(parameter)
   return found is not None and found.source == "generated"
 
 
 def place(parameter: str) -> str:
-  """ " (where a parameter is bound)", for a sentence about it, or ""."""
+  """ " (place where a parameter is bound)" for a message, or ""."""
   found = origin(parameter)
   return f" ({found.place})" if found else ""
 
@@ -400,7 +400,7 @@ def value(parameter: str, default=None):
     default: for a parameter that is not bound.
 
   Raises:
-    UserError: for a value that cannot be computed.
+    UserError: if the value cannot be computed.
   """
   try:
     bound = gin.query_parameter(parameter)
@@ -410,10 +410,10 @@ def value(parameter: str, default=None):
 
 
 def evaluate(bound, parameter: str, shown: str = ""):
-  """A bound value as gin passes it on, its references evaluated."""
+  """A bound value with its references evaluated, as gin passes it."""
   try:
-    return copy.deepcopy(bound)  # which is how gin itself evaluates them
-  except Exception as e:  # whatever a function that is referred to may raise
+    return copy.deepcopy(bound)  # as gin itself evaluates them
+  except Exception as e:  # the function may raise anything
     raise errors.UserError(
       f"the gin binding {shown or parameter} = {bound} cannot be evaluated"
       f"{place(parameter)}: {errors.sentence(e)}"

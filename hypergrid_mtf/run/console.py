@@ -1,10 +1,9 @@
-"""What a command of this project prints, and where everything else goes.
+"""What this project's commands print, and where all other output goes.
 
-TensorFlow and its friends print a banner of warnings, and C++ code prints
-straight to file descriptor 2. A command of ours therefore moves descriptor 2 to
-a log file before TensorFlow is imported, and keeps the terminal for its own
-lines, its progress bar and its errors. Importing the package as a library
-changes nothing.
+TensorFlow and related libraries print many warnings, and C++ code prints
+directly to file descriptor 2. Our commands therefore redirect descriptor 2 to a
+log file before importing TensorFlow, and keep the terminal for their own lines,
+progress bar and errors. Importing the package as a library changes nothing.
 """
 
 import atexit
@@ -29,38 +28,38 @@ import hypergrid_mtf
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import gin_files
 
-flags.disclaim_key_flags()  # what `read_flags` defines is the program's
+flags.disclaim_key_flags()  # flags defined by `read_flags` are the program's
 
-# The exit status of what SIGTERM ended: of a program that dies of it.
+# The exit status of a process that SIGTERM killed.
 SIGTERM_STATUS = 128 + signal.SIGTERM
 _PACKAGES = ("hypergrid_mtf", "t5_tasks", "tools")
 _NO_FILES = ("-", "bytes", "t5")  # standard input; vocabularies
-# What to do about a file or folder that a flag names in vain.
+# What to do if a flag's file or folder does not exist.
 _RIGHT = {
-  "model_dir": "give the folder of a model that was trained",
+  "model_dir": "give the folder of a trained model",
   "saved_model": "give what tools.export wrote",
-  "t5_tfds_data_dir": "make it with python -m tools.prepare_data, or give the "
+  "t5_tfds_data_dir": "make it with python -m tools.prepare_data, or give "
   "one that TFDS wrote",
   "vocabulary": "train one with python -m tools.train_vocabulary, or give "
   "--vocabulary=bytes",
 }
-# Seconds between two copies of a growing log to the cloud.
+# Seconds between copies of the log to the cloud.
 _UPLOAD_EVERY = 60.0
 
 
 class _State:
-  """Descriptor 2 as it was, and the log that took its place."""
+  """The original descriptor 2, and the log that replaced it."""
 
   terminal: TextIO | None = None  # None while descriptor 2 is untouched
   log_path = ""
-  temporary = False  # the log goes away at exit
-  upload_to = ""  # where a log goes that cannot be written in place
-  uploaded = 0  # bytes of it that are there
-  words: list[str] = []  # what is left of sys.argv without the flags
+  temporary = False  # whether the log is removed at exit
+  upload_to = ""  # cloud path of the log
+  uploaded = 0  # bytes copied so far
+  words: list[str] = []  # sys.argv without the flags
 
 
 def is_command() -> bool:
-  """Whether this process runs one of our programs, and not someone else's."""
+  """Whether this process runs one of our programs."""
   argv = sys.orig_argv
   if "-m" in argv[:-1]:
     module = argv[argv.index("-m") + 1]
@@ -69,7 +68,7 @@ def is_command() -> bool:
 
 
 def capture() -> None:
-  """Moves descriptor 2 into a temporary log file, once."""
+  """Redirects descriptor 2 to a temporary log file, once."""
   if _State.terminal is not None:
     return
   sys.stderr.flush()
@@ -88,11 +87,11 @@ def log_to(directory: str) -> str:
   """Continues the log in `<directory>/hypergrid_mtf.log`.
 
   Args:
-    directory: a folder that exists. A log for the cloud (`gs://…`) is written
-      locally and copied there every minute, and at exit.
+    directory: an existing folder. A log for the cloud (`gs://…`) is written
+      locally and copied there every minute and at exit.
 
   Returns:
-    the path that a reader should look at
+    the path to show to the user
   """
   target = os.path.join(directory, "hypergrid_mtf.log")
   if _State.terminal is None:
@@ -131,13 +130,13 @@ def say(line: str) -> None:
 def progress_bar(
   total: int | None, what: str, unit: str, initial: int = 0
 ) -> tqdm.tqdm:
-  """A progress bar on the terminal, sparing where output is a file.
+  """A progress bar on the terminal; updates rarely if output goes to a file.
 
   Args:
-    total: how many there are, or None if nobody knows.
-    what: the word in front.
+    total: the total, or None if unknown.
+    what: the label in front.
     unit: what is counted, e.g. "step".
-    initial: how many were done before.
+    initial: how many are already done.
   """
   stream = terminal()
   return _Bar(
@@ -153,7 +152,7 @@ def progress_bar(
 
 
 class _Bar(tqdm.tqdm):
-  """Whose slow rates are seconds a step, not seconds a steps."""
+  """A bar whose slow rates read "s/step", not "s/ steps"."""
 
   @staticmethod
   def format_meter(*args, **kwargs):
@@ -162,9 +161,9 @@ class _Bar(tqdm.tqdm):
 
 
 def on_sigterm(function) -> None:
-  """Makes SIGTERM call a function, as of `signal.signal`.
+  """Makes SIGTERM call a function, as by `signal.signal`.
 
-  Python gives signals to its main thread alone; in another nothing changes.
+  Python delivers signals only to the main thread; in others this does nothing.
   """
   if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGTERM, function)
@@ -172,7 +171,7 @@ def on_sigterm(function) -> None:
 
 @contextlib.contextmanager
 def sigterm_calls(function=None):
-  """SIGTERM calls `function` within, and does after it what it did before."""
+  """Within this context SIGTERM calls `function`; then it is restored."""
   before = signal.getsignal(signal.SIGTERM)
   try:
     if function:
@@ -195,20 +194,19 @@ def read_flags(
   verbs: Collection[str] = (),
   uses_t5: bool = True,
 ) -> None:
-  """Flags first, libraries after: a program calls this above their imports.
+  """Reads a program's flags before its libraries are imported.
 
-  --help, a flag that is wrong and a file that is not there are answered here,
-  within a second. Then, or where the program is only imported, the libraries
-  are patched, and the imports may follow.
+  Called above the imports, so that --help, wrong flags and missing files are
+  answered within a second. Afterwards, or if the program is only imported, the
+  libraries are patched and can be imported.
 
   Args:
     name: `__name__` of the program.
-    define_flags: called if the program runs.
-    must_exist: flags that name a file or a folder, which is there.
-    check: raises a UserError for what else the flags alone show.
-    verbs: words of which the first argument must be one.
-    uses_t5: False for a program that patches (`hypergrid_mtf.load`) when it
-      needs them.
+    define_flags: called if the program is run, not imported.
+    must_exist: flags whose file or folder must exist.
+    check: raises a UserError for other errors visible in the flags.
+    verbs: allowed first arguments.
+    uses_t5: False for a program that patches later (`hypergrid_mtf.load`).
   """
   if name == "__main__":
     define_flags()
@@ -220,7 +218,7 @@ def read_flags(
       check()
     except (flags.Error, errors.UserError) as e:
       _exit_with(errors.sentence(e))
-    except OSError as e:  # of --help, whose reader has enough
+    except OSError as e:  # of --help | head
       _end_if_unwritten(e)
       raise
   if uses_t5:
@@ -228,7 +226,7 @@ def read_flags(
 
 
 def _check_words(words: list[str], verbs: Collection[str]) -> None:
-  """Refuses what is no flag and no verb."""
+  """Refuses arguments that are neither flags nor verbs."""
   if verbs and words[:1] and words[0] in verbs:
     words = words[1:]
   elif verbs:
@@ -243,7 +241,7 @@ def _check_words(words: list[str], verbs: Collection[str]) -> None:
 
 
 def _check_files(names: Collection[str]) -> None:
-  """Refuses local files that are not there; others take TensorFlow to see."""
+  """Refuses local files that do not exist; remote ones need TensorFlow."""
   given = flags.FLAGS.flag_values_dict()
   for name in names:
     path = given[name]
@@ -254,25 +252,25 @@ def _check_files(names: Collection[str]) -> None:
       and not os.path.exists(os.path.expanduser(path))
     ):
       right = f": {_RIGHT[name]}" if name in _RIGHT else ""
-      raise errors.UserError(f"--{name}={path} is not there{right}.")
+      raise errors.UserError(f"--{name}={path} does not exist{right}.")
   gin_files.check(
     given.get("gin_file") or (), given.get("gin_location_prefix") or ()
   )
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
-  """Calls a program's main(argv) after `read_flags`, and exits.
+  """Calls a program's main(argv) after `read_flags`, then exits.
 
-  Exit status: 0, what main returns, or 2 after one sentence for a UserError
-  (including flags that absl refuses). Anything else is a bug of ours and shows
-  its traceback, with status 1.
+  Exit status: 0, or what main returns, or 2 after one sentence for a UserError
+  (including flags that absl refuses). Anything else is our bug and shows its
+  traceback, with status 1.
 
   Args:
     main: a function of the arguments that are not flags.
 
   Raises:
-    TypeError: for a main that returns what is not an exit status: sys.exit
-      would print it and end with status 1.
+    TypeError: if main returns anything but an exit status: sys.exit would print
+      it and end with status 1.
   """
 
   def call(args):
@@ -295,22 +293,23 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
 
 def _end_if_unwritten(error: Exception) -> None:
-  """Ends a program whose output has no place.
+  """Ends a program that cannot write its output.
 
-  Quietly where its reader has enough (`| head`), as other programs do; with a
-  sentence on a disk that is full or read-only, of whatever library it comes.
+  Silently if its reader has closed the pipe (`| head`), as other programs do;
+  with a sentence if the disk is full or read-only, whichever library failed.
   """
   problem = errors.describe_unwritten(error)
   is_pipe = isinstance(error, BrokenPipeError)
   if not (is_pipe or problem):
     return
-  # What is still buffered would fail once more at exit.
+  # What is still buffered would fail again at exit.
   os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
   if is_pipe:
     sys.exit(128 + signal.SIGPIPE)
   place = getattr(error, "filename", None) or "an output"
   _exit_with(
-    f"{place} cannot be written ({problem}): make room, or give another place."
+    f"{place} cannot be written ({problem}): free some space, or give another "
+    "path."
   )
 
 
@@ -325,13 +324,13 @@ def _print_traceback(kind, value, trace) -> None:
   lines = "".join(traceback.format_exception(kind, value, trace))
   sys.stderr.write(lines)
   if _State.terminal is not None:
-    _State.temporary = False  # a log that is named must be there
+    _State.temporary = False  # a log that is named must be kept
     _State.terminal.write(lines)
     _State.terminal.write(f"the log of the libraries: {_State.log_path}\n")
 
 
 def _keep_uploading() -> None:
-  """A machine that is taken away leaves the log of all but a minute."""
+  """Copies the log every minute, in case the machine is preempted."""
   while True:
     time.sleep(_UPLOAD_EVERY)
     try:

@@ -1,4 +1,4 @@
-"""The devices of this machine, and those that a mesh is asked to use."""
+"""The devices of this machine, and those that a mesh asks for."""
 
 import os
 
@@ -8,7 +8,7 @@ from hypergrid_mtf import errors
 
 
 def present() -> list[str]:
-  """This machine's devices, as "cpu:0", without starting any of them."""
+  """This machine's devices, such as "cpu:0", without starting them."""
   return [
     d.name.removeprefix("/physical_device:").lower()
     for d in tf.config.list_physical_devices()
@@ -16,22 +16,23 @@ def present() -> list[str]:
 
 
 def local() -> list[str]:
-  """The devices of a run that asks for none: all GPUs, or else the CPU."""
+  """The default devices of a run: all GPUs, or else the CPU."""
   return [d for d in present() if d.startswith("gpu:")] or ["cpu:0"]
 
 
 def check(names, where: str) -> list[str]:
-  """Checks that devices are there: TensorFlow would take the CPU instead.
+  """Checks that devices exist; TensorFlow would silently use the CPU.
 
   Args:
-    names: of the devices, or None. "" leaves the choice to TensorFlow.
+    names: names of devices, or None. "" leaves the choice to TensorFlow.
     where: the gin binding that names them.
 
   Returns:
     the names, a list
 
   Raises:
-    UserError: for what is not a list of devices, or a device that is not here.
+    UserError: for anything but a list of devices, or a device that this machine
+      lacks.
   """
   if names is None:
     return []
@@ -50,9 +51,9 @@ def check(names, where: str) -> list[str]:
   for name, spec in zip(names, specs, strict=True):
     if spec.job not in (None, "localhost"):
       if "TF_CONFIG" in os.environ:
-        continue  # a device of a cluster, of which this machine knows nothing
+        continue  # a device of a cluster, unknown to this machine
       raise errors.UserError(
-        f"{where} names {name}, and TF_CONFIG, which would say where the job "
+        f"{where} names {name}, but TF_CONFIG, which says where the job "
         f"{spec.job} runs, is not set: name devices of this machine: "
         f"{', '.join(here)}."
       )

@@ -1,8 +1,8 @@
-"""One training step of a run's own configuration, with one layer a stack.
+"""Runs one training step of a run's configuration, with one layer per stack.
 
-What no check can know shows in a step: a preprocessor that fails on an example,
-a gate of the user's own, memory. Widths, grid, data, lengths and vocabulary are
-the run's; depth, batch and mesh are the smallest ones, and nothing is kept.
+A step shows what no check can: a preprocessor that fails on an example, a
+user's gate, memory. Widths, grid, data, lengths and vocabulary are the run's;
+depth, batch and mesh are minimal, and nothing is kept.
 """
 
 import re
@@ -31,13 +31,13 @@ def one_step(asked: request.Run, flags) -> None:
     with estimator.install(estimator.Progress()):
       t5_main.run()
   console.say(
-    f"{asked.mode}: one step with one layer a stack and {_BATCH} sequences, on "
-    "this machine, went well"
+    f"{asked.mode}: one step with one layer per stack and {_BATCH} sequences "
+    "succeeded on this machine"
   )
 
 
 def _shrink() -> None:
-  """Binds the least that still has a layer of each kind."""
+  """Binds the smallest sizes that still have a layer of each kind."""
   layers = re.findall(
     r"^((?:[\w/]*/)?[\w.]*make_layer_stack\.num_layers) =",
     gin.config_str(),

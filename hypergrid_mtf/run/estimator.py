@@ -1,8 +1,8 @@
-"""What happens during a run: `RunEstimator`, t5's TPUEstimator as we run it.
+"""`RunEstimator`: the TPUEstimator that does the work of a run.
 
-It shows progress, prints metrics, counts the answers that were cut, seeds the
-weights, and at SIGTERM saves and ends a training. `install` puts it in place of
-the class that Mesh TensorFlow uses.
+It shows progress, prints metrics, counts truncated answers, seeds the weights,
+and on SIGTERM saves and stops a training. `install` makes Mesh TensorFlow use
+it.
 """
 
 import contextlib
@@ -24,25 +24,25 @@ from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import console, files
 
-_PAD, _EOS = 0, 1  # as `clean_decodes` has them
+_PAD, _EOS = 0, 1  # as in `clean_decodes`
 
 
 @dataclasses.dataclass
 class Progress:
-  """What a run knows of itself while it runs, and after.
+  """The state of a run, during it and afterwards.
 
   Attributes:
     seed: of the initial weights; None for TensorFlow's own.
-    examples: how many are decoded or scored; 0 where nobody knows.
-    checkpoint: the path of the one that is read.
+    examples: how many are decoded or scored; 0 if unknown.
+    checkpoint: path of the checkpoint being read.
     stop_asked: whether SIGTERM came.
-    stopped_at: the step at which it ended a training before its last one.
-    evaluated: seconds that a training waited for its evaluations.
-    listeners: of the checkpoints that a training saves.
+    stopped_at: the step at which SIGTERM stopped a training early.
+    evaluated: seconds that a training spent in its evaluations.
+    listeners: listeners for the checkpoints that a training saves.
     folder: where metrics are written as CSV; None for nowhere.
-    metrics: a row {"step", "task", "metric", "value"} of each that was printed.
-    export: the folder of a SavedModel that was written.
-    export_size: the most strings that it takes at once.
+    metrics: {"step", "task", "metric", "value"} for each printed metric.
+    export: the folder of an exported SavedModel.
+    export_size: the most strings that it accepts at once.
   """
 
   seed: int | None = None
@@ -56,18 +56,18 @@ class Progress:
   metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   export: str | None = None
   export_size: int = 0
-  # {graph: name of the ids [batch, length] that it decodes}
+  # {graph: name of its decoded ids [batch, length]}
   decodes: dict[tf.Graph, str] = dataclasses.field(default_factory=dict)
 
   @property
   def step(self) -> int:
-    """The step of the checkpoint that is read."""
+    """The step of the checkpoint being read."""
     return utils.get_step_from_checkpoint_path(self.checkpoint)
 
   def print_metric(
     self, task: str, metric: str, value, step=None, why: str = ""
   ) -> None:
-    """Prints the line of one metric of one task."""
+    """Prints one metric of one task."""
     shown = str(value)
     with contextlib.suppress(TypeError, ValueError):  # not all are numbers
       shown = f"{value:.4g}"
@@ -81,7 +81,7 @@ class Progress:
     console.say(f"step {step}  {task}  {metric}  {shown}{why}")
 
   def where(self, results: str) -> str:
-    """Where a reader finds what a run made, as the end of a line.
+    """Where to find the results of a run, as the end of a line.
 
     Args:
       results: a folder, a pattern of files, or "".
@@ -99,11 +99,11 @@ class Progress:
 
 
 class Stopped(Exception):
-  """SIGTERM came to a training while it evaluated."""
+  """SIGTERM arrived while a training was evaluating."""
 
 
 class RunEstimator(tpu_estimator.TPUEstimator):
-  """A TPUEstimator that shows, counts and ends well what it does."""
+  """A TPUEstimator with progress, counts and an orderly stop."""
 
   def __init__(self, progress: Progress, config, predict_batch_size, **kwargs):
     self._progress = progress
@@ -116,7 +116,7 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     )
 
   def _assert_members_are_not_overridden(self):
-    """Estimator's own way to allow a subclass that overrides its methods."""
+    """Disables Estimator's ban on overriding its methods."""
 
   def train(self, input_fn, hooks=None, steps=None, max_steps=None, **kwargs):
     progress = self._progress
@@ -160,11 +160,11 @@ class RunEstimator(tpu_estimator.TPUEstimator):
     with console.progress_bar(total, "decode", "example") as bar:
       for result in results:
         if progress.stop_asked:
-          results.close()  # leaves its graph, before those around it
+          results.close()  # leaves its graph before the enclosing ones
           raise Stopped
         decodes = "outputs" in result
         if not total or bar.n < total:
-          bar.update()  # the last batch is padded beyond the total
+          bar.update()  # the last batch is padded
         yield result
     sentence = cut.to_text(total, checkpoint_path) if decodes else None
     if sentence:
@@ -183,19 +183,19 @@ def install(progress: Progress):
   """Within this context, Mesh TensorFlow's estimators are RunEstimators.
 
   Args:
-    progress: filled in while they work.
+    progress: updated while they work.
   """
   clean_decodes = utils.clean_decodes
 
   @functools.wraps(clean_decodes)
   def note_ids(*args, **kwargs):
     ids = clean_decodes(*args, **kwargs)
-    # Inside the loop of a TPU they cannot be fetched.
+    # They cannot be fetched from inside a TPU's loop.
     if ids.op._get_control_flow_context() is None:
       progress.decodes[ids.graph] = ids.name  # the answers are cleaned last
     return ids
 
-  # Not the name in its own module, where the class itself uses it.
+  # Not patched in its own module, where the class itself uses the name.
   seen_by_mesh = types.SimpleNamespace(
     TPUEstimator=functools.partial(RunEstimator, progress),
     TPUEstimatorSpec=tpu_estimator.TPUEstimatorSpec,
@@ -208,7 +208,7 @@ def install(progress: Progress):
 
 
 class TrainingBar(tf.train.SessionRunHook):
-  """Step, loss, steps a second and time left of a training; its loss as CSV."""
+  """Shows the progress of a training, and writes its losses as CSV."""
 
   def __init__(self, max_steps: int | None, model_dir: str, progress: Progress):
     self._progress = progress
@@ -237,7 +237,7 @@ class TrainingBar(tf.train.SessionRunHook):
 
   def after_run(self, run_context, run_values):
     del run_context
-    # The step is read before or after its own increment: never count backwards.
+    # The step may be read before or after its increment: never count backwards.
     step = max(int(run_values.results["step"]), self._bar.n)
     if "loss" in run_values.results:
       loss = f"{run_values.results['loss']:.4g}"
@@ -274,7 +274,7 @@ class TrainingBar(tf.train.SessionRunHook):
 
 
 class EvaluationBar(tf.train.SessionRunHook):
-  """Batches done of a teacher-forced evaluation."""
+  """Shows the progress of a teacher-forced evaluation, in batches."""
 
   def __init__(self, name: str | None, steps: int | None):
     self._name = name or "evaluate"
@@ -295,10 +295,10 @@ class EvaluationBar(tf.train.SessionRunHook):
 
 
 class StopHook(tf.train.SessionRunHook):
-  """Ends training after the step at which SIGTERM came.
+  """Stops training after the step in which SIGTERM arrived.
 
-  Machines that are taken away send it some seconds or minutes before. Ending a
-  session the orderly way makes Mesh TensorFlow's saver save.
+  Preemptible machines send SIGTERM seconds or minutes before they stop. Ending
+  the session in an orderly way makes Mesh TensorFlow's saver save.
   """
 
   def __init__(self, progress: Progress, max_steps: int | None):
@@ -312,8 +312,8 @@ class StopHook(tf.train.SessionRunHook):
   def after_run(self, run_context, run_values):
     del run_values
     if not self._listens:
-      # Not earlier: until now there is nothing to save, and a signal that
-      # comes while the first step waits for its data would have to wait too.
+      # Not earlier: before the first step there is nothing to save, and a
+      # signal that arrives while it waits for data would have to wait too.
       self._listens = True
       console.on_sigterm(self._ask)
     if self._progress.stop_asked:
@@ -332,19 +332,19 @@ class StopHook(tf.train.SessionRunHook):
 
 
 class CutAnswers(tf.train.SessionRunHook):
-  """Which answers of a decoding ended at its limit, and not by themselves."""
+  """Counts the decoded answers that were cut at the length limit."""
 
   def __init__(self, decodes: dict[tf.Graph, str]):
     """Creates the hook.
 
     Args:
-      decodes: of `Progress`. Of a graph that is not there, as on a TPU, nothing
-        is counted.
+      decodes: `Progress.decodes`. For a graph that is not in it, as on a TPU,
+        nothing is counted.
     """
     self._decodes = decodes
     self._ids = None
     self.limit = None
-    self.cut: list[bool] = []  # of each answer
+    self.cut: list[bool] = []  # one per answer
 
   def begin(self):
     graph = tf.get_default_graph()
@@ -364,11 +364,11 @@ class CutAnswers(tf.train.SessionRunHook):
       self.cut += [bool(row[-1] not in (_PAD, _EOS)) for row in ids]
 
   def to_text(self, answers: int | None, checkpoint: str | None) -> str | None:
-    """A sentence on how many were cut, or None if none was.
+    """A sentence about the number of cut answers, or None if there are none.
 
     Args:
-      answers: how many there are; what follows them fills the last batch.
-      checkpoint: path of what gave them.
+      answers: number of answers; any after these only fill the last batch.
+      checkpoint: path of the checkpoint that gave them.
     """
     cut = self.cut[:answers]
     if not any(cut):
@@ -376,7 +376,7 @@ class CutAnswers(tf.train.SessionRunHook):
     step = f" of step {checkpoint.rsplit('-', 1)[-1]}" if checkpoint else ""
     limit = "Bitransformer.decode.max_decode_length"
     if gin_config.value(limit) is None:
-      limit = f"as long as the inputs; {limit} gives another limit"
+      limit = f"the length of the inputs; {limit} sets another limit"
     return (
       f"{sum(cut)} of {len(cut)} answers{step} were cut at {self.limit} tokens "
       f"({limit})"

@@ -1,9 +1,8 @@
-"""How an evaluation was made, kept beside its scores.
+"""The configuration of each evaluation, kept next to its scores.
 
-t5 keeps the configuration of a training alone. Each evaluation therefore writes
-a file `config.<seconds since 1970>.gin` into its folder before it opens its
-event file: the scores of an event file were made as the last configuration
-before it says. A folder of several evaluations has one of each.
+t5 keeps only the configuration of a training. Each evaluation therefore writes
+`config.<seconds since 1970>.gin` into its folder before it opens its event
+file: the scores of an event file belong to the last configuration before it.
 """
 
 import os
@@ -16,23 +15,23 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf.run import files
 
 _NAME = re.compile(r"config\.(\d+\.\d+)\.gin")
-# The one name that a folder's evaluations shared before; of the oldest scores.
+# The name that all evaluations of a folder shared in earlier versions.
 _OLD = "config.gin"
 
 
 def write(folder: str, given: str = "") -> None:
-  """Keeps the configuration of an evaluation that is about to begin.
+  """Writes the configuration of an evaluation that is about to begin.
 
   Args:
     folder: where its results will be.
-    given: what it has in place of gin's, as lines of a gin file.
+    given: bindings that replace gin's, as lines of a gin file.
   """
   name = f"config.{time.time():.6f}.gin"
   files.write(os.path.join(folder, name), gin.config_str() + given)
 
 
 def find(folder: str) -> list[tuple[float, str]]:
-  """The configurations in a folder of evaluations.
+  """Lists the configurations in a folder of evaluations.
 
   Args:
     folder: where they were written.

@@ -1,12 +1,12 @@
-"""Which metrics an evaluation computes of a task, and where labels are hidden.
+"""Chooses the metrics of an evaluation, and skips those of hidden labels.
 
-t5 keeps metrics of answers and of log likelihoods in one list. As SeqIO has it,
-one of scores takes (targets, scores), such as `rank_classification`, and any
-other takes (targets, predictions). Mesh TensorFlow calls all of them with what
-its mode makes: scores in `score_eval`, answers in `eval`. Of test splits whose
-labels only the benchmark's server knows, TFDS gives -1: t5 passes that to the
-metrics, some of which then stop the evaluation before the other tasks are
-decoded; and it decodes no task without metrics, such as the diagnostic sets.
+t5 keeps metrics of answers and of log-likelihoods in one list. By SeqIO's
+convention, score metrics such as `rank_classification` take (targets, scores),
+all others (targets, predictions). Mesh TensorFlow calls all of them with the
+output of its mode: scores in `score_eval`, answers in `eval`. For test splits
+with hidden labels TFDS gives -1: t5 passes this to the metrics, some of which
+then stop the evaluation before the other tasks are decoded; and t5 does not
+decode tasks without metrics, such as the diagnostic sets.
 """
 
 import collections.abc
@@ -26,7 +26,7 @@ from hypergrid_mtf.run import config, console, estimator, files, request
 
 
 def bind_metrics(run: request.Run, progress: estimator.Progress) -> None:
-  """Has the evaluation that gin describes compute the metrics that fit."""
+  """Makes the configured evaluation compute the metrics that fit."""
   name = "run.eval_dataset_fn"
   scored = run.mode == "score_eval"
   folder: str | None = run.eval_folder(run.split or "validation")
@@ -43,13 +43,13 @@ def datasets_fn(
   progress: estimator.Progress,
   folder: str | None = None,
 ) -> Callable:
-  """A `run.eval_dataset_fn` whose data sets have the metrics that fit.
+  """Returns a `run.eval_dataset_fn` whose data sets have the metrics that fit.
 
   Args:
-    original: the one that was bound.
-    scored: whether the evaluation makes scores of targets, and not answers.
-    progress: of the run; its examples are counted as their targets are read.
-    folder: where examples and what was made of them go; None for nowhere.
+    original: the bound function.
+    scored: whether the evaluation scores targets instead of decoding answers.
+    progress: of the run; counts examples as their targets are read.
+    folder: where examples and their results are written; None for nowhere.
   """
 
   @functools.wraps(original)
@@ -80,15 +80,16 @@ def datasets_fn(
 
 
 class Seen:
-  """The examples of a task: how many were cut, and what was made of them."""
+  """The examples of a task: how many were cut, and their results."""
 
   def __init__(self, task: str, lengths, scored: bool, folder: str | None):
-    """Begins with none.
+    """Starts empty.
 
     Args:
-      task: its name; of one that SeqIO does not know, no cuts are counted.
+      task: its name; cuts are not counted for a task that SeqIO does not know.
       lengths: run.sequence_length; None for no cuts.
-      scored: whether targets are cut too; answers are compared with whole ones.
+      scored: whether targets are cut too; answers are compared with uncut
+        targets.
       folder: where they are written; None for nowhere.
     """
     self._task = task
@@ -100,16 +101,16 @@ class Seen:
     self._lengths = lengths
     self._made = "score" if scored else "prediction"
     self._folder = folder
-    self._inputs: list[dict] = []  # of each example
+    self._inputs: list[dict] = []  # one per example
     self._total = 0
     self._written: set[int] = set()  # steps
 
   def add(self, example) -> None:
-    """Takes an example as t5 reads it: cut, padded, with its texts."""
+    """Adds an example as t5 reads it: cut, padded, with its texts."""
     self._total += 1
     for key, feature in self._features.items():
       text = example.get(f"{key}_pretokenized")
-      if text is not None and example[key][-1]:  # else it ends in padding
+      if text is not None and example[key][-1]:  # otherwise it ends in padding
         ids = feature.vocabulary.encode(tf.compat.as_text(text))
         self._cut[key] += len(ids) + feature.add_eos > self._lengths[key]
     if self._folder:
@@ -118,7 +119,7 @@ class Seen:
       )
 
   def say_cuts(self) -> None:
-    """Prints the counts that are not 0, once."""
+    """Prints the nonzero counts, once."""
     for key, count in self._cut.items():
       if count:
         console.say(
@@ -128,12 +129,12 @@ class Seen:
     self._cut = {}
 
   def write(self, step: int, targets, made) -> None:
-    """Writes TASK-STEP.jsonl, once a step, as seqio.Evaluator does.
+    """Writes TASK-STEP.jsonl, once per step, as seqio.Evaluator does.
 
     Args:
       step: of the checkpoint.
-      targets: as the task's postprocessor gives them.
-      made: of each, the prediction or the score.
+      targets: as the task's postprocessor returns them.
+      made: the prediction or score of each.
     """
     if not self._folder or step in self._written:
       return
@@ -153,7 +154,7 @@ class Seen:
 
 
 class _Encoder(seqio.loggers.TensorAndNumpyEncoder):
-  """Also of whatever else a postprocessor of the user's gives: its text."""
+  """Writes any other result of a user's postprocessor as text."""
 
   def default(self, obj):
     try:
@@ -178,7 +179,7 @@ def _printed(metric_fn, task: str, progress: estimator.Progress, seen: Seen):
 
 
 def _why_nan(value, targets, made) -> str:
-  """Why a metric has no value, for the end of its line; "" if it has."""
+  """Why a metric is nan, as the end of its line; "" if it is not."""
   if not isinstance(value, float | np.floating) or not np.isnan(value):
     return ""
   for what, found in (("answers", made), ("labels", targets)):
@@ -188,16 +189,16 @@ def _why_nan(value, targets, made) -> str:
 
 
 def metrics(metric_fns, task: str, split: str, scored: bool) -> list[Callable]:
-  """The metrics that an evaluation computes of a task.
+  """The metrics that an evaluation computes for a task.
 
   Args:
-    metric_fns: of the task; may be none.
+    metric_fns: metrics of the task; may be empty.
     task: its name, for messages.
-    split: that is evaluated.
-    scored: whether it makes scores of targets, and not answers.
+    split: the evaluated split.
+    scored: whether it scores targets instead of decoding answers.
 
   Returns:
-    functions; none where t5 should leave out the task
+    functions; empty if t5 should skip the task
   """
   metric_fns = metric_fns or []
   fitting = [f for f in metric_fns if _takes_scores(f) == scored]
@@ -205,14 +206,14 @@ def metrics(metric_fns, task: str, split: str, scored: bool) -> list[Callable]:
     return fitting
   if metric_fns and not fitting:
     console.say(
-      f"{task}: left out, its metrics are of log likelihoods; "
-      "run.mode = 'score_eval' computes them"
+      f"{task}: skipped, because its metrics are of log-likelihoods; run.mode "
+      "= 'score_eval' computes them"
     )
   elif not metric_fns and split == "test":
 
     def no_metric(targets, predictions):
       del targets, predictions
-      console.say(f"{task}: has no metric, so answers but no scores")
+      console.say(f"{task}: has no metric; only answers are written")
       return {}
 
     return [no_metric]
@@ -224,7 +225,7 @@ def _takes_scores(metric_fn) -> bool:
 
 
 def _skipped_where_hidden(metric_fns, task: str) -> list[Callable]:
-  """As many functions, which return {} for hidden labels, and say so once."""
+  """Wraps metrics to return {} for hidden labels, with one message."""
   said = False
 
   def wrap(metric_fn):
@@ -234,7 +235,7 @@ def _skipped_where_hidden(metric_fns, task: str) -> list[Callable]:
       if not are_hidden(targets):
         return metric_fn(targets, predictions)
       if not said:
-        console.say(f"{task}: labels are not public, so answers but no scores")
+        console.say(f"{task}: labels are not public; only answers are written")
       said = True
       return {}
 
@@ -244,11 +245,11 @@ def _skipped_where_hidden(metric_fns, task: str) -> list[Callable]:
 
 
 def are_hidden(targets) -> bool:
-  """Whether no example has a label.
+  """Whether the labels of all examples are hidden.
 
   Args:
-    targets: as the task's postprocessor gives them: -1 or an empty list stand
-      for no label, in a dictionary of MultiRC and ReCoRD under "value".
+    targets: as the task's postprocessor returns them: -1 or an empty list means
+      no label; in the dictionaries of MultiRC and ReCoRD it is under "value".
   """
 
   def hidden(target):

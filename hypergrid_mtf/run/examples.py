@@ -1,4 +1,4 @@
-"""The first examples of each task, read as a training will read them."""
+"""Reads the first examples of each task as a training will."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from absl import logging
 from hypergrid_mtf import errors, tfds_data
 from hypergrid_mtf.run import source_files
 
-# By name, the first examples of each task.
+# {task name: its first examples}.
 Examples = dict[str, list[Mapping[str, Any]]]
 
 
 def is_cached(task: seqio.Task) -> bool:
-  """Whether a task is in a folder of --additional_task_cache_dirs."""
+  """Whether a task is cached in one of --additional_task_cache_dirs."""
   return task.supports_caching and task.cache_dir is not None
 
 
@@ -24,7 +24,7 @@ def training_tasks(mixture_or_task) -> list[seqio.Task]:
   """The tasks with a train split and a rate above 0.
 
   Raises:
-    UserError: there are none, or a rate cannot be computed.
+    UserError: there is none, or a rate cannot be computed.
   """
   if isinstance(mixture_or_task, seqio.Task):
     rated = [mixture_or_task]
@@ -45,7 +45,7 @@ def training_tasks(mixture_or_task) -> list[seqio.Task]:
 def _rate(mixture, task) -> float:
   try:
     return mixture.get_rate(task)
-  except Exception as e:  # Rates are functions, also of the user's own.
+  except Exception as e:  # Rates may be the user's functions.
     raise errors.UserError(
       f"the rate of the task {task.name!r} in {mixture.name} cannot be "
       f"computed ({describe_error(e)}): give it a number."
@@ -53,16 +53,16 @@ def _rate(mixture, task) -> float:
 
 
 def check_examples(tasks, split: str, use_cached: bool = False) -> None:
-  """Checks what can be known of examples without reading them.
+  """Checks what can be known about examples without reading them.
 
   Args:
-    tasks: seqio Tasks; those without the split are passed over.
-    split: that is read.
-    use_cached: whether cached tasks are read, whose sources are not needed.
+    tasks: seqio Tasks; those without the split are skipped.
+    split: the split to read.
+    use_cached: whether cached tasks are read, which need no sources.
 
   Raises:
-    UserError: a task whose source says that it has none, or whose file is
-      missing, empty or not as it will be parsed.
+    UserError: a task whose source says that it is empty, or whose file is
+      missing, empty or malformed.
   """
   for task in tasks:
     if split in task.splits and not (use_cached and is_cached(task)):
@@ -77,16 +77,16 @@ def first_examples(
   """Reads the first examples of each task.
 
   Args:
-    tasks: seqio Tasks that have the split; those that are not on this machine
-      are left out, nothing is downloaded.
-    split: that is read.
+    tasks: seqio Tasks that have the split; those not on this machine are
+      skipped, and nothing is downloaded.
+    split: the split to read.
     count: how many examples of each task.
     lengths: run.sequence_length; None for 512.
     use_cached: whether training reads cached tasks.
 
   Raises:
-    UserError: a task whose examples cannot be read, or that has none, be it
-      that its preprocessors leave all of them out.
+    UserError: a task whose examples cannot be read, or that has none, possibly
+      because its preprocessors drop them all.
   """
   if not isinstance(lengths, dict):
     lengths = dict.fromkeys(("inputs", "targets"), lengths or 512)
@@ -96,7 +96,7 @@ def first_examples(
     if not (cached or _is_readable(task)):
       continue
     try:
-      # A graph of its own: t5's main program has eager execution off.
+      # A separate graph, because t5's main disables eager execution.
       with tf.Graph().as_default():
         ds = task.get_dataset(
           lengths,
@@ -108,7 +108,7 @@ def first_examples(
         examples = list(tfds.as_numpy(ds.take(count)))
     except errors.UserError:
       raise
-    except Exception as e:  # Whatever a source or a preprocessor raises.
+    except Exception as e:  # Sources and preprocessors may raise anything.
       logging.exception("%s cannot be read", task.name)
       raise errors.UserError(
         f"the split {split!r} of the task {task.name!r} cannot be read: "
@@ -121,7 +121,7 @@ def first_examples(
 
 
 def texts(examples: Examples, feature: str) -> list[str]:
-  """The texts of a feature, as they were before they were tokenized."""
+  """The texts of a feature before tokenization."""
   key = f"{feature}_pretokenized"
   return [
     tf.compat.as_text(example[key])
@@ -140,22 +140,22 @@ def _is_readable(task) -> bool:
 
 
 def _num_declared(task, split: str) -> int | None:
-  """How many examples a task says that it has; None where it does not."""
+  """How many examples a task declares; None if it does not."""
   try:
     return task.num_input_examples(split)
-  except KeyError:  # It says so of other splits.
+  except KeyError:  # It declares other splits only.
     return None
 
 
 def _no_examples(task, split: str) -> errors.UserError:
   return errors.UserError(
     f"the split {split!r} of the task {task.name!r} has no examples, or its "
-    "preprocessors leave all of them out: give it some, or leave the task out."
+    "preprocessors drop all of them: add examples, or leave the task out."
   )
 
 
 def describe_error(error: Exception) -> str:
-  """The first line of an error, without TensorFlow's mark of the node."""
+  """The first line of an error, without TensorFlow's node name."""
   lines = str(error).strip().splitlines()
   if isinstance(error, tf.errors.OpError | OSError | ValueError) and lines:
     return lines[0].rpartition("}} ")[2]

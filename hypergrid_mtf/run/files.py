@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and whether a folder can be written."""
+"""Atomic writes of files and folders, and checks that a folder is writable."""
 
 import contextlib
 import csv
@@ -16,11 +16,11 @@ from hypergrid_mtf import errors
 
 
 def write(path: str, content: str | bytes) -> None:
-  """Writes a file beside its place, then renames it.
+  """Writes a file atomically: to a temporary name, then renames it.
 
   Args:
-    path: local or in the cloud; its folder is made.
-    content: what it will hold.
+    path: local or in the cloud; its folder is made if needed.
+    content: the new content.
 
   Raises:
     UserError: if the file system refuses.
@@ -40,18 +40,18 @@ def write(path: str, content: str | bytes) -> None:
     raise
   except (tf.errors.OpError, OSError) as e:
     raise errors.UserError(
-      f"{path} cannot be written ({_reason(e)}): give another place."
+      f"{path} cannot be written ({_reason(e)}): give another path."
     ) from None
 
 
 def write_json(path: str, content: object) -> None:
-  """`write`, of what `json` takes; null for numbers that JSON does not have."""
+  """Writes JSON by `write`; nan and infinities become null."""
   text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
   write(path, text + "\n")
 
 
 def read_json(path: str) -> dict:
-  """What a JSON file has; {} where it is not there, or no object."""
+  """The object in a JSON file; {} if there is none."""
   try:
     with tf.io.gfile.GFile(path) as f:
       return dict(json.load(f))
@@ -69,7 +69,7 @@ def _without_nan(content):
 
 
 def append_csv(path: str, row: dict[str, object]) -> None:
-  """Adds a row to a CSV file, whose first line has the names."""
+  """Appends a row to a CSV file, after a header if it is new."""
   tf.io.gfile.makedirs(os.path.dirname(path) or ".")
   text = io.StringIO()
   writer = csv.DictWriter(text, row, lineterminator="\n")
@@ -81,15 +81,15 @@ def append_csv(path: str, row: dict[str, object]) -> None:
 
 
 def cut_csv(path: str, step: int) -> None:
-  """Removes the rows after a step, and cut ones: of a training that was killed.
+  """Removes rows after a step, and incomplete ones, of a killed training.
 
-  The first column is the step, and no value has a line end.
+  The first column is the step; values contain no line breaks.
   """
   if not tf.io.gfile.exists(path):
     return
   with tf.io.gfile.GFile(path) as f:
     text = f.read()
-  *rows, _ = text.split("\n")  # without the part of one
+  *rows, _ = text.split("\n")  # drops an incomplete row
   kept = rows[:1] + [r for r in rows[1:] if int(r.split(",")[0]) <= step]
   if kept:
     write(path, "\n".join([*kept, ""]))
@@ -99,17 +99,17 @@ def cut_csv(path: str, step: int) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: str, flag: str = "--output_dir") -> Iterator[str]:
-  """A folder that appears whole or not at all, and in the place of no other.
+  """Makes a new folder atomically; never replaces an existing one.
 
   Args:
     folder: where it will be; local or in the cloud.
-    flag: where that came from.
+    flag: where that path came from.
 
   Yields:
-    a folder beside it to write to, which takes its place at the end
+    a temporary folder to write to, renamed at the end
 
   Raises:
-    UserError: if something is there, or the file system refuses.
+    UserError: if the path exists, or the file system refuses.
   """
   check_new_folder(folder, flag)
   folder = folder.rstrip("/")
@@ -123,12 +123,12 @@ def new_folder(folder: str, flag: str = "--output_dir") -> Iterator[str]:
     tf.io.gfile.rename(part, folder)
   except errors.UserError:
     raise
-  except Exception as e:  # of TensorFlow, Python, safetensors …
+  except Exception as e:  # from TensorFlow, Python, safetensors …
     reason = errors.describe_unwritten(e) or _reason(e)
     if reason is None:
       raise
     raise errors.UserError(
-      f"{flag}={folder} cannot be written ({reason}): give another place."
+      f"{flag}={folder} cannot be written ({reason}): give another path."
     ) from None
   finally:
     with contextlib.suppress(tf.errors.OpError):
@@ -137,14 +137,14 @@ def new_folder(folder: str, flag: str = "--output_dir") -> Iterator[str]:
 
 
 def check_new_folder(folder: str, flag: str = "--output_dir") -> None:
-  """Checks that a folder is not there, or is empty.
+  """Checks that a folder does not exist or is empty.
 
   Args:
-    folder: that a program will make.
+    folder: the folder that a program will make.
     flag: where it came from.
 
   Raises:
-    UserError: if it is, or if it could not be made.
+    UserError: if it exists and is not empty, or cannot be made.
   """
   if not folder:
     raise errors.UserError(f"{flag}= is empty: give a folder.")
@@ -153,26 +153,26 @@ def check_new_folder(folder: str, flag: str = "--output_dir") -> None:
   )
   if taken:
     raise errors.UserError(
-      f"{flag}={folder} is there already, and is not written over: give a new "
+      f"{flag}={folder} already exists and is not overwritten: give a new "
       "folder."
     )
 
 
 @contextlib.contextmanager
 def _beside(path: str) -> Iterator[str]:
-  """A temporary name of this call alone; nothing is left there at the end."""
+  """A temporary name, unique to this call; removed at the end."""
   part = f"{path}.{uuid.uuid4().hex}.part"
   try:
     yield part
   finally:
-    # What failed before is what the user should hear about.
+    # The user should see the earlier error.
     with contextlib.suppress(tf.errors.OpError):
       if tf.io.gfile.exists(part):
         tf.io.gfile.remove(part)
 
 
 def _reason(error: Exception) -> str | None:
-  """What a file system says, without the path that it says it of."""
+  """A file system's reason, without the path."""
   if isinstance(error, tf.errors.OpError):
     return error.message.splitlines()[0].split("; ")[-1]
   return error.strerror if isinstance(error, OSError) else None
@@ -182,7 +182,7 @@ def check_output(path: str, flag: str = "--output") -> None:
   """Makes the folder of an output file and checks that it can be written.
 
   Args:
-    path: of the file that a program will write.
+    path: the file that a program will write.
     flag: where the path came from.
 
   Raises:
@@ -196,10 +196,10 @@ def check_output(path: str, flag: str = "--output") -> None:
 
 
 def check_output_dir(folder: str, flag: str = "--output_dir") -> None:
-  """Makes a folder for output files and checks that it can be written.
+  """Makes an output folder and checks that it can be written.
 
   Args:
-    folder: where a program will write.
+    folder: the folder that a program will write to.
     flag: where it came from.
 
   Raises:
@@ -212,12 +212,13 @@ def check_output_dir(folder: str, flag: str = "--output_dir") -> None:
 
 def _check_folder(folder: str, given: str) -> None:
   if "://" in folder:
-    return  # a probe in the cloud costs, and retries for minutes without one
+    return  # a probe in the cloud costs money, and offline takes minutes
   try:
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as e:
     raise errors.UserError(
-      f"{given} cannot be written ({e.strerror}): give a folder that you own."
+      f"{given} cannot be written ({e.strerror}): give a folder that you can "
+      "write to."
     ) from None

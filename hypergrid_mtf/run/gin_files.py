@@ -1,4 +1,4 @@
-"""Where gin files are; needs neither gin nor TensorFlow."""
+"""Finds gin files, without importing gin or TensorFlow."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def folder() -> str:
   """The folder operative_configs.
 
-  A clone has it next to the package, an installed package has it in itself.
+  In a clone it is next to the package, in an installed package inside it.
   """
   inside = os.path.join(_PACKAGE, "operative_configs")
   if os.path.isdir(inside):
@@ -21,7 +21,7 @@ def folder() -> str:
   return os.path.join(os.path.dirname(_PACKAGE), "operative_configs")
 
 
-# Where gin finds files of this project and of t5 by their short names.
+# Where gin finds this project's and t5's files by their short names.
 SEARCHED = (folder(), os.path.join(t5_flags.folder("t5.models"), "gin"))
 MESH_FOLDER = t5_flags.folder("mesh_tensorflow.transformer.gin")
 PLACES = (
@@ -31,14 +31,14 @@ PLACES = (
 
 
 def check(paths: Sequence[str], prefixes: Sequence[str] = ()) -> None:
-  """Checks that files can be there, as gin looks for them.
+  """Checks that gin can find files.
 
   Args:
     paths: from --gin_file.
     prefixes: from --gin_location_prefix.
 
   Raises:
-    UserError: for a name that is empty, a folder's, or of no local file.
+    UserError: for a name that is empty, a folder, or no local file.
   """
   for path in paths:
     if not path or os.path.isdir(path):
@@ -46,10 +46,10 @@ def check(paths: Sequence[str], prefixes: Sequence[str] = ()) -> None:
       raise errors.UserError(f"--gin_file={path} is {what}: name a file.")
     if any("://" in place for place in (path, *prefixes)):
       continue
-    # gin also reads files of packages, as package.of.python/name.gin.
+    # gin also reads files in packages, as python.package/name.gin.
     package = path.split("/")[0].split(".")[0] if "/" in path else ""
     if package and importlib.util.find_spec(package):
       continue
     places = ("", *prefixes, *SEARCHED)
     if not any(os.path.isfile(os.path.join(p, path)) for p in places):
-      raise errors.UserError(f"--gin_file={path} is not there: {PLACES}.")
+      raise errors.UserError(f"--gin_file={path} was not found: {PLACES}.")

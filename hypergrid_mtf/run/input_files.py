@@ -1,7 +1,7 @@
-"""Text files of inputs and targets that a run reads, one example a line.
+"""The text files of inputs and targets that a run reads, one example per line.
 
-Mesh TensorFlow's `get_inputs_from_file` reads them, as `compat` left it. What
-it would stumble over is found here, before a graph is built.
+Mesh TensorFlow's patched `get_inputs_from_file` reads them. These checks find
+what it would fail on, before a graph is built.
 """
 
 import tensorflow.compat.v1 as tf
@@ -11,18 +11,18 @@ from hypergrid_mtf import errors, text_files
 
 
 def check_files(files) -> dict[str, list[str]]:
-  """Checks that files a run reads are there, and are lines of text.
+  """Checks that input files exist and are lines of text.
 
   Args:
     files: (where it was given, path) pairs; two of them are inputs and targets
-      of scores, which go together. A list in place of a path holds the lines
+      to score, which are paired. A list instead of a path holds the lines
       themselves.
 
   Returns:
-    the lines, by where their file was given
+    {where a file was given: its lines}
 
   Raises:
-    UserError: naming the file, and the line where there is one.
+    UserError: with the file, and the line if known.
   """
   lines = {where: _lines(where, path) for where, path in files}
   if len(files) == 2:
@@ -45,14 +45,14 @@ def _lines(where: str, path) -> list[str]:
     or tf.io.gfile.isdir(path)
   ):
     raise errors.UserError(
-      f"{given} is not a file: give a text file, one example a line."
+      f"{given} is not a file: give a text file, one example per line."
     )
   _check_text(path, given)
   lines = utils.get_inputs_from_file(path)
   if not any(lines):
     raise errors.UserError(
       f"{given} is {'blank' if lines else 'empty'}: give a text file, one "
-      "example a line."
+      "example per line."
     )
   return lines
 
@@ -71,9 +71,9 @@ def _check_text(path: str, given: str) -> None:
 
 
 def _check_pairs(inputs, targets) -> None:
-  """Checks that each target has its input, as `score_from_strings` pairs them.
+  """Checks that targets can be paired with inputs, as in `score_from_strings`.
 
-  As many targets as inputs, or n targets for each input, or one for all.
+  There may be one target per input, n targets per input, or one for all.
   """
   (inputs_where, inputs_path, n), (targets_where, targets_path, m) = (
     inputs,
@@ -83,7 +83,7 @@ def _check_pairs(inputs, targets) -> None:
     return
   raise errors.UserError(
     f"{targets_where} = {targets_path!r} has {m} lines and {inputs_where} = "
-    f"{inputs_path!r} has {n}: give one target an input, the same number for "
+    f"{inputs_path!r} has {n}: give one target per input, the same number for "
     "each input, or one for all."
   )
 
@@ -91,13 +91,13 @@ def _check_pairs(inputs, targets) -> None:
 def describe_cut(
   lines, vocabulary, length: int, eos: bool = True
 ) -> str | None:
-  """A sentence on the lines that Mesh TensorFlow will cut, or None for none.
+  """A sentence about the lines that Mesh TensorFlow will cut, or None.
 
   Args:
-    lines: of a file, or of a list.
-    vocabulary: that encodes them.
-    length: tokens of a row.
-    eos: whether the end of a line takes one of them.
+    lines: lines of a file or a list.
+    vocabulary: the vocabulary that encodes them.
+    length: the limit in tokens.
+    eos: whether the end of sequence takes one of them.
   """
   cut = [
     i

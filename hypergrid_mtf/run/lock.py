@@ -1,8 +1,8 @@
-"""One writer at a time in a folder.
+"""Allows one writer at a time in a folder.
 
-On a local disk the lock is the kernel's (`flock`), so it ends with its process,
-however that ends. A cloud folder has no such thing: who else writes there can
-only be guessed from its event files, and is said.
+On a local disk this is a kernel lock (`flock`), which ends with its process,
+however that ends. In a cloud folder other writers can only be guessed from
+recent event files, so there is only a warning.
 """
 
 import contextlib
@@ -27,26 +27,27 @@ _EVENTS = re.compile(r"events\.out\.tfevents\.\d+\.(.+?)(\.v2)?$")
 
 @contextlib.contextmanager
 def hold(folder: str, given: str, what: str = "trains") -> Iterator[None]:
-  """Within this context, no other process of ours writes in a folder.
+  """Within this context, no other of our processes writes in a folder.
 
   Args:
     folder: local or in the cloud; it exists.
-    given: where it came from, e.g. "--model_dir=runs/l2".
-    what: the verb of what is done there.
+    given: where the folder came from, e.g. "--model_dir=runs/l2".
+    what: a verb for what this process does there.
 
   Raises:
-    UserError: naming the process that holds it.
+    UserError: with the process that holds the lock.
   """
   if "://" in folder:
     _say_other_writers(folder, given)
     yield
     return
-  # Never removed: a new file of the name would be another lock.
+  # Never removed: a new file of the same name would be another lock.
   try:
     file = open(os.path.join(folder, NAME), "a+")  # noqa: SIM115
   except OSError as e:
     raise errors.UserError(
-      f"{given} cannot be written ({e.strerror}): give a folder that you own."
+      f"{given} cannot be written ({e.strerror}): give a folder that you can "
+      "write to."
     ) from None
   with file:
     try:
@@ -59,12 +60,12 @@ def hold(folder: str, given: str, what: str = "trains") -> Iterator[None]:
           f"{given} is in use: {owner}: end it first, or give another folder."
         ) from None
       console.say(
-        f"{given} cannot be locked ({e.strerror}): see to it that nothing "
-        "else writes there"
+        f"{given} cannot be locked ({e.strerror}): make sure that nothing else "
+        "writes there"
       )
     now = datetime.datetime.now(datetime.timezone.utc)
     owner = f"process {os.getpid()} on {socket.gethostname()} {what} there"
-    with contextlib.suppress(OSError):  # a full disk: the lock holds anyway
+    with contextlib.suppress(OSError):  # on a full disk the lock still holds
       file.truncate(0)
       file.write(f"{owner} since {now:%Y-%m-%d %H:%M:%S} UTC\n")
       file.flush()
@@ -76,7 +77,7 @@ def hold(folder: str, given: str, what: str = "trains") -> Iterator[None]:
 
 
 def _say_other_writers(folder: str, given: str) -> None:
-  """Says which other host wrote events in a cloud folder minutes ago."""
+  """Warns if another host wrote events in a cloud folder minutes ago."""
   for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []:
     match = _EVENTS.fullmatch(name)
     if not match or match[1] == socket.gethostname():
@@ -85,7 +86,7 @@ def _say_other_writers(folder: str, given: str) -> None:
     age = time.time() - stat.mtime_nsec / 1e9
     if age < _RECENT:
       console.say(
-        f"WARNING: {given}: {match[1]} wrote {name} {age:.0f} seconds ago; see "
-        "to it that one machine alone trains there"
+        f"WARNING: {given}: {match[1]} wrote {name} {age:.0f} seconds ago; "
+        "make sure that only one machine trains there"
       )
       return

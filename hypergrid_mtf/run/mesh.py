@@ -1,9 +1,9 @@
-"""The mesh of a run, from gin, from --tpu or from the machine.
+"""The mesh of a run: from gin, from --tpu or from the machine.
 
 Mesh TensorFlow spreads a model over a mesh of devices: the mesh has named axes,
 and a layout rule "d_ff:model" splits the dimension d_ff of every tensor over
-the axis model. What is malformed is refused here; `checks.mesh` looks at
-whether mesh, layout, devices and model fit together.
+the axis model. This module refuses malformed input; `checks.mesh` checks that
+mesh, layout, devices and model fit together.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from mesh_tensorflow.transformer import utils
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import bindings, config, devices
 
-# t5's own, of gin/defaults.gin and of MtfModel. Its rules have no effect unless
-# a mesh has their axes and a model their dimensions, which is meant.
+# t5's own, in gin/defaults.gin and MtfModel. A rule has no effect unless the
+# mesh has its axis and the model its dimension; that is intended.
 T5_LAYOUT = (
   "ensemble:ensemble,batch:batch,d_ff:model,heads:model,vocab:model,"
   "experts:batch"
@@ -31,15 +31,15 @@ _TPU = "tpu_mesh_shape"
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-  """A mesh and a layout, with where they came from.
+  """A mesh and a layout, and where they came from.
 
   Attributes:
     shape: the axes.
     layout: {(dimension of a tensor, axis)}.
     shape_given: for messages: "run.mesh_shape = 'model:2'".
     layout_given: likewise.
-    settles: {gin parameter: value} that this machine adds to what was given.
-    note: what a reader should know of the choice, or "".
+    settles: {gin parameter: value} that follow from this machine.
+    note: what the user should know about the choice, or "".
   """
 
   shape: mtf.Shape
@@ -51,26 +51,26 @@ class Mesh:
 
   @property
   def rules(self) -> mtf.LayoutRules:
-    """The layout as Mesh TensorFlow takes it."""
+    """The layout as Mesh TensorFlow expects it."""
     return mtf.LayoutRules(self.layout)
 
   @property
   def axes(self) -> list[mtf.Dimension]:
-    """The axes along which there is more than one device."""
+    """The axes with more than one device."""
     return [axis for axis in self.shape.dims if axis.size > 1]
 
   def axis_of(self, name: str) -> mtf.Dimension | None:
-    """The axis of more than one device that splits a dimension, or None."""
+    """The axis (of more than one device) that splits a dimension, or None."""
     return next((a for a in self.axes if (name, a.name) in self.layout), None)
 
   def num_shards(self, name: str) -> int:
-    """Into how many parts a dimension is split."""
+    """The number of parts that a dimension is split into."""
     axis = self.axis_of(name)
     return axis.size if axis else 1
 
 
 def parse(shape, layout, shape_given: str, layout_given: str) -> Mesh:
-  """A mesh from what Mesh TensorFlow takes.
+  """Parses a mesh from what Mesh TensorFlow accepts.
 
   Args:
     shape: "model:2,batch:4", pairs, or an mtf.Shape.
@@ -90,7 +90,7 @@ def parse_shape(value, given: str) -> mtf.Shape:
   """The axes of a mesh; "" is one device.
 
   Raises:
-    UserError: for another form, a size below 1 or an axis that comes twice.
+    UserError: for another form, a size below 1 or a repeated axis.
   """
   with contextlib.suppress(ValueError, TypeError, AttributeError):
     shape = mtf.convert_to_shape(value)
@@ -104,7 +104,7 @@ def parse_shape(value, given: str) -> mtf.Shape:
 
 
 def parse_layout(value, given: str) -> frozenset[tuple[str, str]]:
-  """The rules of a layout; "" splits nothing."""
+  """The rules of a layout; "" for none."""
   with contextlib.suppress(ValueError, TypeError):
     pairs = frozenset(mtf.convert_to_layout_rules(value)._pairs)
     if all(
@@ -123,13 +123,13 @@ def parse_layout(value, given: str) -> frozenset[tuple[str, str]]:
 def of_run(on_tpu: bool) -> Mesh:
   """The mesh that t5 will use.
 
-  Without --tpu a mesh or devices that the user gave stay as they are, and
-  otherwise it is all GPUs of the machine, or else one CPU. The topology of a
-  TPU, as a public operative_config.gin has one, is not for this machine.
+  Without --tpu, a mesh or devices given by the user are kept; otherwise the
+  mesh is all GPUs of the machine, or else one CPU. The TPU topology of a public
+  operative_config.gin is ignored.
 
   Raises:
-    UserError: for what is malformed, for devices that are not there, or not as
-      many as the mesh has.
+    UserError: for malformed values, devices that do not exist, or another
+      number of devices than the mesh has.
   """
   layout = config.value("run.layout_rules", T5_LAYOUT)
   layout_given = f"run.layout_rules = {layout!r}"
@@ -186,7 +186,7 @@ def of_run(on_tpu: bool) -> Mesh:
 
 
 def _is_of_another_machine(where: str, on_tpu: bool) -> bool:
-  """Whether the devices are of a record, made where there were others."""
+  """Whether the devices come from the record of a run on another machine."""
   if not config.is_recorded(where) or config.value(where) is None:
     return False
   try:
@@ -197,13 +197,13 @@ def _is_of_another_machine(where: str, on_tpu: bool) -> bool:
 
 
 def _tpu_shape(reference: str) -> tuple[mtf.Shape, str]:
-  """The mesh of `utils.tpu_mesh_shape`, checked, and what it was made of.
+  """The checked mesh of `utils.tpu_mesh_shape`, and the values that made it.
 
-  Upstream rounds down: a model_parallelism that does not divide the cores would
-  leave some of them out, and fail on the TPU.
+  Upstream rounds down: with a model_parallelism that does not divide the cores,
+  some would be left out, and the run would fail on the TPU.
 
   Args:
-    reference: that gin has for it: "@scope/tpu_mesh_shape()".
+    reference: gin's reference to it: "@scope/tpu_mesh_shape()".
   """
   scope = reference.lstrip("@").split("/")[:-1]
   topology_name, *others = (
@@ -232,7 +232,7 @@ def _tpu_shape(reference: str) -> tuple[mtf.Shape, str]:
   asked = [f"{k} = {v!r}" for k, v in zip(others, sizes, strict=False)]
   with contextlib.suppress(
     ValueError, TypeError, IndexError, ZeroDivisionError
-  ):  # of a list, which is a specification of tiles
+  ):  # a list is a specification of tiles
     shape = utils.tpu_mesh_shape(topology, *sizes)
     good = isinstance(parallel, list) or all(map(bindings.is_positive, sizes))
     if good and shape.size == cores:
@@ -244,7 +244,7 @@ def _tpu_shape(reference: str) -> tuple[mtf.Shape, str]:
 
 
 def _cores(topology) -> int | None:
-  """How many cores a topology has; 0 or None where it is not one."""
+  """How many cores a topology has; 0 or None if it is not one."""
   if not isinstance(topology, str):
     return None
   if topology.startswith("v"):

@@ -1,4 +1,4 @@
-"""What a training leaves beside its checkpoints when it begins."""
+"""What a training records next to its checkpoints when it starts."""
 
 import os
 
@@ -13,7 +13,7 @@ DATA = "data.json"
 
 
 def write_start(run: request.Run) -> None:
-  """Keeps the vocabulary, the data, and what the training starts from."""
+  """Records the vocabulary, the data, and the initial checkpoint."""
   vocabulary_file.write(run.model_dir, run.vocabulary)
   if run.begins:
     files.write_json(os.path.join(run.model_dir, DATA), describe_data(run))
@@ -26,11 +26,11 @@ def write_start(run: request.Run) -> None:
     )
     files.write_json(path, source | run.warm_start.to_json())
   elif run.begins and tf.io.gfile.exists(path):
-    tf.io.gfile.remove(path)  # of a beginning that left no checkpoint
+    tf.io.gfile.remove(path)  # from a start that left no checkpoint
 
 
 def describe_data(run: request.Run) -> dict[str, str]:
-  """{name: text} of what makes examples: t5, and each task of the mixture."""
+  """{name: text} of what makes the examples: t5, and each task's steps."""
   found = {"t5": t5.__version__, "seqio": seqio.__version__}
   for task in seqio.get_subtasks(run.mixture):
     source = task.source
@@ -42,7 +42,7 @@ def describe_data(run: request.Run) -> dict[str, str]:
 
 
 def _describe_preprocessor(function) -> str:
-  """Its name, and of its chosen arguments those that have one."""
+  """Its name and its bound arguments, if they can be named."""
   inner = getattr(function, "func", function)
   name = getattr(inner, "__qualname__", type(inner).__name__)
   given = getattr(function, "keywords", {}).items()
@@ -52,5 +52,5 @@ def _describe_preprocessor(function) -> str:
 
 
 def read_data(folder: str) -> dict[str, str]:
-  """What `write_start` kept of the data; {} where it is not known."""
+  """What `write_start` recorded about the data; {} if nothing."""
   return files.read_json(os.path.join(folder, DATA))

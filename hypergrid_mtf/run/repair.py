@@ -1,9 +1,9 @@
 """Repairs a model_dir after a crash.
 
-A process that was killed, a full disk or a lost file leave: half-written files,
-a newest checkpoint that cannot be read, a file `checkpoint` that is gone. The
-training resumes from the newest checkpoint that is whole, and says so. Nothing
-that was saved is removed: it is moved to `<model_dir>/damaged`.
+A killed process, a full disk or a lost file can leave half-written files, an
+unreadable newest checkpoint, or no file `checkpoint`. The training resumes from
+the newest intact checkpoint, and says so. Nothing that was saved is removed:
+damaged checkpoints are moved to `<model_dir>/damaged`.
 """
 
 import os
@@ -15,8 +15,8 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import console, files
 
 FOLDER = "damaged"
-# Checkpoints up to this size are read whole before a run, to find a flipped
-# bit; what is larger, TensorFlow finds when it restores.
+# Checkpoints up to this size are fully read before a run, to find flipped bits;
+# in larger ones TensorFlow finds them when it restores.
 _READ_UP_TO = 2**30  # bytes
 _FULL = ("No space left on device", "Disk quota exceeded")
 _HALF_WRITTEN = re.compile(
@@ -27,14 +27,15 @@ _PART = re.compile(r"^(model\.ckpt-(\d+))\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
 def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
-  """Leaves a folder whose `checkpoint` names a checkpoint that is whole.
+  """Makes the file `checkpoint` name an intact checkpoint.
 
-  Only its one writer may call it (`lock.hold`). Where no checkpoint is whole,
-  the folder stays as it is, and the checks before a run say what is wrong.
+  Only the folder's single writer may call it (`lock.hold`). If no checkpoint is
+  intact, the folder stays as it is, and the checks before a run say what is
+  wrong.
 
   Args:
     model_dir: of a training.
-    read_values: as in `checkpoints.damage`; None means for checkpoints of
+    read_values: as in `checkpoints.damage`; None means only for checkpoints of
       at most 1 GB.
   """
   remove_half_written(model_dir)
@@ -44,7 +45,7 @@ def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
   index = os.path.join(model_dir, "checkpoint")
   latest = _latest(model_dir)
   wrong: dict[int, str] = {}
-  # The file may name an older step than the newest, because the user said so.
+  # The user may have made the file name an older step than the newest.
   limit = steps[-1] if latest is None else latest
   whole = None
   for step in [s for s in reversed(steps) if s <= limit]:
@@ -65,18 +66,18 @@ def repair_model_dir(model_dir: str, read_values: bool | None = None) -> None:
   if whole == latest:
     return
   if not wrong:
-    gone = "is damaged or names a checkpoint that is gone"
+    gone = "is damaged or names a missing checkpoint"
     there = tf.io.gfile.exists(index)
-    console.say(f"WARNING: {index} {gone if there else 'is gone'}")
+    console.say(f"WARNING: {index} {gone if there else 'is missing'}")
   console.say(
-    f"WARNING: resuming from the checkpoint of step {whole}, the newest that "
-    "is whole"
+    f"WARNING: resuming from the checkpoint of step {whole}, the newest intact "
+    "one"
   )
   name_latest(model_dir, whole)
 
 
 def remove_half_written(model_dir: str) -> None:
-  """Removes files that were being written when their process ended.
+  """Removes files left half-written by a process that ended.
 
   Args:
     model_dir: of a training.
@@ -97,7 +98,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _latest(model_dir: str) -> int | None:
-  """The step that `checkpoint` names, if anything of it is there."""
+  """The step named in `checkpoint`, if any file of it exists."""
   try:
     state = tf.train.get_checkpoint_state(model_dir)
   except (ValueError, tf.errors.OpError):
@@ -121,20 +122,20 @@ def _reads(path: str, read_values: bool | None) -> bool:
 
 
 def set_aside(model_dir: str, step: int) -> str:
-  """Moves all files of a checkpoint out of the way.
+  """Moves all files of a damaged checkpoint away.
 
   Args:
     model_dir: of a training.
     step: of the checkpoint.
 
   Returns:
-    the folder where they are now
+    the folder that they are now in
   """
   folder = os.path.join(model_dir, FOLDER)
   number = 1
   while any(
     name.startswith(f"model.ckpt-{step}.") for name in _names(folder)
-  ):  # it was damaged before, and made again
+  ):  # damaged before, and saved again
     number += 1
     folder = os.path.join(model_dir, f"{FOLDER}{number}")
   tf.io.gfile.makedirs(folder)
@@ -148,11 +149,11 @@ def set_aside(model_dir: str, step: int) -> str:
 
 
 def name_latest(model_dir: str, step: int) -> None:
-  """Writes `checkpoint` anew.
+  """Rewrites the file `checkpoint`.
 
   Args:
     model_dir: of a training.
-    step: the last of those that it names.
+    step: the last step that it names.
   """
   steps = [s for s in checkpoints.list_steps(model_dir) if s <= step]
   lines = [f'model_checkpoint_path: "model.ckpt-{step}"']
@@ -163,13 +164,13 @@ def name_latest(model_dir: str, step: int) -> None:
 def explain_full_disk(error: Exception, model_dir: str) -> None:
   """Raises UserError if a run failed because the disk is full.
 
-  TensorFlow writes a checkpoint beside the others, renames it, names it in the
-  file `checkpoint`, and only then removes an old one. So a disk that fills up
-  costs the checkpoint that was being written, and none that was there.
+  TensorFlow writes a checkpoint under a temporary name, renames it, names it in
+  the file `checkpoint`, and only then removes an old one. So a full disk loses
+  the checkpoint that was being written, and no earlier one.
 
   Args:
     error: of TensorFlow or of Python.
-    model_dir: of the run; what was half-written there is removed.
+    model_dir: of the run; half-written files there are removed.
   """
   if not any(text in str(error) for text in _FULL):
     return
@@ -177,11 +178,11 @@ def explain_full_disk(error: Exception, model_dir: str) -> None:
     remove_half_written(model_dir)
   step = checkpoints.newest_intact(model_dir)
   kept = (
-    "no checkpoint was written yet"
+    "no checkpoint has been written yet"
     if step is None
-    else f"the checkpoint of step {step} is whole"
+    else f"the checkpoint of step {step} is intact"
   )
   raise errors.UserError(
-    f"the disk of --model_dir={model_dir} is full: {kept}; make room (or bind "
-    "run.keep_checkpoint_max) and give the same command again."
+    f"the disk of --model_dir={model_dir} is full: {kept}; free some space (or "
+    "bind run.keep_checkpoint_max) and run the same command again."
   ) from None

@@ -1,4 +1,4 @@
-"""What flags and gin ask of a run of t5, and what follows from it."""
+"""What flags and gin ask for, and what follows from it."""
 
 import dataclasses
 import functools
@@ -38,17 +38,17 @@ MODES = (
 )
 START = "run.init_checkpoint"
 WARM_START = "warm_start.json"
-# Training examples of each task that are looked at before a run.
+# Training examples of each task that are read before a run.
 _SAMPLED = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run: flags and gin as they were parsed.
+  """One run, as flags and gin describe it.
 
-  What is asked and what follows is a property, computed once, when it is first
-  needed. A property that cannot be computed raises the UserError that says why.
-  None of them binds; `settle` binds what they say.
+  Each property is computed once, when it is first needed, or raises a UserError
+  that says why it cannot be. Properties never bind gin parameters; `settle`
+  does.
 
   Attributes:
     flags: absl's FLAGS, parsed; gin has its configuration.
@@ -74,7 +74,7 @@ class Run:
 
   @property
   def trains(self) -> bool:
-    """Whether it trains (and may start from no checkpoint)."""
+    """Whether it trains (and so may start without a checkpoint)."""
     return self.mode == "train"
 
   @property
@@ -87,13 +87,13 @@ class Run:
 
   @property
   def waits(self) -> bool:
-    """Whether it waits for checkpoints that are not there yet."""
+    """Whether it waits for checkpoints that do not exist yet."""
     reads_several = self.evaluates or self.mode == "infer"
     return reads_several and self.checkpoint_step is None
 
   @functools.cached_property
   def mixture_name(self) -> str | None:
-    """The name of the mixture or task, if anything names one."""
+    """The name of the mixture or task, or None."""
     function = f"mesh_{'train' if self.trains else 'eval'}_dataset_fn"
     names = (
       config.value(f"{owner}.mixture_or_task_name")
@@ -103,7 +103,7 @@ class Run:
 
   @functools.cached_property
   def split(self) -> str | None:
-    """The split that is decoded or scored."""
+    """The split to decode or score."""
     if self.evaluates or self.mode == "score_from_dataset":
       return config.value("run.dataset_split", "train")
     return None
@@ -120,9 +120,9 @@ class Run:
 
   @functools.cached_property
   def checkpoint_step(self) -> Any:
-    """Which checkpoints it reads, as t5 is told.
+    """Which checkpoints it reads, as bound for t5.
 
-    Steps, "all", -1 for the last, or None for the last and those to come.
+    Steps, "all", -1 for the last, or None for the last and future ones.
     """
     if self.trains:
       return None
@@ -132,7 +132,7 @@ class Run:
 
   @functools.cached_property
   def init_checkpoint(self) -> Any:
-    """What a training starts from, as it was given."""
+    """The initial checkpoint of a training, as it was given."""
     if not self.trains or START in self.required:
       return None
     return config.value(START) or None
@@ -145,7 +145,7 @@ class Run:
 
   @functools.cached_property
   def input_files(self) -> tuple[tuple[str, Any], ...]:
-    """(Where it was given, path) of files that must exist."""
+    """(Where it was given, path) of each file that must exist."""
     names = {
       "infer": ["decode_from_file.input_filename"],
       "score_from_strings": [
@@ -154,12 +154,12 @@ class Run:
       ],
     }.get(self.mode, [])
     given = ((name, config.value(name)) for name in names)
-    # `checks.mode` says what has to be given.
+    # `checks.mode` checks that the necessary ones are given.
     return tuple((name, path) for name, path in given if path is not None)
 
   @functools.cached_property
   def input_lines(self) -> dict[str, list[str]]:
-    """The lines of these files, by where they were given."""
+    """{where a file was given: its lines}."""
     return input_files.check_files(self.input_files)
 
   @functools.cached_property
@@ -169,16 +169,16 @@ class Run:
 
   @functools.cached_property
   def eval_dir_suffix(self) -> str | None:
-    """Scores do not go where answers are."""
+    """The suffix that keeps scores out of the folder of answers."""
     given = config.value("run.eval_dir_suffix")
     return "scores" if given is None and self.mode == "score_eval" else given
 
   @functools.cached_property
   def results(self) -> str:
-    """What a reader finds the results by.
+    """Where the results are.
 
-    A folder, or a pattern of the files' names, to which t5 adds the step or
-    what a file holds.
+    A folder, or a pattern of file names, to which t5 adds the step or the
+    content.
     """
     if self.exports:
       return self.export_path
@@ -205,7 +205,7 @@ class Run:
 
   @functools.cached_property
   def vocabulary_name(self) -> str | None:
-    """From --vocabulary, as it is kept in the configuration."""
+    """From --vocabulary, as stored in the configuration."""
     path = self.flags.vocabulary
     exists = path is not None and os.path.exists(path)
     return os.path.abspath(path) if exists else path
@@ -215,15 +215,15 @@ class Run:
     """The mixture or task, with the vocabulary of the run."""
     name = self.vocabulary_name
     bound = config.value("t5_tasks.vocabularies.use_vocabulary.name")
-    # What is passed, and not bound, is not kept in operative_config.gin.
+    # Bound, not passed, so that operative_config.gin records it.
     given = {} if name in (None, bound) else {"name": name}
     t5_tasks.define_from_gin()  # tasks first: they get the vocabulary
     vocabulary = vocabularies.use_vocabulary(**given)
     if not self.mixture_name:
       raise errors.UserError(
-        "no mixture or task was given: add a file of experiments/, "
-        "or --gin_file=dataset.gin and "
-        "--gin_param=\"MIXTURE_NAME = 'embedded_v1'\"."
+        "no mixture or task was given: add a gin file from experiments/, or "
+        '--gin_file=dataset.gin and --gin_param="MIXTURE_NAME = '
+        "'embedded_v1'\"."
       )
     mixture = mixtures.get_mixture_or_task(self.mixture_name)
     vocabularies.check_used(vocabulary, mixture)
@@ -232,7 +232,7 @@ class Run:
 
   @functools.cached_property
   def vocabulary(self) -> dict[str, dict]:
-    """What is recorded and compared of the vocabularies: {feature: facts}."""
+    """{feature: facts} of the vocabularies, to be recorded and compared."""
     return vocabulary_record.record(self.mixture)
 
   @functools.cached_property
@@ -251,7 +251,7 @@ class Run:
 
   @functools.cached_property
   def use_cached(self) -> bool:
-    """Whether it reads cached tasks, and makes no examples from raw data."""
+    """Whether it reads cached tasks instead of raw data."""
     return bool(config.value(self.cached_parameter, False))
 
   @functools.cached_property
@@ -269,7 +269,7 @@ class Run:
 
   @functools.cached_property
   def lengths(self) -> dict[str, int] | None:
-    """run.sequence_length, of each feature; None for that of the examples."""
+    """run.sequence_length by feature; None for the examples' own lengths."""
     name = "run.sequence_length"
     lengths = config.value(name)
     if lengths is None:
@@ -287,10 +287,10 @@ class Run:
 
   @functools.cached_property
   def batch_size(self) -> int | tuple[str, int]:
-    """run.batch_size: sequences, or a pair that counts them or their tokens.
+    """run.batch_size: sequences, or a pair of method and number.
 
-    A default of t5's files, which are made for lengths that are powers of two,
-    is made to fit where nothing depends on it: a run that does not train.
+    A default from t5's files, which assume lengths that are powers of two, is
+    adjusted if the run does not train and nothing depends on it.
     """
     name = "run.batch_size"
     size = config.value(name, ("tokens_per_replica", 2048))
@@ -327,9 +327,9 @@ class Run:
 
   @functools.cached_property
   def rows(self) -> int | None:
-    """The sequences of a step on the whole mesh.
+    """The sequences of a step, over the whole mesh.
 
-    None where that takes a length, and there is none.
+    None if that needs a length, and there is none.
     """
     if isinstance(self.batch_size, int):
       return self.batch_size
@@ -341,7 +341,7 @@ class Run:
 
   @functools.cached_property
   def outer_batch(self) -> int:
-    """The outer batches that t5 splits a step into before the mesh does."""
+    """The outer batches that t5 splits a step into, before the mesh does."""
     if self.trains or self.mode == "perplexity_eval":
       return config.value("tpu_estimator_model_fn.outer_batch_size", 1) or 1
     return 1
@@ -354,7 +354,7 @@ class Run:
 
   @functools.cached_property
   def model(self):
-    """As `model.build` returns it, of no mesh."""
+    """The model from `model.build`, without a mesh."""
     return model_lib.of_mixture(self.mixture)
 
   @functools.cached_property
@@ -364,7 +364,7 @@ class Run:
 
   @functools.cached_property
   def tensors(self) -> list[tuple[mtf.Operation, list[mtf.Dimension]]]:
-    """The tensors of a forward pass, by `model_lib.list_tensors`."""
+    """The tensors of a forward pass, from `model_lib.list_tensors`."""
     outer = self.outer_batch
     return model_lib.list_tensors(
       self.model,
@@ -373,30 +373,30 @@ class Run:
       outer,
     )
 
-  # The checkpoints. Each look into a folder costs a round trip on gs://.
+  # The checkpoints. On gs://, listing a folder costs a round trip.
 
   @functools.cached_property
   def latest(self) -> str | None:
-    """The prefix of the latest checkpoint of its folder."""
+    """The prefix of the latest checkpoint in its folder."""
     return checkpoints.latest_checkpoint(self.model_dir)
 
   @property
   def latest_step(self) -> int:
-    """The step of that, by its name; 0 for none."""
+    """The step of the latest checkpoint, by its name; 0 if there is none."""
     if self.latest is None:
       return 0
     return utils.get_step_from_checkpoint_path(self.latest)
 
   @functools.cached_property
   def steps(self) -> list[int]:
-    """The steps of its folder."""
+    """The steps of the checkpoints in its folder."""
     return checkpoints.list_steps(self.model_dir)
 
   @functools.cached_property
   def read(self) -> list[str]:
-    """The checkpoints of its own folder that it reads, in order.
+    """The checkpoints that it reads from its own folder, in order.
 
-    Steps that are not there are left out.
+    Missing steps are left out.
     """
     if self.latest is None:
       return []
@@ -411,7 +411,7 @@ class Run:
 
   @property
   def begins(self) -> bool:
-    """Whether it is a training that has no checkpoint of its own."""
+    """Whether it is a training without a checkpoint of its own."""
     return self.trains and self.latest is None
 
   @property
@@ -420,19 +420,19 @@ class Run:
 
   @functools.cached_property
   def recorded_start(self) -> dict:
-    """What was recorded of the checkpoint that the training began from."""
+    """The record of the training's initial checkpoint."""
     return files.read_json(os.path.join(self.model_dir, WARM_START))
 
   @property
   def began(self) -> int:
-    """The step of a training's first batch: that of a warm start, or 0."""
+    """The step of a training's first batch: 0, or that of its warm start."""
     if self.is_warm_start:
       return self.source_step or 0
     return 0 if self.begins else self.recorded_start.get("step") or 0
 
   @functools.cached_property
   def source(self) -> str:
-    """The checkpoint that training starts from, by its prefix."""
+    """The prefix of the initial checkpoint."""
     given = self.init_checkpoint
     if not isinstance(given, str):
       raise errors.UserError(
@@ -442,16 +442,16 @@ class Run:
 
   @functools.cached_property
   def source_shapes(self) -> dict[str, tuple[int, ...]]:
-    """{variable name: shape} of that checkpoint, which must be whole."""
+    """{variable name: shape} of the intact initial checkpoint."""
     path = self.source
     if not checkpoints.exists(path):
       there = checkpoints.list_steps(os.path.dirname(path))
       others = (
-        f"; {os.path.dirname(path)} has those of the steps "
+        f"; {os.path.dirname(path)} has steps "
         f"{checkpoints.describe_steps(there)}"
       )
       raise errors.UserError(
-        f"the checkpoint {path} ({START}) cannot be read: there is no file "
+        f"the checkpoint {path} ({START}) does not exist: there is no file "
         f"{path}.index{others if there else ''}."
       )
     checkpoints.check_intact(path, START)
@@ -459,18 +459,18 @@ class Run:
 
   @functools.cached_property
   def source_step(self) -> int | None:
-    _ = self.source_shapes  # says whether it can be read
+    _ = self.source_shapes  # raises if it cannot be read
     return checkpoints.step_of(self.source)
 
   @functools.cached_property
   def variable_filter(self):
-    """Whether the user has a variable loaded, by its name."""
+    """The user's function that says which variables to load, by name."""
     given = config.value("should_load_variable.filter_fn")
     return given or (lambda name: True)
 
   @functools.cached_property
   def warm_start(self) -> checkpoints.WarmStart:
-    """What the model takes from that checkpoint."""
+    """What the model loads from the initial checkpoint."""
     return checkpoints.warm_start(
       self.source_shapes,
       self.shapes,

@@ -1,4 +1,4 @@
-"""The flags of a run: t5's and ours."""
+"""The flags of a run: t5's and this project's."""
 
 from absl import flags
 
@@ -8,7 +8,7 @@ flags.disclaim_key_flags()  # --help shows them as the calling program's
 
 
 def define() -> None:
-  """Defines them, once; --help shows what the documents speak of."""
+  """Defines the flags, once; --help shows the documented ones."""
   t5_flags.define(
     *("model_dir", "gin_file", "gin_param", "gin_location_prefix"),
     *("module_import", "t5_tfds_data_dir", "additional_task_cache_dirs"),
@@ -23,18 +23,18 @@ def define() -> None:
       "model, 'bytes', or 't5'. Overrides the gin binding use_vocabulary.name.",
     )
   except flags.DuplicateFlagError:
-    return  # tools.check has them, and imports the program that has them
+    return  # tools.check defines them, then imports a program that does
   flags.DEFINE_integer(
     "seed",
     None,
     "Seed of the initial weights, the order of the examples and (without "
-    "--tpu) the dropout. Without one, t5 starts every run from the same "
+    "--tpu) the dropout. Without it, t5 starts every run from the same "
     "weights.",
   )
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "Check the run, train one step of one layer elsewhere, and end.",
+    "Check the run, train one step of a small copy elsewhere, and stop.",
   )
   flags.DEFINE_bool(
     "evaluate",
@@ -45,8 +45,8 @@ def define() -> None:
   flags.DEFINE_integer(
     "patience",
     None,
-    "With --evaluate: end after so many evaluations in a row without a better "
-    "average.",
+    "With --evaluate: stop after this many evaluations in a row without a "
+    "better average.",
   )
   flags.DEFINE_bool(
     "allow_sentencepiece_on_pods",

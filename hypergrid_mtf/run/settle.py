@@ -1,4 +1,4 @@
-"""The one place that binds gin parameters of a run, and says what it binds."""
+"""Binds what follows from a run's flags and machine; nothing else binds."""
 
 import importlib.util
 
@@ -10,10 +10,10 @@ from hypergrid_mtf.run import config, console, request
 
 
 def settle(run: request.Run) -> None:
-  """Binds what follows from the flags and the machine.
+  """Binds the gin parameters that follow from the flags and the machine.
 
-  Bound, not passed, so that it is part of the saved configuration. Lines say
-  what replaces a value that a file or a flag has.
+  Bound, not passed, so that the saved configuration has them. A line is printed
+  for each value that replaces one from a file or flag.
   """
   flags = run.flags
   if run.vocabulary_name is not None:
@@ -25,7 +25,7 @@ def settle(run: request.Run) -> None:
     gin.bind_parameter("run.export_path", run.export_path)
   if run.mode == "score_eval":
     gin.bind_parameter("run.eval_dir_suffix", run.eval_dir_suffix)
-  if not run.trains:  # else another step's score under the one that is gone
+  if not run.trains:  # else the score of another step would be shown
     gin.bind_parameter("get_checkpoint_iterator.find_closest", False)
   for name, value in run.mesh.settles.items():
     gin.bind_parameter(name, value)
@@ -50,16 +50,17 @@ def _settle_batch_size(run: request.Run) -> None:
 
 
 def _settle_packing() -> None:
-  """Packs with TensorFlow's operations where tensor2tensor's are not there.
+  """Packs with TensorFlow's operations if tensor2tensor's are not installed.
 
-  Public operative configs bind them; TensorFlow's do the same, more slowly.
+  Public operative configs bind tensor2tensor's; TensorFlow's do the same,
+  slower.
   """
   name = "pack_dataset.use_custom_ops"
   if config.value(name) and not importlib.util.find_spec("tensor2tensor"):
     gin.bind_parameter(name, False)
     console.say(
-      f"{name} = False: the operations it asks for are tensor2tensor's, which "
-      f"is not installed{config.place(name)}"
+      f"{name} = False, because it needs tensor2tensor, which is not "
+      f"installed{config.place(name)}"
     )
 
 
@@ -68,8 +69,8 @@ def _settle_checkpoint_step(run: request.Run) -> None:
   if run.checkpoint_step == -1 and config.value(name) is None:
     gin.bind_parameter(name, -1)
     console.say(f"{name} is not given: the last checkpoint is scored")
-  # What follows a training ends with it, and not when somebody ends it. Where
-  # the folder is past the steps that are bound, they are not its training's.
+  # An evaluation that follows a training stops when the training does. If the
+  # folder is past the bound steps, they are not those of its training.
   stop = "get_checkpoint_iterator.stop_after"
   if run.waits and config.value(stop) is None:
     steps = run.train_steps
@@ -78,7 +79,7 @@ def _settle_checkpoint_step(run: request.Run) -> None:
 
 
 def _settle_start(run: request.Run) -> None:
-  """What a training loads: nothing where nothing is needed, or what fits."""
+  """Binds what a training loads: nothing, or what fits."""
   if request.START in run.required and not run.begins:
     gin.bind_parameter(request.START, None)
   if not isinstance(run.init_checkpoint, str) or not run.begins:
@@ -99,11 +100,11 @@ def _settle_start(run: request.Run) -> None:
 
 
 def _settle_data_order(run: request.Run) -> None:
-  """Binds Mesh TensorFlow's own skipping of the batches that were seen.
+  """Binds Mesh TensorFlow's option to skip the batches already seen.
 
-  The order of the examples follows from the seed, so a training that resumes at
-  step n skips the n batches that it has seen, unless the user bound it not to.
-  To skip is to read, tokenize and pack without training.
+  The seed determines the order of the examples, so a training that resumes at
+  step n skips the n batches it has seen, unless the user disabled that. Skipped
+  batches are read, tokenized and packed, but not trained on.
   """
   name, first = "run.skip_seen_data", "run.seen_data_init_step"
   by_itself = config.value("run.checkpoint_input_pipeline")
@@ -112,16 +113,16 @@ def _settle_data_order(run: request.Run) -> None:
     return
   chosen = config.origin(first) and not config.is_recorded(first)
   began = config.value(first) if chosen else run.began
-  if config.value(name) in (None, False):  # the checks see any other value
+  if config.value(name) in (None, False):  # other values are left to the checks
     gin.bind_parameter(name, True)
   gin.bind_parameter(first, began)
   if run.latest_step > began:
     seen = run.latest_step - began
-    console.say(f"skipping the {seen} batches that were seen before")
+    console.say(f"skipping the {seen} batches already seen")
 
 
 def _settle_evaluation(run: request.Run) -> None:
-  """Binds what an evaluation needs and a training does not, if nothing is."""
+  """Binds what an evaluation needs and a training does not, unless bound."""
   function = gin.get_configurable("mesh_eval_dataset_fn")
   for name, value in (
     ("run.eval_dataset_fn", function),
@@ -134,24 +135,25 @@ def _settle_evaluation(run: request.Run) -> None:
 
 
 def settle_removed(run: request.Run, path: str | None) -> bool:
-  """Binds the checkpoints that are left where a training removed one.
+  """Binds the remaining checkpoints after a training removed one.
 
-  It does so while they are read, beyond run.keep_checkpoint_max.
+  A training removes those beyond run.keep_checkpoint_max, even while they are
+  read.
 
   Args:
-    run: that reads them, and failed.
-    path: of the last one that it read, if it came so far.
+    run: the run that failed to read one.
+    path: path of the last one that it read, if any.
 
   Returns:
-    whether that is gone, and the run should begin again with the others
+    whether it was removed, and the run should start again with the others
 
   Raises:
-    UserError: if there are no others.
+    UserError: if no other is left.
   """
   name, asked = run.checkpoint_parameter, run.checkpoint_step
   step_of = utils.get_step_from_checkpoint_path
   done = step_of(path) if path else -1
-  known = config.value(name)  # fewer than were asked for, after the first time
+  known = config.value(name)  # fewer than requested, after the first time
   if not isinstance(known, list | tuple):
     known = [step_of(p) for p in (*run.read, path) if p]
   gone = [
@@ -165,7 +167,7 @@ def settle_removed(run: request.Run, path: str | None) -> bool:
   left = [s for s in checkpoints.list_steps(run.model_dir) if s > min(gone)]
   if isinstance(asked, list | tuple):
     left = [s for s in left if s in asked]
-  told = f"the checkpoint of step {min(gone)} is gone, which a training removed"
+  told = f"a training removed the checkpoint of step {min(gone)}"
   by_number = isinstance(asked, int) and asked != -1
   if not left or by_number:
     raise errors.UserError(
@@ -177,5 +179,5 @@ def settle_removed(run: request.Run, path: str | None) -> bool:
   with gin.unlock_config():
     gin.bind_parameter(name, asked if newest else left)
   steps = checkpoints.describe_steps(left[-1:] if newest else left)
-  console.say(f"{told}: going on with {steps}")
+  console.say(f"{told}: continuing with {steps}")
   return True

@@ -1,7 +1,7 @@
-"""The files of a user's task, and of t5's `tsv_dataset_fn`, row by row.
+"""Checks the files of a user's task and of t5's `tsv_dataset_fn`, row by row.
 
-TensorFlow reads them inside the graph, where a row that cannot be parsed has
-neither file nor line. Here both are named before.
+TensorFlow reads them inside the graph, where errors name neither the file nor
+the line. These checks name both beforehand.
 """
 
 import os
@@ -15,21 +15,21 @@ from t5.data import preprocessors
 from hypergrid_mtf import errors, text_files, tfds_data
 from hypergrid_mtf.run import files
 
-# Of a file, so much is read: a few seconds.
+# At most this much of a file is read: a few seconds.
 _MOST_BYTES = 1 << 30
 
 
 def check_task(task: seqio.Task, split: str) -> None:
-  """Checks the files that a task reads, where it reads files.
+  """Checks the files that a task reads, if any.
 
   Args:
-    task: any; only files are looked at, and data that TFDS prepared, and of
-      them only what is on this machine.
+    task: any; only files and data prepared by TFDS are checked, and only those
+      on this machine.
     split: one of the task's.
 
   Raises:
-    UserError: a file that is not there; text that is not UTF-8; a row with
-      another number of columns than `parse_tsv` takes; no rows at all.
+    UserError: a file that does not exist; text that is not UTF-8; a row whose
+      number of columns `parse_tsv` does not accept; no rows.
   """
   source = task.source
   if hasattr(source, "check_files"):  # t5_tasks.plain_text
@@ -52,23 +52,23 @@ def check_task(task: seqio.Task, split: str) -> None:
   rows = sum(_check_rows(path, who, header, _columns(task)) for path in paths)
   if not rows:
     raise errors.UserError(
-      f"{paths[0]} ({who}) has no rows: give one example a line"
+      f"{paths[0]} ({who}) has no rows: give one example per line"
       + (f", after {header} of header." if header else ".")
     )
 
 
 def check_cache(task: seqio.Task, split: str) -> None:
-  """Checks that a cached split has the shards and examples that were written.
+  """Checks that a cached split still has all its shards and examples.
 
-  SeqIO trains on what is left of a file that was cut between two examples, and
-  ends where one is cut in its middle, which may be hours later.
+  SeqIO silently trains on a file that was cut between two examples, and fails,
+  maybe hours later, where an example itself is cut.
 
   Args:
-    task: that is cached.
+    task: a cached task.
     split: one that it has.
 
   Raises:
-    UserError: a shard that is gone or cut.
+    UserError: a shard that is missing or cut.
   """
   folder = task.cache_dir
   shards = files.read_json(seqio.get_cached_info_path(folder, split))
@@ -84,7 +84,7 @@ def check_cache(task: seqio.Task, split: str) -> None:
 
 
 def _check_tfds(task: seqio.Task, split: str) -> None:
-  """Checks that prepared data have the shards and examples of their record."""
+  """Checks that prepared data have the recorded shards and examples."""
   loader = task.source.tfds_dataset
   name, data_dir = loader.get_split_params(split)
   if not name or not tfds_data.is_prepared(name, data_dir):
@@ -103,13 +103,13 @@ def _check_tfds(task: seqio.Task, split: str) -> None:
 
 
 def _damage(paths: list[str], examples: int | None) -> str | None:
-  """What is wrong with TFRecords that have so many examples, or None.
+  """What is wrong with TFRecords that should hold `examples`, or None.
 
-  Files in the cloud, and more than 1 GB of them, are not looked into.
+  Files in the cloud, or of more than 1 GB in total, are not read.
   """
   for path in paths:
     if not tf.io.gfile.exists(path):
-      return f"{path} is gone"
+      return f"{path} is missing"
   is_remote = any("://" in path for path in paths)
   if is_remote or sum(map(os.path.getsize, paths)) > _MOST_BYTES:
     return None
@@ -125,7 +125,7 @@ def _damage(paths: list[str], examples: int | None) -> str | None:
 
 
 def _count_records(path: str) -> tuple[int, bool]:
-  """How many whole records a TFRecord has, and whether it ends with one."""
+  """The number of complete records in a TFRecord, and if nothing follows."""
   count, at, size = 0, 0, os.path.getsize(path)
   with open(path, "rb") as f:
     while at < size:
@@ -153,14 +153,14 @@ def check_tsv(filename: str | Sequence[str] | None) -> None:
 class _Columns(NamedTuple):
   """How many columns a row must have.
 
-  t5 drops what comes after the last column that it reads. That is meant where
-  columns were chosen, or where the file has more of them throughout; in one row
-  it is a tab within a text.
+  t5 drops columns after the last one that it reads. That is intended if columns
+  were chosen, or if every row has more; in a single row it means a tab inside a
+  text.
   """
 
   least: int
   delimiter: str = "\t"
-  more: str = "never"  # others after them: in "any" row, or as the "first" has
+  more: str = "never"  # may others follow: in "any" row, or as in the "first"
 
   def problem(self, line: bytes, first: bytes) -> str | None:
     """What is wrong with a row, or None."""
@@ -178,7 +178,7 @@ class _Columns(NamedTuple):
 
 
 def _columns(task: seqio.Task) -> _Columns | None:
-  """What a task's `parse_tsv` takes; None where it parses in another way."""
+  """The columns of a task's `parse_tsv`; None if it parses differently."""
   first = task.preprocessors[0] if task.preprocessors else None
   if getattr(first, "func", first) is not preprocessors.parse_tsv:
     return None
@@ -192,11 +192,11 @@ def _columns(task: seqio.Task) -> _Columns | None:
 
 
 def _paths(patterns: str | Iterable[str], who: str) -> list[str]:
-  """The local files of paths and patterns, all of which must be there."""
+  """The local files of paths and patterns; all must exist."""
   found = []
   for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
     if "://" in str(pattern):
-      continue  # Without a network, asking for one takes minutes.
+      continue  # Without a network, looking for a remote file takes minutes.
     paths = seqio.utils.list_files([pattern])
     for path in paths or [pattern]:
       if not tf.io.gfile.exists(path):
@@ -210,12 +210,12 @@ def _paths(patterns: str | Iterable[str], who: str) -> list[str]:
 def _check_rows(
   path: str, who: str, header: int, columns: _Columns | None
 ) -> int:
-  """Checks a text file; how many rows it has after the header."""
+  """Checks a text file; returns its number of rows after the header."""
   first, rows, read = b"", 0, 0
   for number, raw in text_files.read_lines(path, who):
     read += len(raw)
     problem = _text_problem(raw, number == 1, number > header)
-    line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow.
+    line = raw.replace(b"\r", b"").removesuffix(b"\n")  # As TensorFlow does.
     if not problem and columns and number > header:
       first = first if rows else line
       problem = columns.problem(line, first)
@@ -231,9 +231,9 @@ def _text_problem(raw: bytes, is_first: bool, is_text: bool) -> str | None:
   """What is wrong with a line of UTF-8, or None."""
   if is_first and is_text and raw.startswith(text_files.BYTE_ORDER_MARK):
     return (
-      "a byte-order mark, which would be read as a part of the first text: "
-      "save the file as UTF-8 without it"
+      "a byte-order mark, which would become part of the first text: save the "
+      "file as UTF-8 without it"
     )
   if text_files.is_cut_by_returns(raw):
-    return "lines that end in a carriage return alone (CR), expected LF"
+    return "lines end in a carriage return only (CR), expected LF"
   return None

@@ -1,8 +1,8 @@
-"""The flags of t5 and Mesh TensorFlow, defined without importing either.
+"""Defines the flags of t5 and Mesh TensorFlow without importing either.
 
-Their modules define them after importing TensorFlow, which takes seconds. Here
-the definitions are read from the text of these modules. absl passes over them
-when a module of the same name defines them again.
+Their modules define them only after importing TensorFlow, which takes seconds.
+Here the definitions are read from the source text of these modules. absl
+ignores a repeated definition from a module of the same name.
 """
 
 import ast
@@ -22,7 +22,7 @@ _MODULES = (
 
 
 def folder(package: str) -> str:
-  """The folder of "t5.models", say, which is not imported."""
+  """The folder of a package such as "t5.models", without importing it."""
   top, *rest = package.split(".")
   spec = importlib.util.find_spec(top)
   assert spec and spec.submodule_search_locations
@@ -33,9 +33,9 @@ def define(*names: str, others: bool = False) -> None:
   """Defines flags of t5, with its own defaults, help and checks.
 
   Args:
-    *names: of those that --help shows.
-    others: also define the others, which --helpfull shows; what is not defined
-      is refused.
+    *names: flags that --help shows.
+    others: also define the others, which --helpfull shows; undefined flags are
+      refused.
   """
   for module in _MODULES:
     with open(f"{folder(module)}.py", encoding="utf-8") as f:
@@ -50,7 +50,7 @@ def define(*names: str, others: bool = False) -> None:
           given = [ast.literal_eval(a) for a in node.args]
           named = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
           if others or given[0] in names:
-            # It is there where that module was imported before.
+            # It exists if that module was imported before.
             with contextlib.suppress(flags.DuplicateFlagError):
               named["module_name"] = module
               getattr(flags, node.func.attr)(*given, **named)

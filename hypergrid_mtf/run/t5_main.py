@@ -1,4 +1,4 @@
-"""t5's own main, with what is ours between its parse and its run."""
+"""t5's own main, split so that our checks run between its parse and its run."""
 
 import functools
 import os
@@ -17,16 +17,16 @@ from hypergrid_mtf.run import config, console, gin_files
 
 
 def parse(flags) -> None:
-  """Imports modules and parses gin: what t5's main does before its run.
+  """Imports modules and parses gin, as t5's main does before its run.
 
-  Where no file or binding describes a model, it is the one that was trained in
-  the folder, by its operative_config.gin, which the others then follow.
+  If no file or binding describes a model, the folder's operative_config.gin is
+  parsed first.
 
   Args:
     flags: absl's FLAGS, parsed.
 
   Raises:
-    UserError: naming the flag or the file and line, the text, and the fault.
+    UserError: with the flag or the file and line, the text, and the fault.
   """
   gin_files.check(flags.gin_file or (), flags.gin_location_prefix)
   config.import_modules(flags.module_import)
@@ -44,22 +44,23 @@ def parse(flags) -> None:
   parse_flags()
   record = os.path.join(flags.model_dir, config.RECORD)
   if not config.describes_model() and tf.io.gfile.exists(record):
-    console.say(f"the configuration is that of {record}, and what was given")
+    console.say(f"using the configuration in {record} and the given flags")
     flags.gin_file = [record, *(flags.gin_file or [])]
     gin.clear_config()
     parse_flags()
-  # t5 does so after its parse; the checks look for cached tasks there.
+  # t5 does this after its parse; the checks need it to find cached tasks.
   seqio.add_global_cache_dirs(flags.additional_task_cache_dirs)
 
 
 def run() -> None:
-  """Runs what gin and the flags ask for; gin was parsed by `parse`."""
-  # It keeps the command in <model_dir>/commands, where it can be pasted from.
+  """Runs what gin and the flags ask for, after `parse`."""
+  # t5 records the command in <model_dir>/commands; make it one that can be
+  # pasted.
   words = ["python -m hypergrid_mtf.main", *map(shlex.quote, sys.argv[1:])]
   kept = types.SimpleNamespace(argv=words)
   with (
     mock.patch.object(utils, "parse_gin_defaults_and_flags"),
     mock.patch.object(mesh_transformer_main, "sys", kept),
-    gin.unlock_config(),  # of a run before it, which closed it
+    gin.unlock_config(),  # an earlier run in this process locked it
   ):
     mesh_transformer_main.main([])

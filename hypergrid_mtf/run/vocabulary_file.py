@@ -1,8 +1,9 @@
-"""The vocabulary that a model was trained with, kept beside its checkpoints.
+"""Records a model's vocabulary next to its checkpoints.
 
-Two vocabularies of one size give a model the same shapes, and its embeddings
-another meaning. A training writes `vocabulary.json`; whatever reads the
-checkpoints compares. A folder without the file is older, or another program's.
+Two vocabularies of the same size give a model the same shapes but its
+embeddings another meaning. A training writes `vocabulary.json`, and every
+program that reads the checkpoints compares it. A folder without the file is
+older, or another program's.
 """
 
 import json
@@ -14,12 +15,12 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import files
 
 NAME = "vocabulary.json"
-# Of a feature's record: what a reader is told, and what is not compared.
+# Facts that are only for messages, and not compared.
 _SHOWN = ("described", "given_by")
 
 
 def write(folder: str, record: dict) -> None:
-  """Records the vocabulary of a training that begins.
+  """Records the vocabulary of a new training.
 
   Args:
     folder: its model_dir.
@@ -36,7 +37,7 @@ def read(folder: str) -> dict | None:
   """What was recorded in a folder.
 
   Args:
-    folder: of a training.
+    folder: model_dir of a training.
 
   Returns:
     {feature: facts}, or None
@@ -62,15 +63,15 @@ def read(folder: str) -> dict | None:
 
 
 def difference(folder: str, record: dict) -> str | None:
-  """How a vocabulary differs from the one that a model was trained with.
+  """How a vocabulary differs from the one of a model's training.
 
   Args:
     folder: of the training.
     record: of the vocabulary in use.
 
   Returns:
-    a clause that names both and ends in what to give, or None if they are the
-    same or nothing was recorded
+    a clause that names both and says what to give, or None if they are equal or
+    nothing was recorded
   """
   trained = read(folder) or {}
   for feature, now in record.items():
@@ -78,7 +79,7 @@ def difference(folder: str, record: dict) -> str | None:
     if _content(now) == _content(then):
       continue
     names = [facts.get("described", "unknown") for facts in (now, then)]
-    if names[0] == names[1]:  # a file that was written over
+    if names[0] == names[1]:  # the file was overwritten
       names = [
         f"{name} (SHA-256 {facts.get('sha256', '')[:12]}…)"
         for name, facts in zip(names, (now, then), strict=True)

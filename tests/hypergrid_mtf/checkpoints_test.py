@@ -180,7 +180,7 @@ def test_a_whole_checkpoint_has_the_size_that_its_index_says(folder):
   [
     (DATA, os.remove, "its data files, model.ckpt-60.data-…, are missing"),
     (DATA, lambda p: _cut(p, 0), f"{DATA} is empty"),
-    (DATA, lambda p: _cut(p, 500), "hold 500 bytes, the index says 776"),
+    (DATA, lambda p: _cut(p, 500), "hold 500 bytes, but the index says 776"),
     ("model.ckpt-60.index", os.remove, "model.ckpt-60.index is missing"),
     ("model.ckpt-60.index", lambda p: _cut(p, 0), "index cannot be read"),
     ("model.ckpt-60.index", lambda p: _flip(p, 30), "index cannot be read"),

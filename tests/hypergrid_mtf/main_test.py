@@ -142,7 +142,7 @@ def test_a_public_operative_config_works_with_our_files(run, capsys):
   said = capsys.readouterr().out
   # tensor2tensor is not installed, and there is no pod.
   assert config.value("pack_dataset.use_custom_ops") is False
-  assert f"tensor2tensor's, which is not installed ({public}, line " in said
+  assert f"needs tensor2tensor, which is not installed ({public}, line " in said
   assert config.value("run.mesh_shape") == "model:1,batch:1"
   assert "tpu_mesh_shape.tpu_topology = '8x8' is not used" in said
   # Sizes and mixture are of the files that came after it.

@@ -200,7 +200,7 @@ def test_a_dry_run_trains_one_step_and_leaves_nothing(done):
     for line in said["dry"].splitlines()
     if line.startswith("train: one step with one layer")
   )
-  assert line.endswith("on this machine, went well")
+  assert line.endswith("succeeded on this machine")
   assert [path.name for path in (folder / "dry").iterdir()] == ["in_use.lock"]
 
 

@@ -28,7 +28,7 @@ _NAMES = dict(
 # What is wrong, and how such a run is called. --model_dir and BASE come first,
 # unless there is another or MODEL.
 _CASES = """
-no model_dir | --model_dir=
+empty --model_dir | --model_dir=
 model_dir below a file | --model_dir=DIR/empty/run
 model_dir is a checkpoint | --model_dir=DIR/model/model.ckpt-40
 unknown flag | --model_dri=x
@@ -36,29 +36,29 @@ not a flag | train
 seed is not a number | --seed=x
 no gin file of this name | MODEL | --gin_file=models/tinny.gin
 gin file is a folder | --gin_file=DIR
-file that is not written in gin | --gin_file=DIR/wrong.gin
-binding that is not written in gin | --gin_param=run.train_steps 3
+gin file with a syntax error | --gin_file=DIR/wrong.gin
+binding with a syntax error | --gin_param=run.train_steps 3
 unknown parameter | run.train_step = 3
 unknown configurable | runn.train_steps = 3
-macro that nothing defines | run.train_steps = %no
-macro that nothing reads | d_mdoel = 64
-module that is not there | --module_import=no_such_module
+undefined macro | run.train_steps = %no
+unused macro | d_mdoel = 64
+missing module | --module_import=no_such_module
 unknown mode | run.mode = 'trian'
 a flag of the model API | --use_model_api
-vocabulary of t5 that cannot be reached | MODEL | --gin_file=dataset.gin
+unreachable vocabulary of t5 | MODEL | --gin_file=dataset.gin
 unknown mixture | MIXTURE_NAME = 'embeded_v1'
-data that are not there | MIXTURE_NAME = 'glue_rte_v002'
+missing data | MIXTURE_NAME = 'glue_rte_v002'
   | --vocabulary=bytes | --t5_tfds_data_dir=DIR
-data folder that is not there | MIXTURE_NAME = 'glue_rte_v002'
+missing data folder | MIXTURE_NAME = 'glue_rte_v002'
   | --vocabulary=bytes | --t5_tfds_data_dir=DIR/none
-vocabulary that is not there | --vocabulary=DIR/none.model
+missing vocabulary | --vocabulary=DIR/none.model
 file that is not a vocabulary | --vocabulary=DIR/vocabulary
-batch of 0 rows | run.batch_size = 0
-batch of tokens shorter than a row
+batch of 0 sequences | run.batch_size = 0
+batch of fewer tokens than a sequence
   | run.batch_size = ('tokens_per_batch', 100)
 batch that the mesh does not divide | run.mesh_shape = 'model:1,batch:3'
-mesh of the wrong syntax | run.mesh_shape = 'batch=2'
-GPU that is not there | run.mesh_devices = ['gpu:0']
+mesh with a syntax error | run.mesh_shape = 'batch=2'
+missing GPU | run.mesh_devices = ['gpu:0']
 grid rows that do not divide d_ff | HyperGrid.grid_rows = 7
 grid columns that do not divide d_model | HyperGrid.grid_cols = 7
 unknown variant | HyperGrid.variant = 'LL'
@@ -66,40 +66,40 @@ unknown gate | HyperGrid.gate = 'relu'
 length of 0 tokens | run.sequence_length = {'inputs': 0, 'targets': 8}
 feature without a length | run.sequence_length = {'inputs': 8}
 dropout of 2 | dropout_rate = 2.0
-steps that are text | run.train_steps = 'many'
+text as the number of steps | run.train_steps = 'many'
 checkpoint every 0 steps | run.save_checkpoints_steps = 0
-initial checkpoint that an experiment requires
+missing initial checkpoint that an experiment requires
   | MODEL | --gin_file=experiments/glue.gin
-initial checkpoint that is not there
+missing initial checkpoint
   | run.init_checkpoint = 'DIR/model/model.ckpt-30'
 initial checkpoint of another model
   | run.init_checkpoint = 'DIR/model/model.ckpt-40'
-initial checkpoint that is damaged
+damaged initial checkpoint
   | run.init_checkpoint = 'DIR/cut/model.ckpt-40'
 resuming from another model | --model_dir=DIR/model
-resuming where every checkpoint is damaged | --model_dir=DIR/none_whole
+resuming with damaged checkpoints only | --model_dir=DIR/all_damaged
 evaluation without a checkpoint | EVAL
 evaluation of a damaged checkpoint | EVAL | --model_dir=DIR/cut
 evaluation without the file `checkpoint` | EVAL | --model_dir=DIR/lost
-evaluation of a step that is not there
+evaluation of a missing step
   | EVAL | --model_dir=DIR/model | eval_checkpoint_step = 30
-evaluation of a split that is not there
+evaluation of a missing split
   | EVAL | --model_dir=DIR/model | run.dataset_split = 'dev'
-inputs that are not there | INFER | input_filename = 'DIR/none'
-file of inputs that is empty | INFER | input_filename = 'DIR/empty'
+missing inputs | INFER | input_filename = 'DIR/none'
+empty file of inputs | INFER | input_filename = 'DIR/empty'
 inputs that are not UTF-8 | INFER | input_filename = 'DIR/latin'
-evaluation while training where nothing trains | EVAL | --evaluate
-patience without evaluation | --patience=3
-folder in which another trains | --model_dir=DIR/held
+--evaluate without a training | EVAL | --evaluate
+--patience without --evaluate | --patience=3
+folder in which another process trains | --model_dir=DIR/held
 """
 # What is said before `main` is called, and what names a process.
 BEFORE_MAIN = (
-  "data folder that is not there",
-  "vocabulary that is not there",
+  "missing data folder",
+  "missing vocabulary",
   "unknown flag",
   "not a flag",
   "seed is not a number",
-  "folder in which another trains",
+  "folder in which another process trains",
 )
 _LONGEST = 160  # characters of a flag in the table
 
@@ -115,14 +115,14 @@ def make_files(folder: pathlib.Path) -> None:
   (folder / "latin").write_bytes(b"caf\xe9\n")
   (folder / "vocabulary").write_text("not a SentencePiece model\n")
   (folder / "broken.py").write_text("import nothing_of_the_kind\n")
-  for name in ("model", "cut", "lost", "none_whole"):
+  for name in ("model", "cut", "lost", "all_damaged"):
     variables = {"shared/embedding": (8, 4)}
     testing.write_checkpoint(folder / name, variables, steps=(20, 40))
   data = "model.ckpt-40.data-00000-of-00001"
   os.truncate(folder / "cut" / data, 9)
   (folder / "lost" / "checkpoint").unlink()
   for step in (20, 40):
-    os.truncate(folder / "none_whole" / data.replace("40", str(step)), 9)
+    os.truncate(folder / "all_damaged" / data.replace("40", str(step)), 9)
 
 
 def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
-"""What is known of a run before its graph is built, in order.
+"""The checks of a run before its graph is built, in order.
 
-A check is a function of a `request.Run` that raises UserError, one sentence,
-and a note is one that returns lines to say. Neither binds nor prints; what they
-look at is a property of the run. To add one is a function and a line here.
+A check is a function of a `request.Run` that raises a UserError of one
+sentence; a note is one that returns lines to print. Neither binds nor prints;
+both read properties of the run. To add one, write a function and list it here.
 """
 
 from collections.abc import Callable
@@ -53,11 +53,11 @@ NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
 
 
 def check_run(run: request.Run) -> None:
-  """Raises the UserError of the first check that the run does not pass."""
+  """Raises the UserError of the first check that fails."""
   for check in CHECKS:
     check(run)
 
 
 def list_notes(run: request.Run) -> list[str]:
-  """The lines that a reader should know of a run that passed."""
+  """The notes about a run that passed its checks."""
   return [line for note in NOTES for line in note(run)]

@@ -1,9 +1,9 @@
-"""Bindings and flags: known, of the right type, and all that is required."""
+"""Checks that bindings and flags are known, valid and complete."""
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import bindings, config, request
 
-# t5 has these flags for its model API alone.
+# t5 uses these flags only for its model API.
 _API_FLAGS = (
   "use_model_api mode batch_size input_sequence_length target_sequence_length "
   "tpu_topology model_parallelism train_steps mixture_or_task checkpoint_mode "
@@ -14,7 +14,7 @@ _API_FLAGS = (
 
 
 def check_flags(run: request.Run) -> None:
-  """Flags are this program's, not of t5's model API, and go together."""
+  """Checks that flags are not of t5's model API, and fit together."""
   for name in _API_FLAGS.split():
     value = run.flags[name].value
     if run.flags[name].present and value is not False:
@@ -29,24 +29,22 @@ def check_flags(run: request.Run) -> None:
   patience = flags.patience
   if patience is not None and (patience < 1 or not flags.evaluate):
     raise errors.UserError(
-      f"--patience={patience} must be a positive integer, and stands with "
-      "--evaluate."
+      f"--patience={patience} must be a positive integer, and needs --evaluate."
     )
   if flags.evaluate and not run.trains:
     raise errors.UserError(
-      f"--evaluate is of a training, and run.mode is {run.mode!r}: leave it "
-      "out."
+      f"--evaluate is for training, but run.mode is {run.mode!r}: leave it out."
     )
   if flags.evaluate and flags.tpu:
     raise errors.UserError(
-      "--evaluate takes the device of the training, which a TPU does not give "
-      "away: evaluate when it has ended, or follow it from another machine "
+      "--evaluate needs the training's device, and a TPU cannot be shared: "
+      "evaluate after the training, or follow it from another machine "
       "(run.eval_checkpoint_step = None)."
     )
 
 
 def check_bindings(run: request.Run) -> None:
-  """Every binding is read by something and has a value that t5 can use."""
+  """Checks that every binding is read and has a value that t5 can use."""
   bindings.check_macros()
   bindings.check_scopes()
   _check_required(run)
@@ -55,10 +53,10 @@ def check_bindings(run: request.Run) -> None:
 
 
 def _check_required(run: request.Run) -> None:
-  """What a gin file marks with %gin.REQUIRED was given after it.
+  """Checks that everything marked %gin.REQUIRED was given.
 
-  A checkpoint to start from is required of a training that begins, and of
-  nothing else: `settle` has bound it to None for the others.
+  Only a new training needs an initial checkpoint: `settle` has bound it to None
+  for other runs.
   """
   names = [n for n in run.required if n != request.START or run.begins]
   if not names:
@@ -71,15 +69,15 @@ def _check_required(run: request.Run) -> None:
       f'{where}: {name} is required; give --gin_param="{name} = …".'
     )
   raise errors.UserError(
-    f"{where}: {name} is required, the pretrained T5 that training starts "
+    f"{where}: {name} is required: the pretrained T5 that training starts "
     f"from; give --gin_param=\"{name} = '…/model.ckpt-STEP'\" with a "
-    "run.train_steps above that STEP, or None in place of the path to train "
+    "run.train_steps above that STEP, or None instead of the path to train "
     "from random weights."
   )
 
 
 def check_decoding(run: request.Run) -> None:
-  """A run does not sample and search at once."""
+  """Checks that decoding does not both sample and use beam search."""
   if run.mode not in ("eval", "infer", "export", "export_infer"):
     return
   decode = "Bitransformer.decode"
@@ -92,14 +90,14 @@ def check_decoding(run: request.Run) -> None:
     if value != none:
       where = f"{decode}.beam_size"
       raise errors.UserError(
-        f"{where} = {beams}{config.place(where)} searches and {name} = {value}"
-        f"{config.place(name)} samples, and t5 cannot do both: give {where} = "
-        f"1, or {name} = {none}."
+        f"{where} = {beams}{config.place(where)} uses beam search and {name} = "
+        f"{value}{config.place(name)} samples, and t5 cannot do both: give "
+        f"{where} = 1, or {name} = {none}."
       )
 
 
 def note_unread_macros(run: request.Run) -> list[str]:
-  """Macros in a file of the user's that nothing reads."""
+  """Notes macros in a user's file that nothing reads."""
   del run
   return [
     f"nothing reads the macro {statement.macro} ({statement.place})"

@@ -1,4 +1,4 @@
-"""The vocabulary and the data: there, readable, and something to train on."""
+"""Checks that vocabulary and data exist, are readable, and are not empty."""
 
 import os
 import socket
@@ -19,22 +19,22 @@ from hypergrid_mtf.run import (
 )
 from t5_tasks import task_tokens, vocabularies
 
-# Lines of an input file that are looked at for characters that get lost.
+# Lines of an input file that are checked for lost characters.
 _MOST_LINES = 1000
 
 
 def check_mixture(run: request.Run) -> None:
-  """A mixture or task was given, is known, and has one vocabulary."""
+  """Checks that the mixture or task is known and has one vocabulary."""
   _ = run.mixture
 
 
 def check_input_files(run: request.Run) -> None:
-  """Files of inputs and targets are there, and are lines of text."""
+  """Checks that files of inputs and targets exist and are lines of text."""
   _ = run.input_lines
 
 
 def check_sources(run: request.Run) -> None:
-  """The data that the run reads are there, and of its vocabulary."""
+  """Checks that the run's data exist and use its vocabulary."""
   if run.trains and run.reader == "tsv_dataset_fn":
     source_files.check_tsv(config.value("tsv_dataset_fn.filename"))
   elif run.trains or run.split:
@@ -46,7 +46,7 @@ def check_sources(run: request.Run) -> None:
 
 
 def check_examples(run: request.Run) -> None:
-  """Each task that is trained on has examples, which can be read."""
+  """Checks that each training task has readable examples."""
   _ = run.examples
 
 
@@ -61,8 +61,8 @@ def _check_cached(run: request.Run) -> None:
     other = vocabulary_file.difference(task.cache_dir, run.vocabulary)
     if other:
       raise errors.UserError(
-        f"{where}, and {task.name} was cached with other tokens: {other}, or "
-        "cache it again."
+        f"{where}, and {task.name} was cached with another vocabulary: "
+        f"{other}, or cache it again."
       )
     split = run.split or "train"
     if split in task.splits:
@@ -80,10 +80,10 @@ def _check_cached(run: request.Run) -> None:
 def check_data(
   mixture_or_task, tfds_data_dir: str | None, use_cached: bool = False
 ) -> None:
-  """Checks that every TFDS data set of a mixture is on disk, or can come there.
+  """Checks that every TFDS data set of a mixture is on disk, or makes it.
 
-  What TFDS would put into a given folder in the middle of a graph, it puts
-  there now, which is said: no later check could read it otherwise.
+  TFDS would otherwise make it while the graph is built, too late for later
+  checks; so it is made now, with a message.
 
   Args:
     mixture_or_task: a seqio Mixture or Task.
@@ -91,12 +91,12 @@ def check_data(
     use_cached: whether cached tasks are read, which need no raw data.
 
   Raises:
-    UserError: naming the data sets, and what brings them.
+    UserError: with the data sets, and how to get them.
   """
   if tfds_data_dir and not tf.io.gfile.exists(tfds_data_dir):
     raise errors.UserError(
       f"the data folder --t5_tfds_data_dir={tfds_data_dir} does not exist: "
-      "make it with python -m tools.prepare_data, or give the one TFDS wrote."
+      "make it with python -m tools.prepare_data, or give one that TFDS wrote."
     )
   missing = _missing(mixture_or_task, use_cached)
   if not missing:
@@ -105,27 +105,27 @@ def check_data(
   if not tfds_data_dir:
     if not _online():
       raise errors.UserError(
-        f"{mixture_or_task.name} needs data that is not on this machine and "
+        f"{mixture_or_task.name} needs data that are not on this machine and "
         f"cannot be downloaded without internet: {names}; prepare local files "
         "with python -m tools.prepare_data and give their folder as "
         "--t5_tfds_data_dir."
       )
     return
   needs = (
-    f"{mixture_or_task.name} needs data that --t5_tfds_data_dir="
-    f"{tfds_data_dir} does not hold: {names}; "
+    f"{mixture_or_task.name} needs data that are not in --t5_tfds_data_dir="
+    f"{tfds_data_dir}: {names}; "
   )
   why = _why_not_generated(missing)
   if why:
     local = os.path.join(tfds_data_dir, "local_mixture.gin")
     raise errors.UserError(
-      f"{needs}{why}: prepare it with python -m tools.prepare_data (with "
-      "--download it fetches the official files), or train on what is there "
-      f"with --gin_file={local} given last."
+      f"{needs}{why}: prepare them with python -m tools.prepare_data (with "
+      "--download it fetches the official files), or train on the existing "
+      f"data with --gin_file={local} given last."
     )
   if any(map(tfds_data.has_downloads, missing)) and not _online():
     raise errors.UserError(
-      f"{needs}TFDS cannot download it without internet: prepare local files "
+      f"{needs}TFDS cannot download them without internet: prepare local files "
       "with python -m tools.prepare_data."
     )
   for name in missing:
@@ -152,11 +152,11 @@ def _why_not_generated(names: list[str]) -> str:
 
 
 def _generate(name: str, data_dir: str) -> None:
-  """Has TFDS make a data set, where t5 would have it made in its graph."""
-  console.say(f"TFDS makes {name} in {data_dir}, with what it downloads for it")
+  """Has TFDS make a data set now, instead of later inside t5's graph."""
+  console.say(f"TFDS is making {name} in {data_dir}, including its downloads")
   try:
     tfds_data.generate(name, data_dir)
-  except Exception as e:  # of the network, the disk, or TFDS's reader
+  except Exception as e:  # from the network, the disk, or TFDS's reader
     logging.exception("%s cannot be generated", name)
     raise errors.UserError(
       f"TFDS cannot make {name} in --t5_tfds_data_dir={data_dir} "
@@ -174,7 +174,7 @@ def _online() -> bool:
 
 
 def check_split(mixture_or_task, split: str, use_cached: bool = False) -> None:
-  """Checks that a task of the mixture has the split, and none an empty one."""
+  """Checks that some task has the split, and that no task's is empty."""
   tasks = seqio.get_subtasks(mixture_or_task)
   found = {s for t in tasks for s in t.splits}
   if split not in found:
@@ -187,23 +187,23 @@ def check_split(mixture_or_task, split: str, use_cached: bool = False) -> None:
 
 
 def note_bucket(run: request.Run) -> list[str]:
-  """Data that TFDS will look for in its public bucket."""
+  """Notes data that TFDS will look for in its public bucket."""
   reads = run.trains and run.reader != "tsv_dataset_fn"
   if run.flags.t5_tfds_data_dir or not (reads or run.split):
     return []
   missing = _missing(run.mixture, run.use_cached)
   why = _why_not_generated(missing)
   return [
-    f"{', '.join(missing)}: not on this machine, so TFDS will look for it in "
-    "its public bucket gs://tfds-data"
-    + (f", and fail where the bucket has it not ({why})" if why else "")
+    f"{', '.join(missing)}: not on this machine, so TFDS will look in its "
+    "public bucket gs://tfds-data"
+    + (f", and fail if they are not in the bucket ({why})" if why else "")
     + "; python -m tools.prepare_data --download --tfds_dir=data and "
-    "--t5_tfds_data_dir=data go without the bucket"
+    "--t5_tfds_data_dir=data avoid the bucket"
   ] * bool(missing)
 
 
 def note_lost_characters(run: request.Run) -> list[str]:
-  """Characters of inputs and examples that the vocabulary does not have."""
+  """Notes characters of inputs and examples that the vocabulary lacks."""
   features = run.mixture.output_features
   vocabulary = features.get("inputs", features["targets"]).vocabulary
   looked_at = [
@@ -218,7 +218,7 @@ def note_lost_characters(run: request.Run) -> list[str]:
 
 
 def note_cuts(run: request.Run) -> list[str]:
-  """Which examples and lines are longer than a row, and so lose their end."""
+  """Notes examples and lines that are cut because they are too long."""
   features, lengths = run.mixture.output_features, run.lengths or {}
   lines = []
   for key in features.keys() & lengths.keys():
@@ -245,7 +245,7 @@ def note_cuts(run: request.Run) -> list[str]:
 
 
 def note_collisions(run: request.Run) -> list[str]:
-  """Tasks that a gate cannot tell apart by their first token."""
+  """Notes tasks that a gate cannot tell apart by their first token."""
   gated = layers.hypergrid_layers(run.model)
   if not run.examples or not any(layer.gates_differ for layer, _ in gated):
     return []

@@ -1,9 +1,9 @@
-"""Whether a run's mesh, layout, devices, batch, model and TPU fit together.
+"""Checks that mesh, layout, devices, batch, model and TPU fit together.
 
-Mesh TensorFlow finds out while it lowers the graph, or never: an axis that no
-rule of the layout names makes its devices do the same work, and a device that
-is not there is replaced. What a TPU takes for granted is from documentation and
-threads about TPU VMs (docs/cloud_tpu.md says which); no TPU was at hand.
+Mesh TensorFlow notices while it lowers the graph, or never: if no layout rule
+names an axis, its devices all do the same work, and a missing device is
+silently replaced. The rules about TPUs come from documentation and discussions
+of TPU VMs (listed in docs/cloud_tpu.md), not from a real TPU.
 """
 
 import math
@@ -19,13 +19,13 @@ from hypergrid_mtf.run import mesh as mesh_lib
 
 _OUTER = "tpu_estimator_model_fn.outer_batch_size"
 _TPU_FLAGS = ("tpu_job_name", "tpu_zone", "gcp_project")
-LOCAL = "local"  # what TensorFlow calls the TPU of this machine
+LOCAL = "local"  # TensorFlow's name for this machine's TPU
 _CHIPS_OF_A_HOST = 4
 _KIND = re.compile(r"v(\d+)[a-z]*-(\d+)")
 
 
 def check_mesh(run: request.Run) -> None:
-  """Axes, batch, ensemble and every tensor of the model fit the mesh."""
+  """Checks axes, batch, ensemble and every tensor against the mesh."""
   check_axes(run.mesh)
   _check_ensemble(run)
   check_rows(run)
@@ -34,7 +34,7 @@ def check_mesh(run: request.Run) -> None:
 
 
 def check_rows(run: request.Run) -> None:
-  """The mesh divides the rows of a step."""
+  """Checks that the mesh divides the sequences of a step."""
   if run.rows is None:
     return
   given = f"run.batch_size = {run.batch_size!r}"
@@ -44,7 +44,7 @@ def check_rows(run: request.Run) -> None:
 
 
 def check_axes(mesh: mesh_lib.Mesh) -> None:
-  """Checks that each axis has work to share, and each dimension one axis."""
+  """Checks that each axis splits something, and each dimension has one axis."""
   for axis in mesh.axes:
     if axis.name not in (name for _, name in mesh.layout):
       known = sorted({name for _, name in mesh.layout})
@@ -75,9 +75,9 @@ def check_batch(
 
   Args:
     mesh: of the run.
-    batch: sequences of a step, on the whole mesh.
+    batch: sequences of a step, over the whole mesh.
     given: what the user gave, for the message.
-    outer: into how many outer batches t5 splits it before the mesh does.
+    outer: the outer batches that t5 splits it into before the mesh does.
   """
   axes = [mesh.axis_of("outer_batch"), mesh.axis_of("batch")]
   if axes[0] and outer % axes[0].size:
@@ -101,7 +101,7 @@ def check_batch(
 
 
 def _check_ensemble(run: request.Run) -> None:
-  """The data of an ensemble are for as many models as there are."""
+  """Checks that an ensemble's data are for the right number of models."""
   where = "run.ensemble_inputs"
   # t5 evaluates all members on the same examples.
   inputs = config.value(where) if run.trains else None
@@ -126,7 +126,7 @@ def _check_ensemble(run: request.Run) -> None:
 
 
 def check_model(mesh: mesh_lib.Mesh, model, batch: int, lengths: dict) -> None:
-  """`check_tensors` of a step of `batch` sequences; as `model.list_tensors`."""
+  """Calls `check_tensors` for a step of `batch` sequences."""
   check_tensors(mesh, model_lib.list_tensors(model, batch, lengths))
 
 
@@ -138,8 +138,8 @@ def check_tensors(mesh: mesh_lib.Mesh, tensors) -> None:
     tensors: from `model.list_tensors`.
 
   Raises:
-    UserError: for a dimension that an axis does not divide, two dimensions of
-      one tensor on one axis, or an axis that splits no tensor.
+    UserError: for a dimension that an axis does not divide, two dimensions of a
+      tensor on one axis, or an axis that splits no tensor.
   """
   for operation, dims in tensors:
     _check_tensor(mesh, operation, dims)
@@ -158,7 +158,7 @@ def check_tensors(mesh: mesh_lib.Mesh, tensors) -> None:
 
 
 def _sizes(tensors) -> dict[str, set[int]]:
-  """Of each dimension: "heads" is num_heads, or that times d_kv."""
+  """{dimension: its sizes}; "heads" is num_heads, or that times d_kv."""
   sizes: dict[str, set[int]] = {}
   for _, dims in tensors:
     for dim in dims:
@@ -167,7 +167,7 @@ def _sizes(tensors) -> dict[str, set[int]]:
 
 
 def _check_tensor(mesh, operation, dims) -> None:
-  """No two dimensions of a tensor may be split over the same axis."""
+  """Checks that no two dimensions of a tensor are split over one axis."""
   used: dict[str, str] = {}
   for dim in dims:
     axis = mesh.axis_of(dim.name)
@@ -186,7 +186,7 @@ def _check_tensor(mesh, operation, dims) -> None:
 
 
 def _check_divides(mesh, name: str, sizes: set[int]) -> None:
-  """The axis that splits a dimension must divide all sizes that it has."""
+  """Checks that an axis divides all sizes of the dimension it splits."""
   axis = mesh.axis_of(name)
   wrong = [size for size in sizes if axis and size % axis.size]
   if wrong:
@@ -200,20 +200,20 @@ def _check_divides(mesh, name: str, sizes: set[int]) -> None:
 
 
 def check_tpu(run: request.Run) -> None:
-  """TPUEstimator runs on the TPU of --tpu, and its hosts can read the data."""
+  """Checks that TPUEstimator runs on --tpu, whose hosts can read the data."""
   flags = run.flags
   if not flags.tpu:
     return
   topology = config.value("tpu_mesh_shape.tpu_topology")
   given = f"tpu_mesh_shape.tpu_topology = {topology!r}"
   hosts = 1
-  if isinstance(topology, str):  # else the mesh was given, and says no host
+  if isinstance(topology, str):  # otherwise the mesh was given, without hosts
     hosts = check_topology(topology, given, flags.logical_cores_per_chip)
   if flags.tpu == LOCAL:
     if hosts > 1:
       raise errors.UserError(
-        f"--tpu=local is the TPU of one host, and {given} has {hosts}: give "
-        "the name of the pod, --tpu=NAME."
+        f"--tpu=local is a TPU of one host, but {given} has {hosts}: give the "
+        "name of the pod, --tpu=NAME."
       )
     return
   if hosts > 1:
@@ -222,7 +222,7 @@ def check_tpu(run: request.Run) -> None:
 
 
 def check_topology(topology: str, given: str, cores_of_a_chip: int) -> int:
-  """Checks that TPUEstimator runs on it, and that its cores are counted right.
+  """Checks that TPUEstimator runs on a topology, and how cores are counted.
 
   Args:
     topology: "v3-8" or chips, "2x2".
@@ -230,7 +230,7 @@ def check_topology(topology: str, given: str, cores_of_a_chip: int) -> int:
     cores_of_a_chip: --logical_cores_per_chip.
 
   Returns:
-    how many hosts it has
+    the number of hosts
   """
   match = _KIND.match(topology)
   if not match:
@@ -240,14 +240,14 @@ def check_topology(topology: str, given: str, cores_of_a_chip: int) -> int:
   kind, cores = int(match[1]), int(match[2])
   if kind > 4:
     raise errors.UserError(
-      f"{given}: TPUs after v4 have the PJRT runtime alone, and TPUEstimator "
-      "does not run on it: take a v2, v3 or v4 with an image whose name ends "
-      "in -se."
+      f"{given}: TPUs after v4 have only the PJRT runtime, on which "
+      "TPUEstimator does not run: use a v2, v3 or v4 with an image whose name "
+      "ends in -se."
     )
   if kind == 4:
     raise errors.UserError(
-      f"{given}: of the {cores} cores that the name of a v4 counts, TensorFlow "
-      f"sees {cores // 2}: give the chips, '{cores // 2}x1', and "
+      f"{given}: the name of a v4 counts {cores} cores, but TensorFlow sees "
+      f"{cores // 2}: give the chips, '{cores // 2}x1', and "
       "--logical_cores_per_chip=1."
     )
   if cores_of_a_chip != 2:
@@ -259,7 +259,7 @@ def check_topology(topology: str, given: str, cores_of_a_chip: int) -> int:
 
 
 def _check_places(flags) -> None:
-  """All hosts of a pod must reach the files of a run."""
+  """Checks that all hosts of a pod can reach the files of a run."""
   places = [
     ("--model_dir", flags.model_dir),
     ("--t5_tfds_data_dir", flags.t5_tfds_data_dir),
@@ -269,14 +269,14 @@ def _check_places(flags) -> None:
   for flag, place in places:
     if place and "://" not in place:
       raise errors.UserError(
-        f"{flag}={place} is on this machine alone, and the hosts of the pod "
+        f"{flag}={place} is only on this machine, but the hosts of the pod "
         f"--tpu={flags.tpu} read and write it: give a folder in the cloud, "
         "gs://BUCKET/FOLDER."
       )
 
 
 def _check_tokenization(run: request.Run) -> None:
-  """The hosts of a pod lack the operation that SentencePiece is."""
+  """Refuses SentencePiece on the hosts of a pod, which lack its operation."""
   if (
     not (run.trains or run.split)
     or run.flags.allow_sentencepiece_on_pods
@@ -288,16 +288,16 @@ def _check_tokenization(run: request.Run) -> None:
     for feature in run.mixture.output_features.values()
   ):
     raise errors.UserError(
-      f"--tpu={run.flags.tpu} reads the data on the TPU's hosts, which do not "
-      "know SentencePiece, it is reported (t5 issue 965): cache the tasks "
-      f"before (tools.cache_tasks) and bind {run.cached_parameter} = True, "
-      "give --vocabulary=bytes, take one host with --tpu=local, or try with "
+      f"--tpu={run.flags.tpu} reads the data on the TPU's hosts, which "
+      "reportedly lack SentencePiece (t5 issue 965): cache the tasks first "
+      f"(tools.cache_tasks) and bind {run.cached_parameter} = True, give "
+      "--vocabulary=bytes, use one host with --tpu=local, or try it with "
       "--allow_sentencepiece_on_pods."
     )
 
 
 def note_mesh(run: request.Run) -> list[str]:
-  """Flags, devices and rules of the layout that have no effect."""
+  """Notes flags, devices and layout rules that have no effect."""
   lines = [run.mesh.note] if run.mesh.note else []
   if run.flags.tpu:
     if config.value("run.mesh_devices"):
@@ -314,7 +314,7 @@ def note_mesh(run: request.Run) -> list[str]:
     return lines
   axes, sizes = [axis.name for axis in mesh.shape.dims], _sizes(run.tensors)
   for name, axis in sorted(
-    # The rules that the user and not t5 made.
+    # The user's rules, not t5's.
     mesh.layout - mesh_lib.parse_layout(mesh_lib.T5_LAYOUT, "")
   ):
     rule = f"{mesh.layout_given}: the rule {name}:{axis} has no effect, because"

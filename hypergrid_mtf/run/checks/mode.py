@@ -1,8 +1,7 @@
-"""What each mode of t5 takes for granted, besides a model and its data.
+"""Checks what each mode of t5 assumes, besides a model and its data.
 
-t5 finds out inside its graph, or after the work is done, that a file to write
-has no name, or that a mode was asked for without the gin file that belongs to
-it.
+t5 finds out only inside its graph, or after the work is done, that an output
+file has no name, or that the mode's gin file was not given.
 """
 
 import os
@@ -13,12 +12,12 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import config, files, request
 from hypergrid_mtf.run.checks import data
 
-# t5's own gin files name these where a user's path belongs.
+# t5's own gin files have these placeholders for the user's paths.
 _PLACEHOLDERS = "/path/to/"
 
 
 def check_mode(run: request.Run) -> None:
-  """What the mode reads and writes was given, and can be written."""
+  """Checks that the mode's inputs and outputs were given, and are writable."""
   _check_selection(run)
   if run.mode == "infer":
     _check_infer()
@@ -31,7 +30,7 @@ def check_mode(run: request.Run) -> None:
 
 
 def _check_selection(run: request.Run) -> None:
-  """A training that evaluates has something to evaluate, and a folder."""
+  """Checks that a training with --evaluate has metrics and a folder."""
   if not run.flags.evaluate:
     return
   data.check_split(run.mixture, "validation", run.use_cached)
@@ -52,13 +51,13 @@ def _check_infer() -> None:
     if model_type != "lm":
       raise errors.UserError(
         "infer_model.decode_fn = @decode_from_dataset (infer_from_task.gin) "
-        f"decodes with language models alone, and run.model_type is "
-        f"{model_type!r}: take eval.gin, which writes the answers too, or "
+        "decodes only with language models, but run.model_type is "
+        f"{model_type!r}: use eval.gin, which writes the answers too, or "
         "infer.gin with a file of inputs."
       )
     return
   if decode is not None and name != "decode_from_file":
-    return  # the user's own
+    return  # a user's function
   for macro in ("input_filename", "output_filename"):
     _check_given(f"decode_from_file.{macro}", macro, "infer.gin")
   _check_output("decode_from_file.output_filename")
@@ -83,7 +82,7 @@ def _check_scoring(run: request.Run) -> None:
   step = run.checkpoint_step
   if step == "all" or (isinstance(step, list | tuple) and len(step) != 1):
     raise errors.UserError(
-      f"{run.checkpoint_parameter} = {step!r}: mode {mode!r} scores with one "
+      f"{run.checkpoint_parameter} = {step!r}: mode {mode!r} scores only one "
       "checkpoint; give its step, or -1 for the last."
     )
 
@@ -101,22 +100,22 @@ def _check_evaluation(run: request.Run) -> None:
 
 
 def _check_score_metrics(run: request.Run) -> None:
-  """Checks that `score_eval` has something to compute."""
+  """Checks that `score_eval` has a metric to compute."""
   if not any(
     task.score_metric_fns
     for task in seqio.get_subtasks(run.mixture)
     if run.split in task.splits
   ):
     raise errors.UserError(
-      f"run.mode = 'score_eval' computes metrics of log likelihoods, such as "
-      f"rank_classification, and no task of {run.mixture.name} has one: take "
+      "run.mode = 'score_eval' computes metrics of log likelihoods, such as "
+      f"rank_classification, and no task of {run.mixture.name} has one: use "
       "'eval' for its metrics, 'perplexity_eval' for the loss, or "
       "--gin_file=score_from_task.gin to have the log likelihoods written."
     )
 
 
 def _check_given(name: str, macro: str | None, gin_file: str) -> None:
-  """Checks that something is bound, and not as t5's gin file leaves it."""
+  """Checks that a path is bound, and not t5's placeholder."""
   value = config.value(name)
   if value is None:
     also = f" and --gin_param=\"{macro} = '…'\"" if macro else ""
@@ -125,32 +124,32 @@ def _check_given(name: str, macro: str | None, gin_file: str) -> None:
     )
   if isinstance(value, str) and value.startswith(_PLACEHOLDERS):
     raise errors.UserError(
-      f"{name} = {value!r} is what {gin_file} has in place of a path: give "
+      f"{name} = {value!r} is the placeholder of {gin_file} for a path: give "
       f"--gin_param=\"{macro or name} = '…'\"."
     )
 
 
 def _check_output(name: str) -> None:
-  """Checks the folder of files whose names begin with a path."""
+  """Checks the folder of output files whose names begin with a path."""
   path = config.value(name)
   if not isinstance(path, str) or not path:
     raise errors.UserError(
-      f"{name} = {path!r} is not the name of a file: give the start of one, to "
-      "which t5 adds the step or what the file holds."
+      f"{name} = {path!r} is not the name of a file: give its beginning, to "
+      "which t5 adds the step or the content."
     )
   if "://" not in path:
     files.check_output_dir(os.path.dirname(path) or ".", name)
 
 
 def note_waiting(run: request.Run) -> list[str]:
-  """A run that goes on until it is stopped, or has nothing to do."""
+  """Notes a run that waits for checkpoints, or has nothing to do."""
   if run.waits:
     first = "" if run.latest else "waiting for the first checkpoint: "
     last = config.value("get_checkpoint_iterator.stop_after")
     until = "it is stopped" if last is None else f"step {last}"
     return [
       f"{first}run.eval_checkpoint_step = None follows the training in "
-      f"{run.model_dir} until {until}; -1 takes the last checkpoint"
+      f"{run.model_dir} until {until}; -1 uses the last checkpoint"
     ]
   step = run.latest_step
   if run.trains and run.train_steps and step >= run.train_steps:

@@ -1,4 +1,4 @@
-"""The lengths, the batch and the steps of a run."""
+"""Checks the lengths, the batch and the steps of a run."""
 
 from mesh_tensorflow.transformer import utils
 
@@ -7,7 +7,7 @@ from hypergrid_mtf.run import bindings, config, request
 
 
 def check_lengths(run: request.Run) -> None:
-  """run.sequence_length has a length of each feature, and of no other."""
+  """Checks that run.sequence_length has a length for exactly each feature."""
   name = "run.sequence_length"
   told = config.place(name)
   lengths = run.lengths
@@ -35,7 +35,7 @@ def check_lengths(run: request.Run) -> None:
 
 
 def check_batch_size(run: request.Run) -> None:
-  """A batch that is counted in tokens has whole sequences."""
+  """Checks that a batch counted in tokens is a whole number of sequences."""
   name, size = "run.batch_size", run.batch_size
   if isinstance(size, int) or size[0].startswith("sequences"):
     return
@@ -59,7 +59,7 @@ def check_batch_size(run: request.Run) -> None:
 
 
 def check_train_steps(run: request.Run) -> None:
-  """Steps that are computed from tokens are not none."""
+  """Checks that steps computed from tokens are at least one."""
   steps = config.value("run.train_steps", utils.auto_train_steps)
   if not run.trains or not callable(steps):
     return
@@ -77,7 +77,7 @@ def check_train_steps(run: request.Run) -> None:
 
 
 def check_packing(run: request.Run) -> None:
-  """The order of contraction that was asked for serves packed rows."""
+  """Checks that the requested contraction works with packed examples."""
   reader, packs = {
     "train": ("mesh_train_dataset_fn", True),
     "perplexity_eval": ("mesh_eval_dataset_fn", False),

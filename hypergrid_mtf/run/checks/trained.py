@@ -1,10 +1,10 @@
-"""Whether a model computes what it computed when it was trained.
+"""Checks that a model computes what it computed when it was trained.
 
-A gate of another form, another activation, or another number of heads of as
-many dimensions reads the same variables and computes something else. The record
+Another gate function, another activation, or another number of heads with the
+same total size reads the same variables but computes something else. The record
 of a training is the `operative_config.gin` that t5 writes next to the
-checkpoints: a model is built from it as one is built from the configuration of
-a run, and the two are compared layer by layer.
+checkpoints: one model is built from it, one from the configuration of the run,
+and the two are compared layer by layer.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from hypergrid_mtf.run import config, records, request, vocabulary_file
 CONFIG = config.RECORD
 PARTIAL = "--allow_partial_warm_start to load what fits"
 
-# Of attributes: what matters in training alone, how a result is computed and
-# not which, and what the shapes of variables show better.
+# Ignored attributes: those that matter only in training, that change how a
+# result is computed but not the result, or that variable shapes show better.
 _NO_FUNCTION = re.compile(
   r"dropout|loss|label_smoothing|noise|recompute_grads|_train$|_eval$"
   r"|^(name|layout|mesh_shape|layers|layer_stack|sublayers_\w+|norm_epsilon"
@@ -38,11 +38,11 @@ Facts = dict[str, dict[str, object]]
 
 
 def facts(model) -> Facts:
-  """What decides what a model computes from its variables.
+  """The settings that determine what a model computes from its variables.
 
   Args:
     model: as `mesh_tensorflow.transformer.utils.build_model` returns it, from
-      the gin configuration that is bound.
+      the current gin configuration.
 
   Returns:
     {place: {parameter: value}}; a place is "" for the model, "encoder", or
@@ -51,7 +51,7 @@ def facts(model) -> Facts:
   model = getattr(model, "student", model)
   names = [n for n in ("encoder", "decoder") if hasattr(model, n)]
   found: Facts = {"": {}}
-  # What the model asks gin for while its graph is built.
+  # What the model reads from gin while its graph is built.
   for function in (
     mtf.layers.unit_scaling_convention,
     transformer.get_vocab_embedding_cls(),
@@ -70,20 +70,20 @@ def facts(model) -> Facts:
 
 
 def _attributes(layer) -> dict[str, object]:
-  """{Class.parameter: value} of what an __init__ recorded."""
+  """{Class.parameter: value} as recorded by __init__."""
   found = {}
   for name, value in vars(layer).items():
     name = name.lstrip("_")
     if _NO_FUNCTION.search(name):
       continue
     if name == "activation":
-      # As a list; mesh_tensorflow takes None and "linear" for the same.
+      # As a list; to mesh_tensorflow None and "linear" are the same.
       values = value if isinstance(value, list | tuple) else [value]
       value = ["linear" if v is None else v for v in values]
     kind = type(layer).__name__
     if isinstance(layer, layers.HyperGrid) and name not in _OF_DENSE:
       kind = "HyperGrid"
-    if kind == "HyperGrid" and callable(value):  # a gate of the user's own
+    if kind == "HyperGrid" and callable(value):  # a user's gate function
       function = inspect.unwrap(value)
       found.update(_bound(f"HyperGrid.{name}", function, function))
     value = _plain(value)
@@ -93,11 +93,11 @@ def _attributes(layer) -> dict[str, object]:
 
 
 def _plain(value):
-  """A value that can be compared and shown, or `_plain` itself for none."""
+  """A value that can be compared and shown, or `_plain` itself if it cannot."""
   if value is None or isinstance(value, bool | int | float | str):
     return value
   if isinstance(value, mtf.Dimension | mtf.Shape):
-    return _plain  # the shapes of variables show it
+    return _plain  # variable shapes show it
   if isinstance(value, list | tuple):
     found = [_plain(v) for v in value]
     return _plain if _plain in found else found
@@ -110,13 +110,13 @@ def _plain(value):
 
 
 def _sublayers(layer_stack, where: str) -> dict:
-  """The functions around each layer, and what gin binds to them."""
+  """The functions around each layer, and their gin bindings."""
   found, names = {}, []
   for function in getattr(layer_stack, f"_sublayers_{where}", None) or []:
     name = getattr(function, "__name__", str(function))
     if _NO_SUBLAYER.search(name):
       continue
-    # T5 1.0 calls the same function by an older name.
+    # In T5 1.0 the same function has an older name.
     name = re.sub(r"_legacy_(final_)?", "_", name)
     names.append(name)
     found.update(_bound(name, getattr(transformer, name, function)))
@@ -128,8 +128,8 @@ def _bound(name: str, function, configurable=None) -> dict:
 
   Args:
     name: of the function.
-    function: whose defaults hold for what is not bound.
-    configurable: as gin knows the function, if not by its name.
+    function: the function, whose defaults hold for unbound parameters.
+    configurable: gin's name for the function, if different.
 
   Returns:
     values that can be compared
@@ -151,9 +151,9 @@ def _bound(name: str, function, configurable=None) -> dict:
 
 @contextlib.contextmanager
 def _another_configuration():
-  """An empty gin configuration for a while; then the one before it again.
+  """Within this context, gin's configuration is empty; then it is restored.
 
-  Gin has one configuration a process and no way to ask for a second.
+  Gin has only one configuration per process.
   """
   with (
     mock.patch.multiple(
@@ -169,7 +169,7 @@ def _another_configuration():
 
 
 def trained_value(folder: str, parameter: str):
-  """What gin gave a parameter in the training of a folder, or None."""
+  """A parameter's value in the training of a folder, or None."""
   path = os.path.join(folder, CONFIG)
   if not tf.io.gfile.exists(path):
     return None
@@ -182,7 +182,7 @@ def trained_facts(folder: str) -> Facts | None:
   """The facts of the model that was trained in a folder.
 
   Returns:
-    as `facts`; None where no record of the training was kept
+    as `facts`; None if there is no record of the training
 
   Raises:
     UserError: if the record cannot be read.
@@ -192,30 +192,30 @@ def trained_facts(folder: str) -> Facts | None:
     return None
   with _another_configuration():
     try:
-      # Some parameters of long ago are gone, as are their functions.
+      # Some old parameters and functions no longer exist.
       gin.parse_config_file(path, skip_unknown=True)
       return facts(model_lib.build(2))
-    except Exception as e:  # whatever such a file may raise
+    except Exception as e:  # such a file may raise anything
       why = errors.sentence(e)
       unknown = re.search("No configurable matching reference '(.*?)'", why)
       if unknown:
         raise errors.UserError(
-          f"{path} names {unknown[1]}, which nothing here defines: give "
-          "--module_import=MODULE with the module that does."
+          f"{path} names {unknown[1]}, which is not defined: give "
+          "--module_import=MODULE with the module that defines it."
         ) from None
       raise errors.UserError(
-        f"{path} does not describe a model ({why}), and shows how the "
-        "checkpoints were trained: put back the file that the training "
-        "wrote, or remove it to go without that check."
+        f"{path}, the record of how the checkpoints were trained, does not "
+        f"describe a model ({why}): put back the file that the training wrote, "
+        "or remove it to skip this check."
       ) from None
 
 
 def differences(now: Facts, then: Facts) -> list[tuple]:
-  """Where two models of the same variables compute something else.
+  """Where two models with the same variables compute different results.
 
   Args:
     now: facts of one.
-    then: facts of the other; what only one of both has is not compared.
+    then: facts of the other; what only one of them has is not compared.
 
   Returns:
     (place, parameter, value now, value then), layers before stacks
@@ -230,7 +230,7 @@ def differences(now: Facts, then: Facts) -> list[tuple]:
 
 
 def describe(found: list[tuple]) -> str:
-  """The first of some differences, and how many there are, for a message."""
+  """The first difference and the number of others, for a message."""
   place, name, now, then = found[0]
   of = f" of {place}" if place else ""
   more = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
@@ -238,10 +238,10 @@ def describe(found: list[tuple]) -> str:
 
 
 def check_same_function(model, model_dir: str) -> None:
-  """Checks what shapes cannot show against the configuration of the training.
+  """Checks a model against the configuration of its training.
 
   Args:
-    model: from gin as it is bound.
+    model: from the current gin configuration.
     model_dir: of the training.
   """
   trained = trained_facts(model_dir)
@@ -267,11 +267,11 @@ def check_same_vocabulary(model_dir: str, vocabulary: dict) -> None:
 def describe_source(
   model, path: str, vocabulary: dict | None = None
 ) -> str | None:
-  """What shapes cannot show of a warm start, and is not as it was trained.
+  """Differences between a warm start and its training that shapes cannot show.
 
   Args:
-    model: that is to be trained, from gin as it is bound.
-    path: of the checkpoint that it starts from.
+    model: the model to be trained, from the current gin configuration.
+    path: of the initial checkpoint.
     vocabulary: {feature: facts} in use; None for no check.
   """
   folder = os.path.dirname(path)
@@ -281,7 +281,7 @@ def describe_source(
   try:
     trained = trained_facts(folder)
   except errors.UserError:
-    return None  # a public checkpoint's may name what the library lost
+    return None  # a public checkpoint's may name what the library no longer has
   differ = trained and differences(facts(model), trained)
   if not differ:
     return None
@@ -291,7 +291,7 @@ def describe_source(
 def check_source(
   model, path: str, origin: str, vocabulary: dict | None = None
 ) -> None:
-  """Raises UserError if the weights of a warm start would mean another thing.
+  """Raises UserError if a warm start would change the meaning of its weights.
 
   Args:
     model: as of `describe_source`.
@@ -308,7 +308,7 @@ def check_source(
 
 
 def note_function(run: request.Run) -> list[str]:
-  """What could not be compared, or was allowed to differ."""
+  """Notes what could not be compared, or was allowed to differ."""
   origin = f"({request.START})"
   if run.is_warm_start:
     if run.flags.allow_partial_warm_start:
@@ -322,14 +322,14 @@ def note_function(run: request.Run) -> list[str]:
   elif run.latest and not tf.io.gfile.exists(f"{run.model_dir}/{CONFIG}"):
     if layers.hypergrid_layers(run.model):
       return [
-        f"{run.model_dir} holds no {CONFIG}: it is not checked that the gates "
-        "are those of the training"
+        f"{run.model_dir} has no {CONFIG}, so the gates were not checked "
+        "against the training"
       ]
   return []
 
 
 def note_lengths(run: request.Run) -> list[str]:
-  """Lengths of rows that are not those of the training."""
+  """Notes sequence lengths that differ from the training."""
   name = "run.sequence_length"
   then = run.latest and trained_value(run.model_dir, name)
   if not then or run.lengths is None:
@@ -339,17 +339,17 @@ def note_lengths(run: request.Run) -> list[str]:
   if all(then.get(key, size) == size for key, size in run.lengths.items()):
     return []
   return [
-    f"{name} = {run.lengths}{config.place(name)}, and the model was trained "
-    f"with {then} ({CONFIG}): what is longer is cut"
+    f"{name} = {run.lengths}{config.place(name)}, but the model was trained "
+    f"with {then} ({CONFIG}): longer sequences are cut"
   ]
 
 
 def note_data(run: request.Run) -> list[str]:
-  """Versions and preprocessors that are not those of the training."""
+  """Notes versions and preprocessors that differ from the training."""
   then = records.read_data(run.model_dir) if run.latest and run.split else {}
   return [
-    f"{name} is {now!r} here, and was {then[name]!r} in the training "
-    f"({records.DATA}): its examples may be others"
+    f"{name} is {now!r} here, but was {then[name]!r} in the training "
+    f"({records.DATA}): the examples may differ"
     for name, now in (records.describe_data(run) if then else {}).items()
     if then.get(name, now) != now
   ]

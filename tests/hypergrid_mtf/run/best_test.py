@@ -70,7 +70,7 @@ def test_training_ends_where_nothing_gets_better(saved):
   values = {10: 50.0, 20: 40.0, 30: 60.0, 40: 60.0, 50: 20.0}
   found, stopped, said = saved(values, patience=2)
   assert stopped == [50] and found["step"] == 30
-  assert "(--patience): ending at step 50" in said
+  assert "(--patience): stopping at step 50" in said
 
 
 def test_a_training_that_resumes_knows_what_was_evaluated(saved):
@@ -94,12 +94,12 @@ def test_what_has_no_value_is_never_better(saved):
 @pytest.mark.parametrize(
   ("given", "says"),
   [
-    (["--patience=3"], "--patience=3 must be .* with --evaluate"),
+    (["--patience=3"], "--patience=3 must be .* needs --evaluate"),
     (["--evaluate", "--patience=0"], "--patience=0 must be a positive"),
-    (["--evaluate", "run.mode = 'export_infer'"], "--evaluate is of a train"),
+    (["--evaluate", "run.mode = 'export_infer'"], "--evaluate is for train"),
     (
       ["--evaluate", "--tpu=local", "tpu_mesh_shape.tpu_topology = 'v3-8'"],
-      "which a TPU does not give away",
+      "and a TPU cannot be shared",
     ),
   ],
 )

@@ -224,7 +224,7 @@ def test_a_start_from_another_model_names_its_first_variable(
   with pytest.raises(errors.UserError) as e:
     _check(make_run(**given))
   first = "new" if kind == "missing" else name
-  assert f"1 {kind}, the first being {first} (" in str(e.value)
+  assert f"1 {kind} variables, the first {first} (" in str(e.value)
   assert says in str(e.value)
   run = make_run(**given, partial=True)
   assert _check(run)
@@ -234,7 +234,9 @@ def test_a_start_from_another_model_names_its_first_variable(
 def test_a_start_beyond_the_last_step_is_refused(folder, make_run, tmp_path):
   """t5 counts on from the step of the checkpoint."""
   run = make_run(tmp_path, start=folder / "model.ckpt-4", train_steps=4)
-  with pytest.raises(errors.UserError, match="at step 4, .* give 8 for that"):
+  with pytest.raises(
+    errors.UserError, match="at step 4, .* give 8 to train that"
+  ):
     _check(run)
 
 
@@ -255,20 +257,20 @@ def test_a_start_that_is_not_read_is_said(folder, make_run, tmp_path):
   shutil.copytree(folder, tmp_path / "copy")
   for same in (start, tmp_path / "copy" / "model.ckpt-2.index"):
     line = _check(make_run(folder, start=same))
-    assert "is not read, the run began from it" in line
+    assert "is not read, the run started from it" in line
   shutil.rmtree(tmp_path / "source")
   _check(make_run(folder, start=start))  # gone, and not needed
   other = tmp_path / "copy" / "model.ckpt-4"
   with pytest.raises(errors.UserError) as e:
     _check(make_run(folder, start=other))
-  assert f"is another checkpoint than {start}" in str(e.value)
+  assert f"is not the checkpoint {start}" in str(e.value)
   assert "warm_start.json" in str(e.value)
   # As it was written before it kept a digest.
   record = folder / "warm_start.json"
   old = json.loads(record.read_text())
   assert old.pop("digest") and old["step"] == 2
   record.write_text(json.dumps(old))
-  with pytest.raises(errors.UserError, match="is another checkpoint"):
+  with pytest.raises(errors.UserError, match="is not the checkpoint"):
     _check(make_run(folder, start=other))
   # A beginning that left no checkpoint.
   records.write_start(make_run(tmp_path / "began"))
@@ -290,7 +292,7 @@ def test_another_function_is_refused_layer_by_layer(folder, make_run, tmp_path):
   assert "was trained as another model" in said
   (folder / "operative_config.gin").unlink()
   said = _check(make_run(folder, "eval", bindings=other))
-  assert "it is not checked that the gates" in said
+  assert "so the gates were not checked" in said
 
 
 def test_a_damaged_record_of_a_source_is_no_obstacle(

@@ -18,9 +18,12 @@ from tests.hypergrid_mtf.run import configuration
   [
     ("run.train_steps", ["the form name.parameter = value"]),
     ("run.train_steps: 5", ["the form name.parameter = value"]),
-    ("run.train_steps =", ["not a value", "one pair of quotes"]),
-    ("MIXTURE_NAME = ''embedded_v1''", ["not a value", "one pair of quotes"]),
-    ("run.train_steps = 5 6", ["not a value"]),
+    ("run.train_steps =", ["cannot read this value", "one pair of quotes"]),
+    (
+      "MIXTURE_NAME = ''embedded_v1''",
+      ["cannot read this value", "one pair of quotes"],
+    ),
+    ("run.train_steps = 5 6", ["cannot read this value"]),
     ("run.batch_size = ('tokens_per_batch',", ["bracket", "not closed"]),
     (
       "run.train_step = 5",

@@ -81,7 +81,7 @@ def test_a_user_error_is_one_sentence_and_status_two(tmp_path):
       "",
       "raise OSError(30, 'Read-only file system', 'a/b')",
       2,
-      "a/b cannot be written (Read-only file system): make room, or give",
+      "a/b cannot be written (Read-only file system): free some space, or give",
     ),
     ("", "raise OSError(5, 'x')", 1, "OSError: [Errno 5] x"),
   ],

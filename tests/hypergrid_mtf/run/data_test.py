@@ -93,7 +93,7 @@ _BAD = {
   "Latin-1": (b"a\tb\nc\xe9\td\n", {}, 2, "byte 2 is not UTF-8"),
   "a mark": (b"\xef\xbb\xbfa\tb\n", {}, 1, "byte-order mark"),
   "CR": (b"a\tb\rc\td\r", {}, 1, "carriage return"),
-  "empty": (b"", {}, None, "has no rows: give one example a line"),
+  "empty": (b"", {}, None, "has no rows: give one example per line"),
   "only a header": (b"title\n", {"skip": 1}, None, "no rows.*1 of header"),
 }
 
@@ -193,7 +193,7 @@ def test_a_source_without_examples():
     full.source,
     lambda ds: ds.filter(lambda ex: tf.strings.length(ex["inputs"]) > 1),
   )
-  with pytest.raises(UserError, match="leave all of them out"):
+  with pytest.raises(UserError, match="drop all of them"):
     examples_lib.first_examples([filtered], "train", 2, 16)
 
   def broken(split, shuffle_files):
@@ -267,7 +267,7 @@ def test_an_empty_folder_that_tfds_fills(no_bucket, tmp_path, capsys):
   task = _of_tfds("tens:1.2.0")
   data_checks.check_data(task, str(tmp_path))
   said = capsys.readouterr().out
-  assert said.startswith(f"TFDS makes tens:1.2.0 in {tmp_path}, with what")
+  assert said.startswith(f"TFDS is making tens:1.2.0 in {tmp_path}, including")
   found = examples_lib.first_examples([task], "train", 20, None)
   assert len(found["of_tfds"]) == 10
   data_checks.check_data(task, str(tmp_path))
@@ -295,13 +295,13 @@ def test_an_empty_folder_that_tfds_fills(no_bucket, tmp_path, capsys):
 def test_an_empty_folder_that_tfds_cannot_fill(no_bucket, tmp_path):
   seqio.set_tfds_data_dir_override(str(tmp_path))
   for name, why in (
-    ("glue/cola:1.0.0", "TFDS .* generates glue 2.0.0 and not 1.0.0: prepare"),
+    ("glue/cola:1.0.0", "TFDS .* makes glue 2.0.0 and not 1.0.0: prepare"),
     ("no_such_set:1.0.0", "TFDS .* does not know it"),
-    ("super_glue/cb:1.0.2", "cannot download it without internet"),
+    ("super_glue/cb:1.0.2", "cannot download them without internet"),
   ):
     with pytest.raises(UserError, match=why) as error:
       data_checks.check_data(_of_tfds(name), str(tmp_path))
-    assert f"{tmp_path} does not hold: {name}; " in str(error.value)
+    assert f"in --t5_tfds_data_dir={tmp_path}: {name}; " in str(error.value)
     assert "\n" not in str(error.value)
   assert not list(tmp_path.iterdir())
 
@@ -320,7 +320,7 @@ def test_what_the_public_bucket_may_have_is_not_refused(no_bucket, monkeypatch):
     use_cached=False,
   )
   (said,) = data_checks.note_bucket(run)
-  assert "and fail where the bucket has it not (TFDS" in said
+  assert "and fail if they are not in the bucket (TFDS" in said
   assert "prepare_data --download" in said
 
 
@@ -348,7 +348,7 @@ def cache(tmp_path):
     (16 + 1 + 16 + 2, "hold 4 of 5 examples"),  # between two of them
     (16 + 1 + 9, "-00000-of-00002 is cut after 1 examples"),
     (0, "hold 2 of 5 examples"),
-    (None, "-00000-of-00002 is gone"),
+    (None, "-00000-of-00002 is missing"),
   ],
 )
 def test_a_cached_task_is_whole(cache, size, says):

@@ -193,8 +193,8 @@ def test_answers_that_were_cut_are_counted_and_padding_is_not(cut):
   )
   gin.clear_config()
   assert cut.to_text(3, None) == (  # the fourth fills the batch
-    f"1 of 3 answers were cut at 3 tokens (as long as the inputs; {_LIMIT} "
-    "gives another limit)"
+    f"1 of 3 answers were cut at 3 tokens (the length of the inputs; {_LIMIT} "
+    "sets another limit)"
   )
   assert cut.to_text(1, _PATH) is None
 

@@ -24,7 +24,7 @@ def test_a_metric_is_computed_of_what_it_takes(capsys):
   assert evaluation.metrics([ACCURACY], "a", "test", scored=True) == []
   assert capsys.readouterr().out == ""
   assert evaluation.metrics([RANK], "rank", "test", scored=False) == []
-  assert "rank: left out" in capsys.readouterr().out
+  assert "rank: skipped" in capsys.readouterr().out
 
 
 def test_mesh_tensorflow_evaluates_with_those_alone(tmp_path, capsys):
@@ -51,7 +51,7 @@ def test_mesh_tensorflow_evaluates_with_those_alone(tmp_path, capsys):
   answers.metric_fns[0](["a"], ["a"])
   assert "step 8  answers  accuracy  100" in capsys.readouterr().out
   assert none.metric_fns[0]([], []) == {}
-  assert "none: has no metric, so answers" in capsys.readouterr().out
+  assert "none: has no metric; only answers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_failed_write_keeps_what_was_there(folder, tmp_path, monkeypatch):
     with pytest.raises(errors.UserError) as e:
       files.write(path, "after")
   assert str(e.value) == (
-    f"{path} cannot be written (no space): give another place."
+    f"{path} cannot be written (no space): give another path."
   )
   with tf.io.gfile.GFile(path) as f:
     assert f.read() == "before"

@@ -77,7 +77,7 @@ def test_model_dir_alone_says_which_model_it_is(
     run = _read(folder, GIVEN[mode], tmp_path)
     assert run.mode == mode
     said = capsys.readouterr().out
-    assert f"the configuration is that of {folder}/operative_config" in said
+    assert f"using the configuration in {folder}/operative_config" in said
     assert run.lengths == {"inputs": 24, "targets": 12}
     if variant in ("vanilla", "L2"):
       checks.check_run(run)
@@ -93,7 +93,7 @@ def test_the_record_is_a_gin_file_as_t5_takes_it(
   record = str(folders["L2"] / config.RECORD)
   run = _read(folders["L2"], GIVEN[mode], tmp_path, (record,))
   checks.check_run(run)
-  assert "the configuration is" not in capsys.readouterr().out
+  assert "using the configuration" not in capsys.readouterr().out
 
 
 def test_devices_of_another_machine_are_not_asked_for(

@@ -128,8 +128,8 @@ run.mesh_devices = ['cpu 0']
 run.mesh_devices = [0]
   => run.mesh_devices = [0] is not a list of devices
 run.mesh_devices = ['/job:worker/device:GPU:0']
-  => names /job:worker/device:GPU:0, and TF_CONFIG, which would say where the
-    job worker runs, is not set
+  => names /job:worker/device:GPU:0, but TF_CONFIG, which says where the job
+    worker runs, is not set
 run.mesh_shape = 'modle:2'
   => run.mesh_shape = 'modle:2': no rule of run.layout_rules =
     'ensemble:ensemble,batch | vocab:model,experts:batch' names the axis
@@ -196,19 +196,19 @@ run.mesh_shape = 'ensemble:2' | Unitransformer.ensemble = 3
     batch (tpu_mesh_shape.tpu_topology = 'v3-32',
     tpu_mesh_shape.model_parallelism = 1): give a multiple of 32.
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v5litepod-8'
-  => PJRT runtime alone
+  => only the PJRT runtime
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v4-8'
   => TensorFlow sees 4: give the chips, '4x1', and --logical_cores_per_chip
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --logical_cores_per_chip=1
   => does not fit tpu_mesh_shape.tpu_topology = 'v3-32'
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --tpu=local
-  => one host, and tpu_mesh_shape.tpu_topology = 'v3-32' has 4
+  => one host, but tpu_mesh_shape.tpu_topology = 'v3-32' has 4
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --model_dir=runs/x
-  => --model_dir=runs/x is on this machine alone
+  => --model_dir=runs/x is only on this machine
 --tpu=a-tpu | tpu_mesh_shape.tpu_topology = 'v3-32' | --tpu=pod |
     --model_dir=gs://b/run | --additional_task_cache_dirs=gs://b/c,cache |
     run.skip_seen_data = False
-  => --additional_task_cache_dirs=cache is on this machine alone
+  => --additional_task_cache_dirs=cache is only on this machine
 """
 REPEATED = (
   *(
@@ -247,10 +247,13 @@ OTHERS = (
   (["--use_model_api"], "--use_model_api belongs to t5's model API"),
   # Gin.
   (["run.train_steps = %STEPS"], "refers to the macro STEPS", "--gin_param"),
-  (["d_modl = 32"], 'reads (--gin_param="d_modl = 32"): did you mean d_model?'),
+  (
+    ["d_modl = 32"],
+    'd_modl (--gin_param="d_modl = 32"): did you mean d_model?',
+  ),
   (
     ["encodr/DenseReluDense.dropout_rate = 0.5"],
-    "encodr/ is a scope that nothing",
+    "never enters the scope encodr/ (",
     "did you mean encoder/?",
   ),
   (
@@ -261,7 +264,7 @@ OTHERS = (
   (
     ["Bitransformer.decode.beam_size = 4", "run.mode = 'infer'"]
     + ["Bitransformer.decode.temperature = 1.0"],
-    'beam_size = 4 (--gin_param="Bitransformer.decode.beam_size = 4") sear',
+    'beam_size = 4 (--gin_param="Bitransformer.decode.beam_size = 4") uses',
     "temperature = 1.0 (",
     "t5 cannot do both: give Bitransformer.decode.beam_size = 1, or",
   ),
@@ -315,7 +318,7 @@ OTHERS = (
       [STEPS, f"run.mode = '{mode_}'", f"run.eval_checkpoint_step = {value}"],
       f'step = {value} (--gin_param="run.eval_checkpoint_step = {value}"): '
       "there is no checkpoint of step 33 in",
-      "those of 20, 60, 100",
+      "which has steps 20, 60, 100",
     )
     for mode_, value in (
       ("infer", "[33]"),

@@ -37,7 +37,7 @@ def _flip(path):
 @pytest.mark.parametrize(
   ("file", "change", "says"),
   [
-    (DATA, lambda p: os.truncate(p, 300), "hold 300 bytes, the index says"),
+    (DATA, lambda p: os.truncate(p, 300), "hold 300 bytes, but the index says"),
     (INDEX, lambda p: os.truncate(p, 100), "its index cannot be read"),
     (
       DATA,
@@ -79,8 +79,8 @@ def test_one_that_is_damaged_again_has_a_folder_of_its_own(folder):
 @pytest.mark.parametrize(
   ("content", "says"),
   [
-    (None, "checkpoint is gone"),
-    ("", "checkpoint is damaged or names a checkpoint that is gone"),
+    (None, "checkpoint is missing"),
+    ("", "checkpoint is damaged or names a missing checkpoint"),
     ('model_checkpoint_path: "model.ckpt-', "is damaged or names"),
     ('model_checkpoint_path: "model.ckpt-80"', "is damaged or names"),
   ],
@@ -137,6 +137,8 @@ def test_a_full_disk_is_a_sentence(tmp_path):
   (tmp_path / f"graph.pbtxt.tmp{'0' * 32}").write_text("half")
   with pytest.raises(errors.UserError) as e:
     repair.explain_full_disk(error, str(tmp_path))
-  assert f"--model_dir={tmp_path} is full: no checkpoint was" in str(e.value)
+  assert f"--model_dir={tmp_path} is full: no checkpoint has been" in str(
+    e.value
+  )
   assert not os.listdir(tmp_path)
   repair.explain_full_disk(OSError("another"), str(tmp_path))

@@ -149,7 +149,7 @@ def test_a_training_needs_a_checkpoint_or_none_on_purpose(name):
   with pytest.raises(errors.UserError) as e:
     config_checks.check_bindings(_settled(files=files))
   says = str(e.value)
-  assert re.match(rf"{file}, line \d+: {request.START} is required, ", says)
+  assert re.match(rf"{file}, line \d+: {request.START} is required: ", says)
   assert "/model.ckpt-STEP'" in says and "or None" in says
   run = _settled("run.init_checkpoint = None", files=files)
   config_checks.check_bindings(run)
@@ -208,14 +208,14 @@ def _touch(folder, *steps):
   ("asked", "lost", "left", "says"),
   [
     # One that is removed while it is read, and one that comes after it.
-    ("'all'", [4], [6, 8], "step 4 is gone.* going on with 6, 8"),
-    ("'all'", [2, 4, 6], [8], "going on with 8"),
-    ("[4, 8]", [4], [8], "going on with 8"),
+    ("'all'", [4], [6, 8], "the checkpoint of step 4: continuing with 6, 8"),
+    ("'all'", [2, 4, 6], [8], "continuing with 8"),
+    ("[4, 8]", [4], [8], "continuing with 8"),
     # The newest, and whatever comes.
-    ("-1", [8], -1, "going on with 10"),
-    ("None", [8], None, "going on with 10"),
-    ("4", [4], errors.UserError, "step 4 is gone.*keep_checkpoint_max"),
-    ("[4]", [4], errors.UserError, "step 4 is gone"),
+    ("-1", [8], -1, "continuing with 10"),
+    ("None", [8], None, "continuing with 10"),
+    ("4", [4], errors.UserError, "checkpoint of step 4 .*keep_checkpoint_max"),
+    ("[4]", [4], errors.UserError, "removed the checkpoint of step 4"),
     # Nothing is gone: a fault of another kind.
     ("'all'", [], False, ""),
     ("-1", [], False, ""),
@@ -264,4 +264,4 @@ def test_a_checkpoint_that_is_gone_before_it_is_read_is_passed_over(
   capsys.readouterr()
   assert settle.settle_removed(run, str(tmp_path / "model.ckpt-2"))
   assert config.value("run.eval_checkpoint_step") == [6]
-  assert "step 4 is gone" in capsys.readouterr().out
+  assert "removed the checkpoint of step 4" in capsys.readouterr().out

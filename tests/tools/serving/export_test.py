@@ -111,7 +111,7 @@ def test_a_saved_model_answers_and_scores(model_dir, saved_model, monkeypatch):
     if path.is_file():
       assert str(saved_model.parent).encode() not in path.read_bytes(), path
   given = [f"--model_dir={model_dir}", f"--output_dir={saved_model}"]
-  with pytest.raises(errors.UserError, match="is there already"):
+  with pytest.raises(errors.UserError, match="already exists"):
     program.run("tools.export", given, monkeypatch)
 
 

@@ -139,7 +139,7 @@ def test_models_that_are_refused(variant, bindings, match):
   [
     (["--task=rte"], "is not a task of the mixture.*choose one of copy, dedup"),
     ([], "--task is missing: give one of copy"),
-    (["--output_dir=/"], "is there already, and is not written over"),
+    (["--output_dir=/"], "already exists and is not overwritten"),
   ],
 )
 def test_what_is_refused(model_dir, tmp_path, monkeypatch, arguments, match):
