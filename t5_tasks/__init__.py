@@ -1,11 +1,11 @@
 """SeqIO tasks and mixtures; importing this package registers all of them.
 
-From t5: the tasks of GLUE and SuperGLUE and their mixtures. From here: both
-benchmarks in one mixture (`mixtures`), eight small tasks that need no download
-(`embedded`), and every one of these with a reserved token in front of its
-inputs (`task_tokens`). `vocabularies` puts another vocabulary in place of T5's,
-`plain_text` makes a task to pretrain on of the user's own text, `table` one of
-the user's own pairs.
+t5 provides the tasks and mixtures of GLUE and SuperGLUE. This package adds a
+mixture of both benchmarks (`mixtures`), eight small tasks that need no download
+(`embedded`), and a variant of every task with a reserved token in front of its
+inputs (`task_tokens`). `vocabularies` replaces T5's vocabulary, `plain_text`
+makes a pretraining task from the user's text, and `table` a task from the
+user's pairs.
 """
 
 import hypergrid_mtf  # noqa: F401  (patches the stack before t5 is imported)
@@ -30,11 +30,11 @@ __all__ = [
 
 
 def define_from_gin() -> None:
-  """Registers the tasks and the mixture that gin bindings describe.
+  """Registers the tasks and the mixture described by gin bindings.
 
   Raises:
-    UserError: for bindings that describe none.
+    UserError: for bindings that do not describe one.
   """
   plain_text.define_task()
   table.define_table()
-  mixtures.define_mixture()  # may name those tasks
+  mixtures.define_mixture()  # may contain those tasks

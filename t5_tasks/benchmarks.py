@@ -1,7 +1,7 @@
-"""What T5 averages: each task once, also where it has several metrics or sets.
+"""T5's averages: each task counts once, even with several metrics or sets.
 
-As in t5.evaluation.eval_utils, a task's metrics, and MNLI's two sets, are one
-group, which counts once in the average of its benchmark.
+As in t5.evaluation.eval_utils, a task's metrics, and MNLI's two sets, form one
+group, which counts once in its benchmark's average.
 """
 
 from statistics import mean
@@ -10,28 +10,28 @@ from t5.evaluation import eval_utils
 
 from t5_tasks import mixtures
 
-# Start of the tasks' names -> benchmark. T5 averages over 8 groups of each.
+# Prefix of task names -> benchmark. T5 averages over 8 groups of each.
 BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
 NO_BENCHMARK = "of the tasks"
 
 
 def known(task: str, metric: str) -> eval_utils.Metric | None:
-  """T5's own description of a metric, also under a task token; None if none."""
+  """T5's description of a metric, also for a task token variant, or None."""
   return eval_utils.METRIC_NAMES.get(f"{mixtures.base_name(task)}/{metric}")
 
 
 def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
-  """Means over groups of the mean over a group's metrics.
+  """The mean over groups of the mean over each group's metrics.
 
-  What eval_utils.compute_avg_glue gives for a whole benchmark (protocol_test
-  compares them), and the same for a part of one.
+  Equal to eval_utils.compute_avg_glue for a whole benchmark (protocol_test
+  compares them), and defined the same way for a part of one.
 
   Args:
     scores: {(task, metric): value}
 
   Returns:
     {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
-    average over; where there are several of these, also one of all groups
+    average; if there are several entries, also one over all groups
   """
   groups: dict[str, dict[str, list[float]]] = {}
   for (task, metric), value in scores.items():

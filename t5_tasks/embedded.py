@@ -1,18 +1,18 @@
-"""The embedded default: eight small text-to-text tasks that need no download.
+"""The embedded tasks: eight small text-to-text tasks that need no download.
 
-All tasks share their inputs, strings of four to six letters, and disagree on
-what to do with them; only the prefix decides, as in T5:
+All tasks share their inputs, strings of four to six letters, and do different
+things with them; only the prefix tells which, as in T5:
 
     copy: badge     -> badge          sort: badge     -> abdeg
     reverse: badge  -> egdab          dedup: babge    -> bage
     upper: badge    -> BADGE          swap: badge     -> dgeba
     rot: badge      -> cbehf          vowels: badge   -> b*dg*
 
-So one model for all tasks has to compute a different function of the same
-features for each, which is what task-specific weights are for. The strings are
-distinct, and cut once into train, validation and test: an input of one split
-occurs in no other split of any task. They come from NumPy's frozen legacy
-generator, and so are the same on every machine and in every run.
+So a model of all tasks must compute a different function of the same features
+for each, which is what task-specific weights are for. The strings are distinct,
+and split once into train, validation and test: an input of one split occurs in
+no other split of any task. NumPy's frozen legacy generator makes them, so they
+are the same on every machine and in every run.
 """
 
 import functools
@@ -38,7 +38,7 @@ _SEED = 20_07_05891
 _NEXT_LETTER = str.maketrans(ALPHABET, ALPHABET[1:] + ALPHABET[0])
 _HIDE_VOWELS = str.maketrans("aeiou", "*****")
 
-# The order is part of the data format: task tokens are numbered by it.
+# The order is part of the data format: it numbers the task tokens.
 FUNCTIONS: Mapping[str, Callable[[str], str]] = {
   "copy": lambda s: s,
   "reverse": lambda s: s[::-1],
@@ -73,7 +73,7 @@ def strings(split: str) -> tuple[str, ...]:
     split: "train", "validation" or "test".
 
   Returns:
-    `NUM_EXAMPLES[split]` distinct strings; those of two splits are disjoint.
+    `NUM_EXAMPLES[split]` distinct strings; splits are disjoint.
   """
   start = 0
   for name, count in NUM_EXAMPLES.items():
@@ -106,7 +106,7 @@ def _dataset(
 ) -> tf.data.Dataset:
   """All examples of one task: {"inputs": [], "targets": []} strings."""
   dataset = tf.data.Dataset.from_tensor_slices(
-    # Arrays: TensorFlow would look into a list string by string.
+    # Arrays, because TensorFlow inspects a list string by string.
     (np.array(strings(split), "S"), np.array(_targets(function, split), "S"))
   )
   if shuffle_files:

@@ -1,8 +1,8 @@
-"""Mixtures: GLUE and SuperGLUE together, and any mixture by gin.
+"""Mixtures: GLUE with SuperGLUE, and any mixture defined in gin.
 
-T5's own mixtures (`glue_v002_proportional`, `super_glue_v102_proportional`) are
-registered by t5 and used as they are. This module adds the mixture that
-co-trains both benchmarks, and a way to define one without writing Python.
+t5 registers its own mixtures (`glue_v002_proportional`,
+`super_glue_v102_proportional`), which are used unchanged. This module adds a
+mixture of both benchmarks, and a way to define one without Python.
 """
 
 import difflib
@@ -28,18 +28,18 @@ _IN_BOTH = ("glue_rte_v002", "super_glue_rte_v102")
 
 
 def base_name(name: str) -> str:
-  """The name of a task or mixture without the mark of its task token."""
+  """The name of a task or mixture without its task token suffix."""
   return name.removesuffix(TASK_TOKEN_SUFFIX)
 
 
 def published_rate(name: str) -> float | None:
-  """T5's published weight of a GLUE or SuperGLUE task, its training examples.
+  """T5's published rate of a GLUE or SuperGLUE task: its training examples.
 
   Args:
-    name: a task name; its `_task_token` variant has the same weight.
+    name: a task name; its `_task_token` variant has the same rate.
 
   Returns:
-    The weight, 0 for a task that is evaluated only, None for other tasks.
+    The rate, 0 for a task that is only evaluated, None for other tasks.
   """
   for mapping in (
     glue_utils.get_glue_weight_mapping(),
@@ -51,7 +51,7 @@ def published_rate(name: str) -> float | None:
 
 
 def glue_super_glue_rates() -> dict[str, float]:
-  """The tasks of both benchmarks and their rates; RTE counts once in all."""
+  """The tasks of both benchmarks and their rates; RTE counts once in total."""
   rates = {
     **glue_utils.get_glue_weight_mapping(),
     **glue_utils.get_super_glue_weight_mapping(),
@@ -68,8 +68,8 @@ def examples_rate(task: seqio.Task) -> float:
     task: a registered task.
 
   Returns:
-    T5's published weight where there is one, else what the source says, 0 for a
-    task without a train split: it is evaluated only.
+    T5's published rate if there is one, else the size that the source declares,
+    or 0 for a task without a train split, which is only evaluated.
 
   Raises:
     UserError: the task has a train split of unknown size.
@@ -81,8 +81,9 @@ def examples_rate(task: seqio.Task) -> float:
     return 0.0
   if task.num_input_examples("train") is None:
     raise UserError(
-      f"The task {task.name!r} does not say how many training examples it has, "
-      "so it has no examples-proportional rate: give one in the mixture, "
+      f"The task {task.name!r} does not declare how many training examples it "
+      "has, so it has no examples-proportional rate: give a rate in the "
+      "mixture, "
       f'("{task.name}", 1000).'
     )
   return t5.data.rate_num_examples(task)
@@ -94,24 +95,24 @@ def known_names() -> list[str]:
 
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
-  """The registered mixture or task of a name.
+  """The registered mixture or task with a name.
 
   Args:
     name: a task or mixture name.
 
   Returns:
-    The mixture of that name, or else the task.
+    The mixture with that name, or else the task.
 
   Raises:
-    UserError: nothing of that name is registered; names the nearest ones.
+    UserError: nothing with that name is registered; suggests similar names.
   """
   if name in known_names():
     return seqio.get_mixture_or_task(name)
   nearest = difflib.get_close_matches(str(name), known_names(), n=3, cutoff=0.5)
-  hint = f"nearest: {', '.join(nearest)}; " if nearest else ""
+  hint = f"similar: {', '.join(nearest)}; " if nearest else ""
   raise UserError(
-    f"No task or mixture named {name!r} is registered; {hint}the module that "
-    "registers it goes in --module_import."
+    f"No task or mixture named {name!r} is registered; {hint}give the module "
+    "that registers it with --module_import."
   )
 
 
@@ -120,26 +121,27 @@ def define_mixture(
   name: str | None = None,
   tasks: Sequence[str | tuple[str, float]] | None = None,
 ) -> str | None:
-  """Registers a mixture of the given tasks, examples-proportional.
+  """Registers an examples-proportional mixture of the given tasks.
 
-  The main program calls this after gin is parsed, so a mixture is two bindings:
+  The main program calls this after parsing gin, so two bindings make a mixture:
 
       t5_tasks.mixtures.define_mixture.name = "small_glue"
       t5_tasks.mixtures.define_mixture.tasks = [
           "glue_cola_v002", "glue_rte_v002", ("glue_sst2_v002", 8000)]
 
   Args:
-    name: of the mixture; a mixture of that name is replaced. None: do nothing.
-      Where all tasks have a `_task_token` variant, so has the mixture.
+    name: of the mixture; replaces a mixture with that name. None: do nothing.
+      If all tasks have a `_task_token` variant, the mixture gets one too.
     tasks: names of tasks or mixtures, each at the number of its training
       examples (`examples_rate`; a mixture at the sum of its rates), or pairs
-      (name, rate). Rate 0 means: evaluated, not trained on.
+      (name, rate). Rate 0 means only evaluated.
 
   Returns:
     The name.
 
   Raises:
-    UserError: an unknown or doubled name, a wrong rate, or nothing to train on.
+    UserError: an unknown or repeated name, a wrong rate, or nothing to train
+      on.
   """
   where = "t5_tasks.mixtures.define_mixture"
   if name is None:
@@ -185,10 +187,10 @@ def define_mixture(
 
 
 def add_task_tokens(name: str) -> None:
-  """Registers `<mixture>_task_token` if all that it mixes has such a variant.
+  """Registers `<mixture>_task_token` if all its members have such a variant.
 
   Args:
-    name: a registered mixture; a variant of an earlier one is replaced.
+    name: a registered mixture; replaces an earlier variant.
   """
   rates = seqio.MixtureRegistry.get(name).rate_per_task_name
   marked = {part + TASK_TOKEN_SUFFIX: rate for part, rate in rates.items()}

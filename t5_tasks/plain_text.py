@@ -1,13 +1,13 @@
-"""A task over the user's own text files, to pretrain on: T5's span corruption.
+"""A task over the user's own text files: T5's span corruption, to pretrain on.
 
-One paragraph a line, UTF-8, plain or compressed (.gz, .xz). Two gin bindings
-make the task, the gin file `experiments/pretrain.gin` has the rest:
+One paragraph per line, UTF-8, plain or compressed (.gz, .xz). Two gin bindings
+make the task; the gin file `experiments/pretrain.gin` has the rest:
 
     t5_tasks.plain_text.define_task.name = "books"
     t5_tasks.plain_text.define_task.train = "books/train.txt.xz"
 
-Paragraphs are joined and cut anew, so that every row is filled and has its
-share of spans, however short a paragraph is.
+Paragraphs are concatenated and split again, so that every sequence is full and
+has its share of spans, even if paragraphs are short.
 """
 
 import functools
@@ -26,12 +26,12 @@ from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
 from hypergrid_mtf import text_files
 from hypergrid_mtf.errors import UserError
 
-# By the ending of a file: what opens it, and TensorFlow's name for it. It has
-# none for .xz, which Python reads, so on the host that runs the program only.
+# By file extension: what opens the file, and TensorFlow's compression type.
+# There is none for .xz, so Python reads it, only on the program's host.
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _TENSORFLOW_NAME = {"": "", ".gz": "GZIP"}
-# Paragraphs that stay together when the order is shuffled, and how many such
-# groups are shuffled at once: about 50 MB of English prose.
+# Paragraphs that stay together when shuffled, and how many such groups are
+# shuffled at once: about 50 MB of English prose.
 _GROUP = 128
 _GROUPS = 1024
 _WHERE = "t5_tasks.plain_text.define_task"
@@ -40,18 +40,18 @@ _WHERE = "t5_tasks.plain_text.define_task"
 class PlainTextDataSource(seqio.FileDataSource):
   """Paragraphs of text files, {"text": []} strings.
 
-  Paragraphs that follow each other stay together in groups; the groups come in
-  another order with another seed, also where there is one large file.
+  Consecutive paragraphs stay together in groups; each seed gives another order
+  of the groups, even within one large file.
   """
 
   def __init__(self, split_to_paths: dict[str, list[str]]):
     """Takes the files.
 
     Args:
-      split_to_paths: paths of each split; all of a split have one ending.
+      split_to_paths: paths of each split, all with the same extension.
 
     Raises:
-      UserError: a split has files of several endings.
+      UserError: a split has files with several extensions.
     """
     self.paths = split_to_paths
     endings = {
@@ -88,10 +88,10 @@ class PlainTextDataSource(seqio.FileDataSource):
     return dataset.batch(_GROUP).shuffle(_GROUPS, seed).unbatch()
 
   def check_files(self, split: str) -> None:
-    """Reads the local files of a split, and refuses what is not text.
+    """Reads the local files of a split, and refuses anything but text.
 
     Args:
-      split: one of its splits.
+      split: the split.
 
     Raises:
       UserError: a file that is empty, not UTF-8 text, or cut short.
@@ -118,22 +118,22 @@ def _lines(path: bytes) -> Iterator[bytes]:
 
 def _check_file(path: str, where: str) -> None:
   lines = text_files.read_lines(path, where, _open)
-  # All of them are read: a file may be cut short.
+  # All lines are read, because a file may be cut short.
   if not sum(bool(line.strip()) for _, line in lines):
     raise UserError(
-      f"{path} ({where}) is empty: give text, one paragraph a line."
+      f"{path} ({where}) is empty: give text, one paragraph per line."
     )
 
 
 def _find_files(given: str | Sequence[str], where: str) -> list[str]:
-  """Paths, patterns and folders as paths; a folder gives its .txt files.
+  """Resolves paths, patterns and folders; a folder gives its .txt files.
 
   Args:
-    given: one or several; remote ones are taken as they are.
+    given: one or several; remote ones are kept as they are.
     where: the gin binding, for messages.
 
   Raises:
-    UserError: one that names no file.
+    UserError: one that matches no file.
   """
   found: list[str] = []
   for name in [given] if isinstance(given, str) else given:
@@ -145,7 +145,7 @@ def _find_files(given: str | Sequence[str], where: str) -> list[str]:
     if "://" in name:
       found.append(name)
       continue
-    # Absolute, so that a configuration that is saved still finds them.
+    # Absolute, so that a saved configuration still finds them.
     path = os.path.abspath(os.path.expanduser(name))
     if os.path.isdir(path):
       paths = [
@@ -165,7 +165,7 @@ def _find_files(given: str | Sequence[str], where: str) -> list[str]:
 
 
 def wants_task(where: str, name: str | None, *files) -> bool:
-  """Whether bindings ask for a task; UserError for a wrong name or none."""
+  """Whether bindings ask for a task; UserError for a wrong or missing name."""
   if name is None and any(files):
     raise UserError(
       f"{where} has files but no name: set {where}.name to a name for the task."
@@ -183,13 +183,14 @@ def define_task(
 ) -> str | None:
   """Registers a task of span corruption over text files.
 
-  A mixture can join it with supervised tasks; it needs a rate there, since its
-  paragraphs are not counted: `("books", 100000)`.
+  A mixture can join it with supervised tasks; it needs a rate there, because
+  its paragraphs are not counted: `("books", 100000)`.
 
   Args:
-    name: of the task; a task of that name is replaced. None: do nothing.
+    name: of the task; replaces a task with that name. None: do nothing.
     train: a path, a pattern, a folder of .txt files, or a list of them.
-    validation: the same, held out; None for a task that is only trained on.
+    validation: the same, for held-out text; None for a task that is only
+      trained on.
 
   Returns:
     The name.

@@ -1,8 +1,8 @@
-"""A task over the user's own pairs: CSV or JSON lines, without any Python.
+"""A task over the user's own pairs in CSV or JSON lines, without Python.
 
-A `.csv` file has a header with the columns `inputs` and `targets`, a line of a
-`.jsonl` file is an object with these keys; others are passed over. UTF-8. The
-gin bindings make the task:
+A `.csv` file has a header with the columns `inputs` and `targets`; a line of a
+`.jsonl` file is an object with these keys. Others are ignored. Files are UTF-8.
+These gin bindings make the task:
 
     t5_tasks.table.define_table.name = "shout"
     t5_tasks.table.define_table.train = "train.csv"
@@ -34,13 +34,13 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
   """(inputs, targets) of each row.
 
   Raises:
-    UserError: with the file and the line.
+    UserError: names the file and the line.
   """
 
   def refuse(line: int, why: str) -> NoReturn:
     raise errors.UserError(
-      f"{path}, line {line} ({who}): {why}; give CSV with a header, or a JSON "
-      "object a line, with texts 'inputs' and 'targets'."
+      f"{path}, line {line} ({who}): {why}; give CSV with a header, or one "
+      "JSON object per line, with texts 'inputs' and 'targets'."
     )
 
   opened = tf.io.gfile.GFile if "://" in path else open
@@ -55,7 +55,7 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
       found = row if isinstance(row, dict) else {}
       pair: list[Any] = [found.get(key) for key in _FEATURES]
       if None in found or not all(isinstance(text, str) for text in pair):
-        refuse(table.line_num if table else len(pairs) + 1, "it has not both")
+        refuse(table.line_num if table else len(pairs) + 1, "a text is missing")
       pairs.append((pair[0], pair[1]))
   except tf.errors.OpError as e:
     reason = errors.sentence(e) or type(e).__name__
@@ -70,8 +70,8 @@ def _read_file(path: str, who: str) -> list[tuple[str, str]]:
 class TableDataSource(seqio.FunctionDataSource):
   """Pairs of files, {"inputs": [], "targets": []} strings.
 
-  A file is read when its examples are asked for: a trained model can be opened
-  where the data of its training are not.
+  A file is read only when its examples are needed, so a trained model can be
+  opened without its training data.
   """
 
   def __init__(self, split_to_paths: dict[str, list[str]]):
@@ -119,7 +119,7 @@ def define_table(
   """Registers a task of the user's own pairs of inputs and targets.
 
   Args:
-    name: of the task; a task of that name is replaced. None: do nothing.
+    name: of the task; replaces a task with that name. None: do nothing.
     train: a path ending in .csv or .jsonl, or a list of them.
     validation: the same, to evaluate on; None for none.
     metrics: names of functions of t5.evaluation.metrics.

@@ -1,16 +1,16 @@
-"""A reserved token of its own in front of each task's inputs.
+"""Puts a reserved token of its own in front of each task's inputs.
 
-HyperGrid reads the task off the first token of the inputs. First tokens can
-collide ("reverse" and "rot" begin with the same byte). Here each task is
-registered once more, as `<task>_task_token`, with a sentinel of the vocabulary
-in front. `collisions` finds out whether that is needed.
+HyperGrid recognizes the task by the first token of the inputs. First tokens can
+collide ("reverse" and "rot" begin with the same byte). This module registers
+each task again, as `<task>_task_token`, with a sentinel of the vocabulary in
+front. `collisions` tells whether that is needed.
 
 Task k gets `<extra_id_k>`, the id `vocab_size - 1 - k`, for SentencePiece and
 bytes alike. The numbers below never change: checkpoints depend on them. Tasks
-with one training set and one prefix share one token, so that what is evaluated
-was trained: MNLI with its two validation sets and ax; RTE of both benchmarks
-with axb and axg; WSC for training and for evaluation, with DPR and the WNLI
-that is evaluated as WSC.
+with the same training set and prefix share a token, so that every evaluated
+token was trained: MNLI with its two validation sets and ax; RTE of both
+benchmarks with axb and axg; WSC for training and for evaluation, with DPR and
+the WNLI that is evaluated as WSC.
 """
 
 import collections
@@ -26,7 +26,7 @@ from t5_tasks import embedded, mixtures, vocabularies
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
-# Only ever append. Each row: the tasks that share token k.
+# Only append to this list. Row k: the tasks that share token k.
 _TASKS_OF_TOKEN: Sequence[Sequence[str]] = (
   ("glue_cola_v002",),
   ("glue_sst2_v002",),
@@ -80,17 +80,17 @@ MIXTURES = (
 
 
 def task_token_name(name: str) -> str:
-  """The name of a task's or mixture's variant with task tokens."""
+  """The name of the task token variant of a task or mixture."""
   return name + mixtures.TASK_TOKEN_SUFFIX
 
 
 def token_index(task_name: str) -> int | None:
-  """k of a task's `<extra_id_k>`; its variant's too; None for other tasks."""
+  """k of the `<extra_id_k>` of a task or its variant; None for other tasks."""
   return TOKEN_INDEX.get(mixtures.base_name(task_name))
 
 
 def token_id(vocabulary: seqio.Vocabulary, index: int) -> int:
-  """The id of `<extra_id_index>`, numbered from the end as T5's sentinels.
+  """The id of `<extra_id_index>`, counted from the end like T5's sentinels.
 
   Args:
     vocabulary: of the inputs.
@@ -120,7 +120,7 @@ def prepend_task_token(
 
   Args:
     dataset: of examples with "inputs", [length] int32.
-    output_features: of the task; the id follows their vocabulary.
+    output_features: of the task; their vocabulary gives the id.
     index: which sentinel, from 0.
 
   Returns:
@@ -150,7 +150,7 @@ def add_task_token(name: str, index: int) -> str:
     index: which sentinel, from 0.
 
   Returns:
-    The name of the new task; nothing happens if it is registered already.
+    The name of the variant, which may already be registered.
 
   Raises:
     UserError: an unknown task, or one that does not tokenize by SeqIO.
@@ -160,7 +160,7 @@ def add_task_token(name: str, index: int) -> str:
     return new_name
   if name not in seqio.TaskRegistry.names():
     mixtures.get_mixture_or_task(name)  # raises for an unknown name
-    raise UserError(f"{name!r} is a mixture: a task token is given to a task.")
+    raise UserError(f"{name!r} is a mixture: only a task gets a task token.")
   task = seqio.TaskRegistry.get(name)
   preprocessors = list(task.preprocessors)
   positions = [
@@ -171,8 +171,8 @@ def add_task_token(name: str, index: int) -> str:
   if len(positions) != 1:
     raise UserError(
       f"The task {name!r} has {len(positions)} steps of "
-      "seqio.preprocessors.tokenize, and a task token goes right after the "
-      "only one."
+      "seqio.preprocessors.tokenize, but a task token needs exactly one, to go "
+      "right after it."
     )
   preprocessors.insert(
     positions[0] + 1, functools.partial(prepend_task_token, index=index)
@@ -187,7 +187,7 @@ def first_tokens(examples: Examples) -> dict[str, int]:
   """{task: the most frequent first token of its inputs}.
 
   Args:
-    examples: {task: tokenized examples of it}.
+    examples: {task: its tokenized examples}.
   """
   found = {}
   for name, rows in examples.items():
@@ -200,13 +200,13 @@ def first_tokens(examples: Examples) -> dict[str, int]:
 
 
 def collisions(examples: Examples) -> dict[int, list[str]]:
-  """The tasks that the first token of their inputs cannot tell apart.
+  """The tasks whose inputs begin with the same token.
 
-  Tasks that are one task by the table of this module (MNLI and its validation
-  sets) do not collide with each other.
+  Tasks that share a token in this module's table (MNLI and its validation sets)
+  do not count as colliding.
 
   Args:
-    examples: as of `first_tokens`.
+    examples: as in `first_tokens`.
 
   Returns:
     {token id: [task, ...]} for each token that two or more tasks share.
@@ -226,7 +226,7 @@ def collisions(examples: Examples) -> dict[int, list[str]]:
 def describe_collisions(
   mixture_or_task: seqio.Task | seqio.Mixture, examples: Examples
 ) -> str | None:
-  """`collisions` of a mixture as one line for a log, or None for none."""
+  """`collisions` of a mixture as one line, or None if there are none."""
   found = collisions(examples)
   if not found:
     return None
@@ -242,7 +242,7 @@ def describe_collisions(
       f"the mixture {task_token_name(name)} gives each task its own token"
     )
   else:
-    remedy = "the tasks' _task_token variants have a token of their own"
+    remedy = "the tasks' _task_token variants have their own tokens"
   return (
     f"first tokens collide: {'; '.join(groups)}: the first layer's gates "
     f"cannot tell them apart; {remedy}"
@@ -250,7 +250,7 @@ def describe_collisions(
 
 
 def short_name(task_name: str) -> str:
-  """A task's name without benchmark and version, "embedded_rot_v1": "rot"."""
+  """A task's name without benchmark and version, such as "rot"."""
   name = mixtures.base_name(task_name)
   for benchmark in ("embedded_", "super_glue_", "glue_"):
     name = name.removeprefix(benchmark)
@@ -259,7 +259,7 @@ def short_name(task_name: str) -> str:
 
 
 def token_text(vocabulary: seqio.Vocabulary, token: int) -> str:
-  """A token as text; a sentinel by its name."""
+  """A token as text; for a sentinel, its name."""
   sentinel = vocabulary.vocab_size - 1 - token
   if 0 <= sentinel < vocabulary.extra_ids:
     return f"<extra_id_{sentinel}>"

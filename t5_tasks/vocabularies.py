@@ -1,8 +1,8 @@
 """A vocabulary other than the public T5 one, for all registered tasks.
 
-T5's tasks are registered with the public SentencePiece vocabulary, a cloud
-object. `use_vocabulary` puts another in its place: bytes, or a SentencePiece
-model of one's own (`python -m tools.train_vocabulary`).
+T5's tasks are registered with the public SentencePiece vocabulary, which is in
+the cloud. `use_vocabulary` replaces it by bytes or by the user's SentencePiece
+model (`python -m tools.train_vocabulary`).
 """
 
 import collections
@@ -29,13 +29,13 @@ _HOW_TO_GET_ONE = (
   "--vocabulary=bytes"
 )
 
-# The vocabularies that use_vocabulary has put into tasks, by identity: only
-# these and t5's default are replaced by the next call.
+# The vocabularies that use_vocabulary has assigned, by identity: the next call
+# replaces only these and t5's default.
 _put: list[seqio.Vocabulary] = []
 
 
 def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
-  """The vocabulary of a name.
+  """The vocabulary with a name.
 
   Args:
     name: "t5" for the public one, "bytes", or the path (local or gs://) of a
@@ -46,8 +46,8 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     A vocabulary of `pieces + extra_ids` ids; pad is 0, end of sequence is 1.
 
   Raises:
-    UserError: no such file, not a SentencePiece model, or one whose special ids
-      are not T5's.
+    UserError: no such file, not a SentencePiece model, or one with special ids
+      other than T5's.
   """
   if type(extra_ids) is not int or extra_ids < 0:
     raise UserError(
@@ -55,8 +55,8 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
     )
   if not isinstance(name, str) or not name:
     raise UserError(
-      f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is not "
-      "a name: give the path of a SentencePiece model, 'bytes' or 't5'."
+      f"the vocabulary {name!r} (--vocabulary or use_vocabulary.name) is not a "
+      "name: give the path of a SentencePiece model, 'bytes' or 't5'."
     )
   if name == "t5":
     return t5.data.get_default_vocabulary()
@@ -74,7 +74,7 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
   vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=extra_ids)
   try:
     tokenizer = vocabulary.tokenizer
-  except Exception as e:  # protobuf, SentencePiece and file systems all differ
+  except Exception as e:  # the libraries raise different errors
     raise UserError(
       f"The file {path!r} is not a SentencePiece model: {_HOW_TO_GET_ONE}."
     ) from e
@@ -91,10 +91,10 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
 def use_vocabulary(
   name: str | None = None, extra_ids: int = 100
 ) -> seqio.Vocabulary | None:
-  """Gives all tasks on t5's default vocabulary another one.
+  """Replaces the vocabulary of all tasks that use t5's default.
 
-  Also tasks that an earlier call has changed. Tasks registered with a
-  vocabulary of their own (the embedded tasks: bytes) keep it.
+  Includes tasks changed by an earlier call. Tasks registered with their own
+  vocabulary (the embedded tasks: bytes) keep it.
 
   Args:
     name: as in `get_vocabulary`; None leaves the tasks as they are.
@@ -110,7 +110,8 @@ def use_vocabulary(
     return None
   vocabulary = get_vocabulary(name, extra_ids)
   for task in _all_tasks():
-    # In place: a mixture holds its tasks, and cannot be registered again.
+    # In place, because a mixture holds its tasks and cannot be registered
+    # again.
     features = task.output_features
     for key, feature in features.items():
       if _is_replaceable(getattr(feature, "vocabulary", None)):
@@ -120,14 +121,14 @@ def use_vocabulary(
 
 
 def check_vocabulary(mixture_or_task: str | seqio.Task | seqio.Mixture) -> None:
-  """Checks that the tasks' vocabularies can be read and are the same.
+  """Checks that the tasks' vocabularies are readable and the same.
 
   Args:
-    mixture_or_task: a registered name, or the mixture or task.
+    mixture_or_task: a registered name, or the mixture or task itself.
 
   Raises:
     UserError: a SentencePiece file that does not exist or cannot be reached, or
-      two tasks with different vocabularies; says what to pass.
+      two tasks with different vocabularies; says which flag to give.
   """
   if isinstance(mixture_or_task, str):
     mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
@@ -142,23 +143,23 @@ def check_vocabulary(mixture_or_task: str | seqio.Task | seqio.Mixture) -> None:
         raise UserError(
           f"The tasks {other!r} and {task.name!r} of the mixture "
           f"{mixture_or_task.name!r} have different vocabularies "
-          f"({describe(first)}; {describe(vocabulary)}): a mixture needs one, "
-          "pass --vocabulary=PATH or --vocabulary=bytes."
+          f"({describe(first)}; {describe(vocabulary)}): a mixture needs one: "
+          "give --vocabulary=PATH or --vocabulary=bytes."
         )
 
 
 def describe_lost_characters(
   vocabulary: seqio.Vocabulary, texts: Iterable[str], what: str
 ) -> str | None:
-  """Says what is lost when texts are encoded; None for nothing.
+  """A sentence about what encoding loses of texts, or None.
 
-  SentencePiece without byte fallback, as T5 uses it, gives characters that it
-  has not seen one id for all, and makes every run of white space one blank.
+  SentencePiece without byte fallback, as in T5, encodes all unknown characters
+  as one id, and every run of white space as one blank.
 
   Args:
     vocabulary: any; only a SentencePiece vocabulary can lose something.
     texts: some texts.
-    what: they are, "sampled inputs".
+    what: what they are, such as "sampled inputs".
   """
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     return None
@@ -177,21 +178,21 @@ def describe_lost_characters(
     ]
     characters.update(found)
     unknown += bool(found)
-    # At the ends nothing is said: GLUE's own texts end in blanks.
+    # Blanks at the ends do not count: GLUE's own texts end in blanks.
     blanks += not keeps_blanks and bool(re.search(r"[^\S ]|  ", text.strip()))
   parts = []
   if unknown:
     most = ", ".join(repr(c) for c, _ in characters.most_common(_SHOWN))
     more = ", ..." if len(characters) > _SHOWN else ""
     parts.append(
-      f"{unknown:,} of {count:,} {what} hold characters that the vocabulary "
-      f"lacks ({most}{more}): the model sees each as unknown and cannot write "
+      f"{unknown:,} of {count:,} {what} have characters that the vocabulary "
+      f"lacks ({most}{more}): the model reads each as unknown and cannot write "
       "it"
     )
   if blanks:
     parts.append(
-      f"{blanks:,} of {count:,} {what} hold doubled blanks, tabs or line ends, "
-      "of which one blank is left"
+      f"{blanks:,} of {count:,} {what} have doubled blanks, tabs or line ends, "
+      "which become one blank"
     )
   return "; ".join(parts) or None
 
@@ -203,7 +204,7 @@ def keeping_their_own(mixture_or_task: seqio.Task | seqio.Mixture) -> list[str]:
     mixture_or_task: registered.
 
   Returns:
-    Names of tasks that were registered with a vocabulary of their own.
+    Names of tasks that were registered with their own vocabulary.
   """
   return [
     task.name
@@ -219,14 +220,14 @@ def check_used(
   vocabulary: seqio.Vocabulary | None,
   mixture_or_task: seqio.Task | seqio.Mixture,
 ) -> None:
-  """Checks that the vocabulary that was asked for is the one of the tasks.
+  """Checks that the tasks use the requested vocabulary.
 
   Args:
-    vocabulary: the answer of `use_vocabulary`.
+    vocabulary: the result of `use_vocabulary`.
     mixture_or_task: what the run reads.
 
   Raises:
-    UserError: a task keeps another vocabulary of its own.
+    UserError: a task keeps its own, different vocabulary.
   """
   if vocabulary is None:
     return
@@ -235,9 +236,9 @@ def check_used(
     for feature in task.output_features.values():
       if task.name in own and feature.vocabulary != vocabulary:
         raise UserError(
-          "The vocabulary that was asked for (--vocabulary or "
-          f"use_vocabulary.name; {describe(vocabulary)}) cannot be used: the "
-          f"task {task.name!r} of {mixture_or_task.name!r} has one of its own "
+          "The requested vocabulary (--vocabulary or use_vocabulary.name; "
+          f"{describe(vocabulary)}) cannot be used: the task {task.name!r} of "
+          f"{mixture_or_task.name!r} has its own "
           f"({describe(feature.vocabulary)}); leave it out, or choose tasks "
           "with T5's default vocabulary."
         )
@@ -253,7 +254,7 @@ def describe(vocabulary: seqio.Vocabulary) -> str:
 
 
 def _all_tasks() -> list[seqio.Task]:
-  """Registered tasks, and those that only a mixture still holds."""
+  """All registered tasks, and those that only a mixture still holds."""
   tasks = {
     id(t): t for t in map(seqio.TaskRegistry.get, seqio.TaskRegistry.names())
   }
@@ -276,7 +277,7 @@ def _check_file(path: str, task_name: str) -> None:
   if not _exists(path):
     raise UserError(
       f"The vocabulary {path} of the task {task_name!r} does not exist or "
-      "cannot be reached: pass --vocabulary=PATH of a SentencePiece model "
+      "cannot be reached: give --vocabulary=PATH of a SentencePiece model "
       "(`python -m tools.train_vocabulary` trains one), or --vocabulary=bytes."
     )
 
@@ -286,7 +287,7 @@ def _is_remote(path: str) -> bool:
 
 
 def _exists(path: str) -> bool:
-  """Whether a file is there; a remote one gets a limited time to answer."""
+  """Whether a file exists; a remote one has limited time to answer."""
   if _is_remote(path):
     return _remote_exists(path)
   return os.path.isfile(path)
@@ -294,7 +295,7 @@ def _exists(path: str) -> bool:
 
 @functools.cache
 def _remote_exists(path: str) -> bool:
-  """Asks once a process: without a network, TensorFlow retries for minutes."""
+  """Asks once per process: offline, TensorFlow retries for minutes."""
   answer: list[bool] = []
 
   def ask():
@@ -303,7 +304,8 @@ def _remote_exists(path: str) -> bool:
     except Exception:  # no network, no permission, no such file system
       answer.append(False)
 
-  # A daemon, so that an unanswered question cannot keep the program alive.
+  # A daemon thread, so that a request without an answer does not keep the
+  # program alive.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(_CLOUD_SECONDS)

@@ -1,7 +1,7 @@
-"""What a vocabulary is, in a few facts that can be kept and compared.
+"""Facts that identify a vocabulary, to be recorded and compared.
 
-Two records are equal if and only if text becomes the same ids; where the file
-of a vocabulary lies does not matter.
+Two records are equal if and only if text becomes the same ids; the location of
+a vocabulary's file does not matter.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import seqio
 import tensorflow.compat.v2 as tf
 
-# Decoding every id of a larger one takes seconds.
+# Decoding every id of a larger vocabulary takes seconds.
 _MOST_IDS = 300_000
 
 
@@ -21,8 +21,8 @@ def record(mixture_or_task) -> dict[str, dict]:
     mixture_or_task: a seqio Mixture or Task whose vocabularies can be read.
 
   Returns:
-    {feature: facts}; "described" and "given_by" among the facts are for a
-    message, the others say which vocabulary it is
+    {feature: facts}; "described" and "given_by" are for messages, the other
+    facts identify the vocabulary
   """
   return {
     name: facts(feature.vocabulary)
@@ -31,7 +31,7 @@ def record(mixture_or_task) -> dict[str, dict]:
 
 
 def facts(vocabulary: seqio.Vocabulary) -> dict:
-  """What `record` keeps of one vocabulary."""
+  """The facts that `record` has about one vocabulary."""
   kind = type(vocabulary).__name__
   found = {
     "kind": kind,
@@ -54,7 +54,7 @@ def facts(vocabulary: seqio.Vocabulary) -> dict:
 
 
 def _of_sentencepiece(path: str, vocabulary) -> str:
-  """Of the file, and of what was put over its normalization."""
+  """Digest of the file, and of the user's normalization."""
   with tf.io.gfile.GFile(path, "rb") as f:
     digest = hashlib.sha256(f.read())
   overrides = getattr(vocabulary, "_normalizer_spec_overrides", None)
@@ -66,11 +66,11 @@ def _of_sentencepiece(path: str, vocabulary) -> str:
 
 
 def _of_pieces(vocabulary: seqio.Vocabulary) -> str | None:
-  """Of the text of every id, for kinds that name no file."""
+  """Digest of the text of every id, for kinds without a file."""
   if vocabulary.vocab_size > _MOST_IDS:
     return None
   try:
     pieces = [str(vocabulary.decode([i])) for i in range(vocabulary.vocab_size)]
-  except Exception:  # a kind that decodes no single id
+  except Exception:  # a kind that cannot decode a single id
     return None
   return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()

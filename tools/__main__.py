@@ -22,7 +22,7 @@ def find_programs() -> dict[str, str]:
 
 
 def main() -> None:
-  """Prints the list; what is in dev/ is for developers of this project."""
+  """Prints the list, without dev/, which is for this project's developers."""
   programs = find_programs()
   print("python -m tools.NAME --help")
   for dev in (False, True):

@@ -1,15 +1,15 @@
-r"""Measures HyperGrid against vanilla T5: time and memory of a step.
+r"""Compares the time and memory of a step of HyperGrid and vanilla T5.
 
   python -m tools.benchmark --size=base --cases=train,decode,serve \
     --output_dir=runs/benchmark
 
-Every model lives in a process of its own (`tools.cost.worker`) and takes real
-steps of t5: training (gradients and Adafactor), training on packed rows,
-evaluation, greedy decoding; `serve` answers texts with what `tools.export`
-writes, also with Hugging Face's TFT5 on vanilla's weights. Vanilla and the
-others step strictly in turn, in an order that rotates, so that whatever else
-slows the machine slows all; a ratio is the median over rounds of the two times
-of one round. Written after each group: benchmark.json and benchmark.md.
+Every model runs in its own process (`tools.cost.worker`) and takes real steps
+of t5: training (gradients and Adafactor), training on packed examples,
+evaluation, greedy decoding; `serve` answers texts with models from
+`tools.export`, and with Hugging Face's TFT5 on vanilla's weights. The models
+step strictly in turn, in a rotating order, so that other load slows all of them
+alike; a ratio is the median over rounds of the ratios within a round. Writes
+benchmark.json and benchmark.md after each group.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from tools.cost import models
 
 FLAGS = flags.FLAGS
 
-# Batches, inputs and targets (output tokens for `decode` and `serve`) that the
-# project states its costs for.
+# The batches, inputs and targets (output tokens for `decode` and `serve`) of
+# the published costs.
 DEFAULTS = {
   "train": (["4"], "512", 64),
   "train_packed": (["4"], "512", 64),
@@ -36,16 +36,16 @@ DEFAULTS = {
 
 
 def define_flags() -> None:
-  """Not at import: tests import this module and have flags of their own."""
+  """Defines the program's flags."""
   t5_flags.define("gin_param")
-  flags.DEFINE_list("cases", ["train"], f"Of {', '.join(DEFAULTS)}.")
+  flags.DEFINE_list("cases", ["train"], f"Any of {', '.join(DEFAULTS)}.")
   models.define_size("base", activation_dtype="float32")
   flags.DEFINE_list("variants", ["L2"], "HyperGrid variants.")
   flags.DEFINE_list("grids", ["16x16"], "Grids, each ROWSxCOLUMNS.")
   flags.DEFINE_list("contractions", ["auto"], "HyperGrid.contraction.")
-  flags.DEFINE_list("stacks", ["both"], f"Of {', '.join(models.STACKS)}.")
+  flags.DEFINE_list("stacks", ["both"], f"Any of {', '.join(models.STACKS)}.")
   flags.DEFINE_list(
-    "batch", None, "Rows a step; default 4, for decode 16, for serve 1,8,32."
+    "batch", None, "Sequences per step: 4, for decode 16, for serve 1,8,32."
   )
   flags.DEFINE_list(
     "inputs", None, "Input tokens; default 512, for decode and serve 64."
@@ -57,12 +57,12 @@ def define_flags() -> None:
     lower_bound=1,
   )
   flags.DEFINE_integer(
-    "examples_per_row", 8, "Examples a row of train_packed.", lower_bound=2
+    "examples_per_row", 8, "Examples per packed sequence.", lower_bound=2
   )
   flags.DEFINE_integer("runs", 5, "Measured rounds.", lower_bound=1)
-  flags.DEFINE_integer("warmup", 2, "Steps before, not counted.", lower_bound=1)
-  flags.DEFINE_bool("hugging_face", True, "serve: also transformers' T5.")
-  flags.DEFINE_bool("trace", False, "Also trace a step of t5 of each model.")
+  flags.DEFINE_integer("warmup", 2, "Warm-up steps.", lower_bound=1)
+  flags.DEFINE_bool("hugging_face", True, "serve: also run transformers' T5.")
+  flags.DEFINE_bool("trace", False, "Also trace one t5 step of each model.")
   flags.DEFINE_string("output_dir", "runs/benchmark", "Where to write.")
 
 
@@ -74,15 +74,15 @@ from tools import environment
 from tools.cost import steps, turns
 from tools.serving import benchmark_models
 
-# d_model from which two models at a time are enough for the memory.
+# From this d_model on, only two models at a time, to save memory.
 _LARGE = 512
 _HUGGING_FACE = "Hugging Face"
-# Flags that are not in the cases and names of the models.
+# Flags that appear neither in the cases nor in the models' names.
 _CONFIG = ("size", "stacks", "activation_dtype", "gin_param")
 
 
 def cases_of(f) -> list[steps.Case]:
-  """Every case of the flags, checked."""
+  """Every case that the flags ask for, checked."""
   models.choose("cases", f.cases, tuple(DEFAULTS))
   found = []
   for name in f.cases:
@@ -101,7 +101,7 @@ def cases_of(f) -> list[steps.Case]:
       shortest = min(case.lengths.values())
       if name.startswith("train") and shortest < needed:
         raise errors.UserError(
-          f"{case.examples_per_row} example(s) do not fit in a row of "
+          f"{case.examples_per_row} example(s) do not fit in a sequence of "
           f"{case.inputs} inputs and {case.targets} targets: each needs 2 "
           f"tokens, so give --inputs and --targets of {needed} or more."
         )
@@ -110,14 +110,14 @@ def cases_of(f) -> list[steps.Case]:
 
 
 def plan(f, folder: str) -> list[turns.Group]:
-  """What the flags ask for, every model of it checked.
+  """The groups that the flags ask for, with every model checked.
 
   Args:
     f: absl's FLAGS, parsed.
-    folder: for models that are served.
+    folder: for exported models.
 
   Raises:
-    UserError: for flags that ask for what cannot be measured.
+    UserError: for flags that cannot be measured.
   """
   for flag in ("grids", "contractions"):
     if not f[flag].value:
@@ -129,7 +129,7 @@ def plan(f, folder: str) -> list[turns.Group]:
     params = tuple(f.gin_param or ())
     return steps.make_job(f.size, case, setting, f.activation_dtype, params)
 
-  # The shape of a step changes nothing in a model.
+  # The shape of a step does not change a model.
   built = [job_of(setting, cases[0]).build() for setting in settings]
   together = 1 if built[0].encoder.model_dim.size >= _LARGE else 4
   groups = []
@@ -155,7 +155,7 @@ def plan(f, folder: str) -> list[turns.Group]:
 def serving_requests(
   f, settings, case: steps.Case, folder: str
 ) -> dict[str, dict]:
-  """What the workers of a case are asked for; models are made where needed."""
+  """The requests to the workers of a case; makes their models if needed."""
   asked = {"texts": benchmark_models.make_texts(case), "tokens": case.targets}
   requests = {}
   for setting in settings:

@@ -4,14 +4,14 @@
         --gin_file=data/local_mixture.gin --t5_tfds_data_dir=data \\
         --vocabulary=vocabulary/sentencepiece.model --output_cache_dir=cache
 
-A run then takes them with
+A run then uses them with
 
     --additional_task_cache_dirs=cache \\
     --gin_param="mesh_train_dataset_fn.use_cached = True"
 
 and an evaluation with `mesh_eval_dataset_fn.use_cached = True`. The files are
-those of SeqIO's own `seqio_cache_tasks`, which asks for Apache Beam; in
-addition they say which vocabulary made them, and a run with another is refused.
+those of SeqIO's own `seqio_cache_tasks`, which needs Apache Beam; in addition
+they record the vocabulary, and a run with another one is refused.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags; only for the program, so that tests can import it."""
+  """Defines the program's flags."""
   t5_flags.define(
     *("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"),
   )
-  flags.DEFINE_string("vocabulary", None, "As of `hypergrid_mtf.main`.")
+  flags.DEFINE_string("vocabulary", None, "As for `hypergrid_mtf.main`.")
   flags.DEFINE_string("mixture", None, "Registered mixture or task.")
   flags.DEFINE_string(
     "output_cache_dir", None, "Folder to write to, local or in the cloud."
@@ -67,8 +67,8 @@ def cache_mixture(
 
   Args:
     name: of the mixture or task; gin bindings may define it.
-    folder: of all cached tasks.
-    tfds_data_dir: where the raw data are.
+    folder: the folder of all cached tasks.
+    tfds_data_dir: the folder of the raw data.
     vocabulary: as --vocabulary.
 
   Raises:
@@ -89,7 +89,7 @@ def cache_mixture(
       examples_lib.check_examples([task], split)
     rows = task_cache.write_task(task, folder, vocabulary_record.record(task))
     counts = [f"{split} {count:,}" for split, count in (rows or {}).items()]
-    console.say(f"{task.name}: {', '.join(counts) or 'there already'}")
+    console.say(f"{task.name}: {', '.join(counts) or 'already cached'}")
   console.say(
     "To train without the raw data, add to the command:\n"
     f"  --additional_task_cache_dirs={folder} "

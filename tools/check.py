@@ -1,13 +1,13 @@
-r"""Checks a run without starting it: flags are those of `hypergrid_mtf.main`.
+r"""Checks a run without starting it; takes the flags of `hypergrid_mtf.main`.
 
   python -m tools.check --model_dir=runs/l2 --gin_file=models/base.gin …
 
-Everything that can be known before a graph is built: gin files and bindings,
-mixture, data, vocabulary, lengths, grid, mesh, disk, checkpoints, write access.
-What is wrong is one sentence, with exit status 2; what is only unusual is said,
-and so is what a warm start takes from its checkpoint. Nothing is written in the
-folder of the run but its lock. `hypergrid_mtf.main --dry_run` checks the same
-and then trains one step.
+Checks everything that can be known before a graph is built: gin files and
+bindings, mixture, data, vocabulary, lengths, grid, mesh, disk, checkpoints,
+write access. An error is one sentence, with exit status 2. Unusual settings,
+and what a warm start loads, are only printed. Nothing but a lock is written to
+the folder of the run. `hypergrid_mtf.main --dry_run` checks the same and then
+trains one step.
 """
 
 from hypergrid_mtf.run import console, run_flags
@@ -19,7 +19,7 @@ from hypergrid_mtf import main as program
 
 
 def main(argv) -> int | None:
-  """Checks; returns the exit status."""
+  """Makes the checks; returns the exit status."""
   return program.main(argv, only_check=True)
 
 

@@ -2,9 +2,8 @@ r"""Vanilla T5 and HyperGrid on the embedded mixture, at the same budget.
 
   python -m tools.demo --output_dir=runs/demo
 
-Trains and evaluates both through `hypergrid_mtf.main`, as a user would, then
-writes the comparison (`comparison.md`) and a picture of the gates
-(`gates.png`).
+Trains and evaluates both with `hypergrid_mtf.main`, as a user would, then
+writes a comparison (`comparison.md`) and a picture of the gates (`gates.png`).
 """
 
 import os
@@ -22,7 +21,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flags.DEFINE_string("output_dir", "runs/demo", "Where to write.")
   flags.DEFINE_integer(
     "steps", 1000, "Training steps of each model.", lower_bound=1
@@ -50,17 +49,17 @@ def _run(module: str, *arguments: str) -> None:
   )
   if done.returncode:
     raise errors.UserError(
-      f"{module} stopped with exit status {done.returncode}; its own lines "
-      "above say why."
+      f"{module} stopped with exit status {done.returncode}; see its output "
+      "above."
     )
 
 
 def train_and_evaluate(model: str, model_dir: str, steps: int) -> None:
-  """Trains one model from nothing and evaluates its last checkpoint.
+  """Trains one model from scratch and evaluates its last checkpoint.
 
   Args:
     model: a file of operative_configs/hypergrid.
-    model_dir: where it is kept; what was there is removed.
+    model_dir: where it is kept; an existing folder is removed.
     steps: training steps.
   """
   shutil.rmtree(model_dir, ignore_errors=True)
@@ -97,7 +96,7 @@ def main(argv) -> None:
     f"Exact match (%) on the validation set of each embedded task, after "
     f"{FLAGS.steps} steps.\n\n{render.to_markdown(made['scores_last'])}\n\n"
     f"{render.to_markdown(made['cost'])}\n\n"
-    "One seed is a demonstration, and no evidence: another seed can turn it "
+    "One seed is a demonstration, not evidence: another seed can turn it "
     "around.\n"
   )
   table = os.path.join(root, "comparison.md")

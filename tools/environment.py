@@ -1,4 +1,4 @@
-"""The machine and the software that a result was made with."""
+"""Describes the machine and the software of a result."""
 
 import datetime
 import importlib.metadata
@@ -12,11 +12,11 @@ _PACKAGES = ("tensorflow", "mesh-tensorflow", "t5", "seqio", "numpy")
 
 
 def describe() -> dict:
-  """What a record of a run says of where it ran.
+  """The machine and the versions, for the record of a run.
 
   Returns:
     `date` (UTC), `hardware` (cpu, cores, memory_bytes), `versions` by package,
-    of this project the commit
+    with the commit of this project
   """
   with open("/proc/cpuinfo") as f:
     cpu = re.search(r"model name\s*: (.*)", f.read())
@@ -32,26 +32,26 @@ def describe() -> dict:
 
 
 def of_child() -> dict[str, str]:
-  """The environment of a program of this project that another one starts.
+  """The environment variables for a program that another one starts.
 
-  Its modules come before whatever the user has there (tasks of their own).
+  This project's modules come first, then the user's PYTHONPATH (own tasks).
   """
   path = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
   return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def versions() -> dict[str, str]:
-  """{name: version} of Python and the packages; of this project, the commit."""
+  """{name: version} of Python and the packages, and this project's commit."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return dict(python=platform.python_version(), **found, hypergrid_mtf=commit())
 
 
 def commit() -> str:
-  """The commit of this checkout, "+" behind it if files differ; else ""."""
+  """The commit of this checkout, with "+" if files differ, or ""."""
   git = ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty=+"]
   try:
     done = subprocess.run(git, capture_output=True, text=True, check=False)
-  except FileNotFoundError:  # no git, as in an image
+  except FileNotFoundError:  # no git, as in a container
     return ""
   return done.stdout.strip()
 
@@ -59,14 +59,14 @@ def commit() -> str:
 def peak_memory(process: int | str = "self") -> int:
   """Peak resident memory of a living process, in bytes.
 
-  `ru_maxrss` is not that: a process begins with the peak of the one that
-  started it.
+  `ru_maxrss` is not usable: a process inherits the peak of the one that started
+  it.
   """
   return meminfo("VmHWM", f"/proc/{process}/status")
 
 
 def meminfo(field: str, path: str = "/proc/meminfo") -> int:
-  """A line of /proc/meminfo, or of a process's `status`, in bytes."""
+  """A field of /proc/meminfo, or of a process's `status`, in bytes."""
   with open(path) as f:
     fields = dict(line.split(":", 1) for line in f)
   return int(fields[field].removesuffix(" kB\n")) * 1024

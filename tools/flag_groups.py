@@ -1,4 +1,4 @@
-"""Flags that several programs have; needs none of the libraries."""
+"""Flags shared by several programs; imports none of the libraries."""
 
 from absl import flags
 
@@ -7,7 +7,7 @@ from tools.cost import models
 
 flags.disclaim_key_flags()  # --help shows them as the calling program's
 
-# Of t5 and of ours: a trained model, and how it answers.
+# Flags of t5 and of main that are for a trained model and its decoding.
 MODEL = ("model_dir", "module_import", "step", "vocabulary")
 DECODING = (
   "beam_size",
@@ -21,27 +21,30 @@ DECODING = (
 
 
 def define_model() -> None:
-  """Of every program that opens a trained model."""
+  """Defines the flags of every program that opens a trained model."""
   t5_flags.define("model_dir", "module_import")
   flags.DEFINE_integer(
-    "step", None, "The checkpoint; the latest if not given.", lower_bound=0
+    "step",
+    None,
+    "The checkpoint's step; the latest if not given.",
+    lower_bound=0,
   )
   flags.DEFINE_string(
     "vocabulary",
     None,
-    "Where the vocabulary of the training is now, if not where it was.",
+    "Where the training's vocabulary is now, if it was moved.",
   )
 
 
 def define_decoding(scores_targets: bool = False) -> None:
-  """How it answers, and for a program that scores targets how long they are."""
+  """Defines the flags of decoding, and the length limit of scored targets."""
   t5_flags.define("beam_size", "temperature", "keep_top_k")
-  flags.DEFINE_float("alpha", 0.6, "Bonus of a beam's length.")
+  flags.DEFINE_float("alpha", 0.6, "Length bonus of beam search.")
   flags.DEFINE_integer(
     "num_prefilter",
     None,
-    "Likeliest next tokens of each beam that a search considers, 0 for all; "
-    "as gin's beam_search.num_prefilter, which is 2, if not given.",
+    "Most likely next tokens of each beam that a search considers, 0 for all; "
+    "by default gin's beam_search.num_prefilter, which is 2.",
   )
   limits = {
     "max_input_tokens": "an input; longer ones are cut",
@@ -53,36 +56,36 @@ def define_decoding(scores_targets: bool = False) -> None:
     flags.DEFINE_integer(
       name,
       None,
-      f"Most tokens of {of}; as in the training if not given.",
+      f"Most tokens of {of}; by default as in the training.",
       lower_bound=1,
     )
 
 
 def define_mesh(mesh_shape: str, activation_dtype: str) -> None:
-  """Of a step on the mesh of a TPU; the arguments are defaults."""
+  """Defines the flags of a step on a TPU's mesh; arguments are defaults."""
   t5_flags.define("gin_param")
   models.define_size("tiny", activation_dtype)
-  flags.DEFINE_bool("packed", False, "Several examples a row.")
+  flags.DEFINE_bool("packed", False, "Several examples per sequence.")
   for name, default, what in (
-    ("batch", 8, "Rows a step, on the whole mesh."),
-    ("inputs", 64, "Input tokens a row."),
-    ("targets", 32, "Target tokens a row, or decoded ones."),
+    ("batch", 8, "Sequences per step, on the whole mesh."),
+    ("inputs", 64, "Input tokens per sequence."),
+    ("targets", 32, "Target tokens per sequence, or decoded ones."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1)
-  flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
+  flags.DEFINE_string("topology", "v3:2x2", "The topology's name in libtpu.")
   flags.DEFINE_string(
     "mesh_shape", mesh_shape, "AXIS:SIZE, …; one core if empty."
   )
-  flags.DEFINE_string("layout", None, "DIMENSION:AXIS, …; t5's if not given.")
+  flags.DEFINE_string("layout", None, "DIMENSION:AXIS, …; by default t5's.")
   flags.DEFINE_string("output", None, "Also write the answer as JSON.")
 
 
 def define_results() -> None:
-  """Of programs that compare what runs reached."""
+  """Defines the flags of programs that compare results."""
   flags.DEFINE_string("results", None, "A folder of results, or one result.")
-  flags.DEFINE_list("runs", None, "Runs instead: NAME=MODEL_DIR, ….")
+  flags.DEFINE_list("runs", None, "Runs instead of results: NAME=MODEL_DIR, ….")
   flags.DEFINE_string(
     "split", "validation", "The split --runs were evaluated on."
   )
   flags.DEFINE_string("baseline", "vanilla", "The cell to compare with.")
-  flags.DEFINE_string("single", "single", "The cell of one model a task.")
+  flags.DEFINE_string("single", "single", "The cell with one model per task.")

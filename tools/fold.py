@@ -1,13 +1,12 @@
-r"""Makes a plain T5 of a HyperGrid model, for one task.
+r"""Folds the gates of a HyperGrid model into a plain T5 for one task.
 
   python -m tools.fold --model_dir=runs/tasks --task=reverse \
     --output_dir=runs/reverse
 
 For a model trained with `HyperGrid.condition_on = "task_token"`: the gates of a
-task are constants then, and are multiplied into the weights that they gate.
-What is written is a folder as a training of t5's own layers leaves it, which
-every command takes: checkpoint, operative_config.gin, vocabulary. It is for
-this task alone; the others of the model need a fold of their own.
+task are then constant, and are multiplied into the weights. Writes a model_dir
+with t5's own layers (checkpoint, operative_config.gin, vocabulary), which every
+command accepts. It serves only this task; fold again for another.
 """
 
 import os
@@ -21,13 +20,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("t5_tfds_data_dir")
   flag_groups.define_model()
-  flags.DEFINE_string("task", None, "Its name, or short, as in rte.")
+  flags.DEFINE_string("task", None, "Its name, or its short name, as rte.")
   flags.DEFINE_string("output_dir", None, "A new folder.")
   flags.DEFINE_integer(
-    "examples", 1000, "Examples a split whose first token is read.", 1
+    "examples", 1000, "Examples per split whose first token is read.", 1
   )
   flags.mark_flag_as_required("output_dir")
 
@@ -67,7 +66,7 @@ def _fold(source: trained.Trained) -> None:
   folding.check_foldable(source.model, FLAGS.model_dir)
   gated = trained.gated_layers(source.model)
   differ = any(layer.gates_differ for _, layer in gated)
-  task, token, same = None, 1, []  # for gates that are the same for all
+  task, token, same = None, 1, []  # for gates that are the same for all tasks
   if FLAGS.task:
     task = folding.find_task(source.tasks, FLAGS.task)
     token = folding.read_task_token(
@@ -108,7 +107,7 @@ def _fold(source: trained.Trained) -> None:
     f"gates, {weights.describe_size(source.weights)})"
   )
   if same:
-    console.say(f"the same gates, and so the same model: {', '.join(same)}")
+    console.say(f"the same model also serves: {', '.join(same)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("model_dir", "module_import", "t5_tfds_data_dir")
   flags.DEFINE_string("output", "gates.png", "The picture to write.")
   flags.DEFINE_integer("examples", 32, "Examples a task.", lower_bound=1)

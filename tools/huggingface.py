@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flag_groups.define_model()
   flags.DEFINE_string("input_dir", None, "A folder of a T5 of transformers.")
   flags.DEFINE_string("output_dir", None, "A new folder.")

@@ -1,11 +1,11 @@
-r"""Plans a training run on a TPU: whether it fits, its hours and its price.
+r"""Plans a training on a TPU: whether it fits, how long it takes, its price.
 
   python -m tools.plan --gin_file=models/base.gin --gin_file=hypergrid/L2.gin \
     --gin_file=experiments/glue.gin --topology=v3:2x2 \
     --price_per_chip_hour=2
 
-The flags of a run, and a topology; vanilla T5 is planned too. Nothing is
-rented: all figures are estimates of the TPU's compiler (docs/plan.md).
+Takes the flags of a run and a topology; also plans vanilla T5. No TPU is used:
+all figures are estimates of the TPU's compiler (docs/plan.md).
 """
 
 import math
@@ -20,20 +20,20 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("gin_file", "gin_param", "module_import")
   flags.DEFINE_string("topology", "v3:2x2", "As libtpu names it.")
   flags.DEFINE_list(
     "depths",
     ["2", "4"],
-    "Blocks of two programs that deeper models are extrapolated from; if "
-    "empty, the whole model is compiled.",
+    "The depths, in blocks, of two programs to extrapolate from; if empty, "
+    "the full model is compiled.",
   )
   flags.DEFINE_float(
     "utilisation", 0.4, "Share of the compiler's speed that a slow run reaches."
   )
   flags.DEFINE_float(
-    "price_per_chip_hour", None, "In any money.", lower_bound=0.0
+    "price_per_chip_hour", None, "In any currency.", lower_bound=0.0
   )
   flags.DEFINE_string("output_dir", "runs/plan", "plan.json, plan.txt, cache.")
 
@@ -48,16 +48,16 @@ from hypergrid_mtf.run import files
 from tools.cost import chips, gin_run, models
 from tools.cost.tpu import client, program, sent
 
-# Fields of an answer that are not counts or bytes of one step on one core.
+# Fields of an answer that are not quantities of one step on one core.
 _NOT_SCALED = ("compiles", "refused", "seconds")
 
 
 def extrapolate(found: dict[int, dict], depth: int) -> dict:
-  """What two depths say of a third: every number as a line through both.
+  """Extrapolates every number linearly from two depths to a third.
 
   Args:
-    found: {depth: from `measure`}, two of them.
-    depth: that is asked for.
+    found: {depth: from `measure`} for two depths.
+    depth: the depth wanted.
   """
   (low, a), (high, b) = sorted(found.items())
 
@@ -75,7 +75,7 @@ def extrapolate(found: dict[int, dict], depth: int) -> dict:
 
 
 def measure(run: gin_run.Run, depth, slice_: chips.Slice, cache: str) -> dict:
-  """What the compiler says of a step.
+  """The compiler's figures for a step.
 
   Args:
     run: the run.
@@ -84,8 +84,8 @@ def measure(run: gin_run.Run, depth, slice_: chips.Slice, cache: str) -> dict:
     cache: a folder of answers.
 
   Returns:
-    as `client.compile_program`; where it compiles, also "parameters",
-    "by_axis" of `sent.count_by_axis`, and in "memory" "weights" and "optimizer"
+    as `client.compile_program`; if it compiles, also "parameters", "by_axis" of
+    `sent.count_by_axis`, and in "memory" "weights" and "optimizer"
   """
   request = program.Request(run.job_at(depth), run.mesh, slice_.cores)
   with tempfile.TemporaryDirectory() as folder:
@@ -118,9 +118,9 @@ def plan_model(run: gin_run.Run, name: str, slice_: chips.Slice, f) -> dict:
     f: absl's FLAGS, parsed.
 
   Returns:
-    `measure` and `chips.estimate`; "extrapolated" from two depths or None; and
-    where it fits, "hours" and "price", each at the compiler's speed and at the
-    share --utilisation of it
+    `measure` and `chips.estimate`; "extrapolated" (two depths, or None); and if
+    it fits, "hours" and "price", each at the compiler's speed and at
+    --utilisation times that speed
   """
   cache = f"{f.output_dir}/cache"
   depths = [models.positive("depths", text) for text in f.depths]
@@ -144,9 +144,9 @@ def plan_model(run: gin_run.Run, name: str, slice_: chips.Slice, f) -> dict:
 
 
 def answer_lines(plan: dict) -> list[str]:
-  """Whether the run fits, its hours and its price: the answer, in three lines.
+  """The answer in three lines: whether the run fits, its hours, its price.
 
-  Of the model, and in brackets of vanilla T5.
+  Vanilla T5's figures are in brackets.
   """
 
   def of_each(text) -> str:
@@ -169,9 +169,9 @@ def answer_lines(plan: dict) -> list[str]:
   at = f"at the compiler's speed, or at {plan['utilisation']:.0%} of it"
   paid = "give --price_per_chip_hour"
   if price is not None:
-    paid = f"at {price:g} a chip and hour, {price * plan['chips']:g} for all"
+    paid = f"at {price:g} per chip and hour, {price * plan['chips']:g} for all"
   return [
-    f"fits   {of_each(fits)}, of {plan['hbm'] / 1e9:.3g} GB a core",
+    f"fits   {of_each(fits)}, of {plan['hbm'] / 1e9:.3g} GB per core",
     f"hours  {of_each(span('hours', ',.1f'))}, for "
     f"{'unknown' if steps is None else f'{steps:,}'} steps {at}",
     f"price  {of_each(span('price', ',.0f'))}, {paid}",
@@ -179,14 +179,14 @@ def answer_lines(plan: dict) -> list[str]:
 
 
 def detail_lines(plan: dict) -> list[str]:
-  """What the answer rests on: a table, what is sent, the assumptions."""
+  """Details of the answer: a table, what is sent, the assumptions."""
   rows, lines = {}, []
   for name, found in plan["models"].items():
     if not found["compiles"]:
       continue
     memory, step = found["memory"], found["step_seconds"]
     rows[name] = {
-      "GB a core": found["needs"] / 1e9,
+      "GB per core": found["needs"] / 1e9,
       "weights": memory["weights"] / 1e9,
       "optimizer": memory["optimizer"] / 1e9,
       "temporaries": memory["temporaries"] / 1e9,
@@ -199,12 +199,12 @@ def detail_lines(plan: dict) -> list[str]:
       for kind, of_kind in found["by_axis"].items()
       for axes, size in of_kind.items()
     ]
-    lines.append(f"{name} sends in MB a core and step: {', '.join(along)}")
+    lines.append(f"{name} sends in MB per core and step: {', '.join(along)}")
     if found["extrapolated"]:
       low, high = found["extrapolated"]
       lines.append(
-        f"{name}: every number is the line through programs of {low} + {low} "
-        f"and {high} + {high} blocks"
+        f"{name}: extrapolated linearly from programs of {low} + {low} and "
+        f"{high} + {high} blocks"
       )
   frame = pd.DataFrame.from_dict(rows, orient="index")
   if {"vanilla"} < set(rows):
@@ -216,7 +216,7 @@ def detail_lines(plan: dict) -> list[str]:
 
 
 def make_plan(f) -> dict:
-  """The plan that the flags ask for, as `plan.json` holds it."""
+  """The plan that the flags ask for, as in `plan.json`."""
   if not f.gin_file:
     raise errors.UserError(
       "there is no --gin_file: give those of a training run, such as "
@@ -258,7 +258,7 @@ def make_plan(f) -> dict:
 
 
 def main(argv) -> None:
-  """Makes a plan, prints and writes it."""
+  """Makes a plan, prints it and writes it."""
   del argv
   tf.disable_v2_behavior()
   client.check()
@@ -267,7 +267,7 @@ def main(argv) -> None:
   plan = make_plan(FLAGS)
   lines = [
     f"{plan['topology']}: {plan['chips']} chips, {plan['cores']} cores, "
-    f"{plan['mesh']}; {plan['batch']} rows of {plan['lengths']} tokens a step",
+    f"{plan['mesh']}; {plan['batch']} sequences of {plan['lengths']} tokens",
     *answer_lines(plan),
     "",
     *detail_lines(plan),

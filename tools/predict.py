@@ -1,16 +1,15 @@
-r"""Answers of a trained model for a file of inputs.
+r"""Answers a file of inputs with a trained model.
 
   python -m tools.predict --saved_model=exports/l2 --input_file=inputs.txt \
     --output_file=outputs.txt
   python -m tools.predict --model_dir=runs/l2 --input_file=in.csv \
     --output_file=out.csv
 
-One answer a line for one input a line. A .csv file has a header with a column
-`inputs`; the columns of the input are kept, and `outputs`, `scores` and
-`outputs_cut` are added. Without a file, or for `-`, lines come from standard
-input and go to standard output. Invalid lines get an empty answer and a
-warning. The model is read once, and lines of about one length are answered
-together.
+One input per line gives one answer per line. A .csv file has a header with a
+column `inputs`; its columns are kept, and `outputs`, `scores` and `outputs_cut`
+are added. Without a file, or for `-`, the program reads standard input and
+writes standard output. Invalid lines get an empty answer and a warning. The
+model is loaded once, and lines of similar length are answered together.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("input_file", "output_file", "batch_size")
   flag_groups.define_model()
   flag_groups.define_decoding()
@@ -63,12 +62,12 @@ def read_rows(path: str) -> list[dict]:
     path: local, in the cloud, or "-" for standard input.
 
   Raises:
-    UserError: if it cannot be read or is not what it should be.
+    UserError: if it cannot be read or has another form.
   """
   given = "standard input" if path == "-" else f"--input_file={path}"
-  wanted = "give UTF-8 text, one input a line, or a .csv file"
+  wanted = "give UTF-8 text, one input per line, or a .csv file"
   try:
-    # TensorFlow reads nothing of a pipe.
+    # TensorFlow cannot read a pipe.
     opened = tf.io.gfile.GFile if "://" in path else open
     with sys.stdin.buffer if path == "-" else opened(path, "rb") as f:
       content = f.read()
@@ -81,7 +80,7 @@ def read_rows(path: str) -> list[dict]:
     raise errors.UserError(f"{given} is {what}: {wanted}.")
   text = content.decode("utf-8-sig", "surrogateescape")
   if not path.endswith(".csv"):
-    lines = io.StringIO(text, newline=None)  # LF, CR LF and CR end one
+    lines = io.StringIO(text, newline=None)  # LF, CR LF and CR all end a line
     return [{_INPUTS: line.rstrip("\n")} for line in lines]
   reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
   try:
@@ -93,7 +92,7 @@ def read_rows(path: str) -> list[dict]:
     ) from None
   if _INPUTS not in (reader.fieldnames or ()):
     raise errors.UserError(
-      f"{given} has no column {_INPUTS!r} in its first line, but "
+      f"{given} has no column {_INPUTS!r} in its first line, only "
       f"{', '.join(reader.fieldnames or ())}."
     )
   return rows
@@ -103,25 +102,25 @@ def find_problem(row: dict) -> str | None:
   """What is wrong with a row, or None."""
   text = row[_INPUTS]
   if text is None or None in row:
-    return "it has not as many columns as the first line"
+    return "its number of columns differs from the first line"
   if re.search("[\0\udc80-\udcff]", text):
-    return "it holds a NUL byte or is not UTF-8 text"
+    return "it has a NUL byte or is not UTF-8 text"
   return None
 
 
 def answer(
   function: Callable, texts: Sequence[str | None], size: int
 ) -> dict[str, list]:
-  """Answers to texts, those of about one length in one batch.
+  """Answers texts, with texts of similar length in one batch.
 
   Args:
     function: the signature "serving_default".
-    texts: None for what is not to be answered.
-    size: of a batch, at most.
+    texts: None for a text not to answer.
+    size: the largest batch size.
 
   Returns:
-    {"outputs", "scores", "inputs_cut", "outputs_cut": one value a text}; "",
-    nan, False and False for None
+    {"outputs", "scores", "inputs_cut", "outputs_cut": one value per text}; for
+    None they are "", nan, False and False
   """
   empty = dict(
     outputs=b"", scores=float("nan"), inputs_cut=False, outputs_cut=False
@@ -130,7 +129,7 @@ def answer(
     name: [value] * len(texts) for name, value in empty.items()
   }
   known = {i: text for i, text in enumerate(texts) if text is not None}
-  # The longest first: what does not fit fails at once.
+  # The longest first, so that running out of memory happens early.
   order = sorted(known, key=lambda i: -len(known[i]))
   with console.progress_bar(len(order), "predict", "line") as bar:
     for start in range(0, len(order), size):
@@ -145,9 +144,10 @@ def answer(
 
 
 def _open_function(stack: contextlib.ExitStack) -> tuple:
-  """The function that answers texts, and the limits, {"inputs": tokens, …}.
+  """The function that answers texts, its limits, and an object to keep.
 
-  Third, what must live as long as the function.
+  The limits are {"inputs": tokens, …}; the object must live as long as the
+  function.
   """
   has_model_dir = FLAGS["model_dir"].present
   if bool(FLAGS.saved_model) == bool(has_model_dir):
@@ -184,7 +184,7 @@ def _format(rows: list[dict], found: dict[str, list], as_csv: bool) -> str:
   if as_csv:
     added = (_OUTPUTS, "scores", "outputs_cut")
     columns = dict.fromkeys([*(rows[0] if rows else [_INPUTS]), *added])
-    columns.pop(None, None)  # of what the first row has too much
+    columns.pop(None, None)  # surplus cells of the first row
     writer = csv.DictWriter(
       text, columns, extrasaction="ignore", lineterminator="\n"
     )
@@ -199,7 +199,7 @@ def _format(rows: list[dict], found: dict[str, list], as_csv: bool) -> str:
 
 
 def _describe(problems, found, limits) -> list[str]:
-  """Sentences on what was not answered, or was cut."""
+  """Sentences about inputs that were not answered or were cut."""
   said = []
   bad = [i for i, problem in enumerate(problems) if problem]
   if bad:
@@ -234,11 +234,11 @@ def main(argv) -> None:
     for row, problem in zip(rows, problems, strict=True)
   ]
   with contextlib.ExitStack() as stack:
-    # What the function needs must not be collected.
+    # Keeps what the function needs from being collected.
     function, limits, _kept = _open_function(stack)
     found = answer(function, texts, size)
   as_csv = (source if output == "-" else output).endswith(".csv")
-  # What was not UTF-8 is written as it was read.
+  # Invalid UTF-8 is written as it was read.
   content = _format(rows, found, as_csv).encode("utf-8", "surrogateescape")
   if output == "-":
     sys.stdout.buffer.write(content)
@@ -246,7 +246,7 @@ def main(argv) -> None:
   else:
     files.write(output, content)
   for sentence in _describe(problems, found, limits):
-    # Standard output holds answers alone.
+    # Standard output is for answers only.
     print(sentence, file=console.terminal(), flush=True)
 
 

@@ -1,23 +1,22 @@
-"""Writes GLUE and SuperGLUE files on disk as the data sets the t5 tasks read.
+"""Converts local GLUE and SuperGLUE files to the data sets of t5's tasks.
 
     python -m tools.prepare_data --glue_dir=glue_data \\
         --super_glue_dir=superglue --tfds_dir=tfds
 
-takes the official downloads, in whatever part they are there, and writes them
-below --tfds_dir as TFDS would: same names, versions, features and order. With
-internet,
+takes the official downloads, complete or not, and writes them below --tfds_dir
+as TFDS would: same names, versions, features and order. With internet,
 
     python -m tools.prepare_data --download --tfds_dir=tfds
 
-downloads those files first and checks the sizes and hashes that TFDS lists; the
-same command resumes what was interrupted. The tasks of t5 (`glue_cola_v002`,
+downloads those files first and checks them against TFDS's sizes and hashes; the
+same command resumes an interrupted download. The tasks of t5 (`glue_cola_v002`,
 ...) then need no network:
 
     --gin_file=tfds/local_mixture.gin --t5_tfds_data_dir=tfds
 
-All files are read and checked before anything is written. A data set is written
-in a temporary folder and renamed into place; one of an earlier run is replaced,
-and stays as it was if this run fails before that.
+All files are checked before anything is written. A data set is written in a
+temporary folder and renamed into place; it then replaces one of an earlier run,
+which stays unchanged if this run fails before.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flags.DEFINE_string(
     "glue_dir", None, "Folder of the GLUE download: CoLA/, SST-2/, ..."
   )
@@ -46,23 +45,23 @@ def define_flags() -> None:
     "tfds_dir", None, "Folder to write to, for --t5_tfds_data_dir."
   )
   flags.DEFINE_bool(
-    "download", False, "Download the official files first, and use those."
+    "download", False, "Download the official files first, and use them."
   )
   flags.DEFINE_list(
     "tasks",
     None,
     "With --download: which tasks; 'glue', 'super_glue/cb', 'rte' (both). "
-    "Default: all of both benchmarks.",
+    "Default: all tasks of both benchmarks.",
   )
   flags.DEFINE_string(
     "download_dir",
     None,
-    "With --download: where the files are kept. Default: <tfds_dir>_download.",
+    "With --download: where to keep the files. Default: <tfds_dir>_download.",
   )
   flags.DEFINE_string(
     "mirror",
     None,
-    "With --download: a base address in place of "
+    "With --download: a base address instead of "
     "https://dl.fbaipublicfiles.com, with the same paths below it.",
   )
 
@@ -84,17 +83,17 @@ def prepare(
   tfds_dir: str | None,
   configs: Mapping[str, Collection[str]] | None = None,
 ) -> None:
-  """Writes what is in the folders to tfds_dir and prints what it did.
+  """Writes the data sets found in the folders to tfds_dir.
 
   Args:
     glue_dir: folder of the GLUE download, or None.
     super_glue_dir: folder of the SuperGLUE download, or None.
-    tfds_dir: folder to write to; made if it is not there.
-    configs: those to write by benchmark; None for all that are there.
+    tfds_dir: folder to write to; made if needed.
+    configs: configs to write, by benchmark; None for all that were found.
 
   Raises:
-    UserError: a folder or file is not right; nothing has been written then,
-      unless the disk failed half way: the data sets before that are whole.
+    UserError: a folder or file is wrong; nothing has been written, unless the
+      disk failed midway: then the data sets written before are complete.
   """
   if not (glue_dir or super_glue_dir):
     raise UserError(
@@ -115,7 +114,7 @@ def prepare(
     ) as stage:
       for dataset, rows in prepared:
         _install(_write(dataset, sum(rows.values()), stage), tfds_dir, stage)
-  except Exception as e:  # TFDS raises a RuntimeError of what it meets
+  except Exception as e:  # TFDS turns errors into RuntimeErrors
     reason = errors.describe_unwritten(e) or getattr(e, "strerror", None)
     if not reason:
       raise
@@ -127,12 +126,12 @@ def prepare(
   console.say(f"\nWrote {len(prepared)} data sets to {tfds_dir}")
   data_dir = f"--t5_tfds_data_dir={tfds_dir}"
   if gin_file:
-    console.say("To train on everything there, add to the command:")
+    console.say("To train on all of it, add to the command:")
     console.say("  " + shlex.join([f"--gin_file={gin_file}", data_dir]))
   else:
     console.say(
-      "There is nothing to train on, so no gin file; to evaluate, add to the "
-      "command:"
+      "There is nothing to train on, so there is no gin file; to evaluate, add "
+      "to the command:"
     )
     console.say("  " + shlex.quote(data_dir))
 
@@ -171,7 +170,7 @@ _FOLDERS = {
 
 
 def _count_rows(dataset: local_files.LocalDataset) -> dict[str, int]:
-  """Reads and checks all of a data set; its rows by split."""
+  """Reads and checks a data set; returns its rows by split."""
   counts = {}
   for split in dataset.splits:
     counts[split], notes = dataset.check_split(split)
@@ -195,9 +194,9 @@ def _print_table(
 
 
 def _write(dataset: local_files.LocalDataset, rows: int, stage: str) -> str:
-  """Writes a data set with TFDS into the stage; its path there."""
+  """Writes a data set with TFDS into the stage; returns its path."""
   info = dataset.builder.info
-  # Only our own bar and lines are for the user.
+  # Only our own bar and lines are shown to the user.
   tfds.disable_progress_bar()
   with (
     tfds_data.without_cloud_bucket(),
@@ -240,7 +239,7 @@ def _update_bar(examples: Iterable, bar: tqdm.tqdm) -> Iterator:
 
 
 def _install(written: str, tfds_dir: str, stage: str) -> None:
-  """Renames a whole data set into place; the one before is put aside first."""
+  """Renames a complete data set into place, moving an old one away first."""
   target = os.path.join(tfds_dir, os.path.relpath(written, stage))
   os.makedirs(os.path.dirname(target), exist_ok=True)
   aside = os.path.join(tempfile.mkdtemp(dir=stage), "before")
@@ -256,18 +255,18 @@ def _install(written: str, tfds_dir: str, stage: str) -> None:
 
 
 def main(argv) -> None:
-  """Runs `prepare` with the flags, on what was downloaded if they say so."""
+  """Runs `prepare` as the flags say, after any download."""
   del argv
   if not FLAGS.download:
     for name in ("tasks", "download_dir", "mirror"):
       if FLAGS[name].present:
-        raise UserError(f"--{name} goes with --download: add that.")
+        raise UserError(f"--{name} needs --download: add it.")
     prepare(FLAGS.glue_dir, FLAGS.super_glue_dir, FLAGS.tfds_dir)
     return
   if FLAGS.glue_dir or FLAGS.super_glue_dir:
     raise UserError(
-      "--download fetches what --glue_dir and --super_glue_dir would name: "
-      "give it, or them."
+      "--download replaces --glue_dir and --super_glue_dir: give one or the "
+      "other."
     )
   tfds_dir, mirror = _check_tfds_dir(FLAGS.tfds_dir), FLAGS.mirror
   if mirror is not None and not mirror.startswith(("http://", "https://")):

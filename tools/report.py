@@ -1,12 +1,12 @@
-r"""One self-contained HTML page of an experiment, to read or to print.
+r"""Writes a self-contained HTML report of an experiment.
 
   python -m tools.report --results=runs/embedded/results --output=report.html \
     --gates=L2=runs/embedded/runs/L2/seed0/gates.npz
 
-The outcome in words; the tables of `tools.tables`; loss and metrics against the
-training step; what the models cost; and, from the files of `tools.gates`, the
-gates of each task and layer with the distances between tasks. No network is
-needed to read it.
+It has the outcome in words; the tables of `tools.tables`; loss and metrics
+against the training step; the models' costs; and, from the files of
+`tools.gates`, the gates of each task and layer with the distances between
+tasks. Reading it needs no network.
 """
 
 import base64
@@ -22,11 +22,11 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flag_groups.define_results()
   flags.DEFINE_string("output", "report.html", "The page to write.")
   flags.DEFINE_list("gates", [], "NAME=FILE.npz of tools.gates, ….")
-  flags.DEFINE_string("title", "HyperGrid and vanilla T5", "Of the page.")
+  flags.DEFINE_string("title", "HyperGrid and vanilla T5", "The page's title.")
 
 
 console.read_flags(__name__, define_flags, ["results"])
@@ -57,17 +57,17 @@ _HEADINGS = {
 
 
 def _image(figure, alt: str) -> str:
-  """A figure as an inline element."""
+  """A figure as an inline image."""
   data = base64.b64encode(gate_figures.picture(figure, dpi=140)).decode()
   return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 
 def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
-  """A figure of one number against the step: mean and range of the seeds."""
+  """A figure of one quantity against the step: mean and range over seeds."""
   figure, ax = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
   for cell, own in scores.groupby("cell", sort=False):
     by_step = own.groupby("step")["value"]
-    # nan where the value of one seed is, so that there is no point.
+    # nan if any seed's value is nan, so that no point is drawn.
     known = by_step.apply(lambda v: 1.0 if v.notna().all() else np.nan)
     mean, low, high = (by_step.agg(f) * known for f in ("mean", "min", "max"))
     ax.plot(mean.index, mean, ".-", color=colors[cell], label=cell, ms=3)
@@ -75,7 +75,7 @@ def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
       mean.index, low, high, color=colors[cell], alpha=0.12, linewidth=0
     )
   low, high = scores["value"].min(), scores["value"].max()
-  if high - low < 1e-2:  # flat: no zoom into nothing
+  if high - low < 1e-2:  # flat: do not zoom in on noise
     ax.set_ylim(low - 1, high + 1)
   if scores["step"].nunique() == 1:
     ax.set_xlim(scores["step"].iloc[0] - 1, scores["step"].iloc[0] + 1)
@@ -118,7 +118,7 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
 
 
 def gate_pictures(name: str, path: str) -> list[tuple[str, str]]:
-  """The gates of one model, and how far its tasks are apart.
+  """The gates of one model, and the distances between its tasks.
 
   Args:
     name: of the model.
@@ -128,7 +128,7 @@ def gate_pictures(name: str, path: str) -> list[tuple[str, str]]:
     (picture, caption) pairs
 
   Raises:
-    UserError: for a file that is none of these.
+    UserError: for any other file.
   """
   gates: dict[str, dict[str, np.ndarray]] = {}
   try:
@@ -214,7 +214,7 @@ def page(
 
 
 def _distinct(made: dict[str, pd.DataFrame], kind: str) -> list:
-  """(heading, table) of each choice of a checkpoint; equal tables once."""
+  """(heading, table) for each choice of checkpoint; equal tables are merged."""
   found: list[tuple[list[str], pd.DataFrame]] = []
   for checkpoint, words in protocol.CHECKPOINTS.items():
     if (table := made.get(f"{kind}_{checkpoint}")) is None:

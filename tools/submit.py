@@ -1,19 +1,18 @@
-r"""The zip files that the GLUE and SuperGLUE servers take.
+r"""Makes the zip files for the GLUE and SuperGLUE servers.
 
-First the test sets are decoded, then the files are made:
+Decode the test sets first, then make the files:
 
   python -m hypergrid_mtf.main … --gin_file=experiments/local_eval.gin \
     --gin_param="run.dataset_split = 'test'"
   python -m tools.submit --model_dir=runs/l2 --output_dir=submission
 
 Both folders may be in the cloud (gs://…). File names, labels and the order of
-rows are the servers'; every file is checked against the size of its test set
-before a zip is written. Without --step, the last step that all tasks of a
-benchmark were decoded at is taken. T5 is not trained on WNLI and answers it
-with the majority class, as here. A task that was not decoded is refused, unless
---fill is given: then it gets one answer throughout, so that the server takes
-the zip and the rest can be read. `submission.json` beside the zips says which
-file is what.
+rows are those of the servers; every file is checked against the size of its
+test set before a zip is written. The default --step is the last one at which
+all tasks of a benchmark were decoded. As in T5, which is not trained on WNLI,
+its answer is the majority class. A missing task is an error, unless --fill is
+given: then it gets the same answer throughout, so that the server accepts the
+zip. `submission.json` next to the zips describes each file.
 """
 
 import io
@@ -29,22 +28,21 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("model_dir", "t5_tfds_data_dir")
   flags.DEFINE_list(
     "benchmarks",
     None,
-    "Which zips to make, of GLUE, SuperGLUE; all that were decoded if not "
-    "given.",
+    "Which zips to make, of GLUE, SuperGLUE; by default all that were decoded.",
   )
-  flags.DEFINE_string("output_dir", "submission", "Where the zips go.")
+  flags.DEFINE_string("output_dir", "submission", "Where to write the zips.")
   flags.DEFINE_integer(
     "step",
     None,
-    "The checkpoint; the last one of all tasks if not given.",
+    "The step of the checkpoint; by default the last one of all tasks.",
     lower_bound=0,
   )
-  flags.DEFINE_bool("fill", False, "One answer for what was not decoded.")
+  flags.DEFINE_bool("fill", False, "Give missing tasks one answer.")
 
 
 console.read_flags(__name__, define_flags, ["model_dir", "t5_tfds_data_dir"])
@@ -61,7 +59,7 @@ BENCHMARKS = submissions.BENCHMARKS
 
 
 def benchmarks(names: Sequence[str]) -> list[str]:
-  """The benchmarks that --benchmarks names, in any case, each once."""
+  """The benchmarks named by --benchmarks, upper or lower case, each once."""
   known = {name.casefold(): name for name in BENCHMARKS}
   found = {n: known.get(n.strip().casefold().replace("_", "")) for n in names}
   for given, name in found.items() if found else [("", None)]:
@@ -75,7 +73,7 @@ def benchmarks(names: Sequence[str]) -> list[str]:
 def choose(
   benchmark: str, found: decoded.Decoded, step: int | None
 ) -> dict[submissions.Entry, decoded.Predictions | None] | None:
-  """The predictions that a zip is made of, all of one step.
+  """The predictions for a zip, all of the same step.
 
   Args:
     benchmark: a key of BENCHMARKS.
@@ -83,11 +81,10 @@ def choose(
     step: of the checkpoint; None for the last one of all decoded tasks.
 
   Returns:
-    {each file: its predictions, None where there are none}; None where there
-    are none at all
+    {file: its predictions, or None}; None if there are no predictions at all
 
   Raises:
-    UserError: if no step is asked for, and none is that of all tasks.
+    UserError: if no step is given, and no step has all tasks.
   """
   entries = BENCHMARKS[benchmark]
   steps = {e.task: found.steps(e.task) for e in entries if not e.optional}
@@ -96,15 +93,15 @@ def choose(
     common = set.intersection(*map(set, steps.values()))
     if not common:
       raise errors.UserError(
-        f"{found.folder} does not hold predictions of one step for all tasks "
-        f"of {benchmark} that were decoded: {_by_task(steps)}; decode all at "
-        "one step, or give --step and --fill."
+        f"{found.folder} has no step with predictions for all decoded tasks of "
+        f"{benchmark}: {_by_task(steps)}; decode all at the same step, or give "
+        "--step and --fill."
       )
     step = max(common)
     if later := {t: own[-1] for t, own in steps.items() if own[-1] > step}:
       console.say(
-        f"{benchmark}: step {step}, the last one of all tasks; of step "
-        f"{max(later.values())}, only {', '.join(later)}"
+        f"{benchmark}: using step {step}, the last one of all tasks; step "
+        f"{max(later.values())} has only {', '.join(later)}"
       )
   if step is None:
     return None
@@ -119,28 +116,28 @@ def _by_task(steps: dict[str, list[int]]) -> str:
 
 
 def _nothing(names, found: decoded.Decoded, step: int | None):
-  """The error of a folder that has nothing of what was asked for."""
+  """The error for a folder without any of the requested predictions."""
   there = {s for n in names for e in BENCHMARKS[n] for s in found.steps(e.task)}
   tasks = f"tasks of {' or '.join(names)}"
   if not there:
     return errors.UserError(
-      f"{found.folder} holds no predictions of {tasks}: decode the test split "
-      "of a mixture that has them."
+      f"{found.folder} has no predictions of {tasks}: decode the test split of "
+      "a mixture with these tasks."
     )
   return errors.UserError(
-    f"--step={step}: {found.folder} holds predictions of {tasks} at "
+    f"--step={step}: {found.folder} has predictions of {tasks} at "
     f"{decoded.show_steps(there)}: give one of these."
   )
 
 
 def _check(benchmark, chosen, found: decoded.Decoded, fill: bool) -> None:
-  """Checks what is known to fail before a test set is read."""
+  """Checks for missing predictions before a test set is read."""
   absent = [e.task for e, p in chosen.items() if p is None and not e.optional]
   if absent and not fill:
     step = next(p.step for p in chosen.values() if p)
     others = {t: found.steps(t) for t in absent if found.steps(t)}
     raise errors.UserError(
-      f"{found.folder} holds no predictions of {', '.join(absent)} at step "
+      f"{found.folder} has no predictions of {', '.join(absent)} at step "
       f"{step}{f' ({_by_task(others)})' if others else ''}: decode the test "
       f"split of all tasks of {benchmark}, or give --fill to put one answer "
       "there."
@@ -158,10 +155,10 @@ def submission(
   """The zip of one benchmark, and a record for each of its files.
 
   Args:
-    chosen: from `choose`; what has no predictions gets fillers.
+    chosen: from `choose`; a file without predictions gets fillers.
 
   Raises:
-    UserError: if answers and test sets do not belong together.
+    UserError: if answers and test sets do not match.
   """
   buffer = io.BytesIO()
   records = []
@@ -187,7 +184,7 @@ def main(argv) -> None:
   if absent == names or (absent and asked is not None):
     raise _nothing(absent, found, FLAGS.step)
   for name in absent:
-    console.say(f"{name}: none of its tasks was decoded, so there is no zip")
+    console.say(f"{name}: none of its tasks was decoded, so no zip is written")
   files.check_output_dir(FLAGS.output_dir)
   if FLAGS.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)

@@ -13,31 +13,34 @@ a name and flags of `hypergrid_mtf.main`:
   L2-$N for N in 4 8: --gin_file=hypergrid/L2.gin --gin_param=grid_rows=$N
   single/$TASK for TASK in a b: --gin_param="MIXTURE_NAME='$TASK'"
 
-`train` is given to every training and evaluation, `eval` to the evaluations
-after it. What stands before a `/` is the cell of a table: the runs of a cell
-and a seed are one model a task. `$WORD` that no `for` names comes from
---set=WORD=TEXT, or else from a line `set: WORD=TEXT …`.
+The flags of `train` go to every training and evaluation, those of `eval`, after
+them, to every evaluation. The part of a name before `/` is the cell of a table:
+the runs of a cell and a seed are one model per task. A `$WORD` without `for`
+comes from --set=WORD=TEXT, or else from a line `set: WORD=TEXT …`.
 
-Before the first training, every model is checked as `tools.check` would.
-A run has a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs`
-and, once it is evaluated, `<output_dir>/results/<name>-seed<n>.json`; runs that
-have this are not run again, so a sweep can be stopped, or killed, and started
-again. What a killed training left is set aside and the run starts again, which
-gives the same result; with --resume, and always in the cloud, it continues from
-its last checkpoint. SIGTERM lets what trains save before it ends; a second
-sweep on the same folders is refused. A model whose training ended is never
-trained again: where its evaluation failed, or another split is asked for
-(--split, with another --output_dir and the same --models_dir), it is evaluated
-alone.
---share=2/3 takes the second third of the models, for machines that share a
-sweep; each has an --output_dir of its own.
---models_dir may be `gs://…`; --common holds flags that say where and not what,
-such as a TPU's name:
+Before the first training, every model is checked as by `tools.check`.
+
+A run has
+a folder `<models_dir>/<name>/seed<n>`, a log in `<output_dir>/logs` and, after
+its evaluation, `<output_dir>/results/<name>-seed<n>.json`; runs with such a
+result are not repeated, so a sweep can be stopped, or killed, and restarted.
+The remains of a killed training are moved away and the run starts over, with
+the same result; with --resume, and always in the cloud, it continues from its
+last checkpoint. On SIGTERM running trainings save first; a second sweep on the
+same folders is refused. A completed training is never repeated: if its
+evaluation failed, or another split is asked for (--split, with another
+--output_dir and the same --models_dir), only the evaluation runs.
+
+--share=2/3 runs the second third of the models, for several machines that share
+a sweep; each has its own --output_dir.
+
+--models_dir may be `gs://…`; --common has flags
+that say where to run, not what, such as a TPU's name:
 
   python -m tools.sweep --sweep=glue.sweep --models_dir=gs://BUCKET/glue \
     --common="--tpu=local --gin_param=\"tpu_mesh_shape.tpu_topology = 'v3-8'\""
 
-Runs at the same time (--parallel) share the cores, each with its own.
+Parallel runs (--parallel) divide the cores among them.
 """
 
 import contextlib
@@ -55,32 +58,30 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flags.DEFINE_string("sweep", None, "A sweep's path, or its name.")
   flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run of each model.")
-  flags.DEFINE_list("cells", [], "Only these cells of the sweep; usually all.")
+  flags.DEFINE_list("cells", [], "Only these cells; by default all.")
   flags.DEFINE_string(
     "share",
     "",
     "N/M: the N-th of M shares of the models, for several machines.",
   )
   flags.DEFINE_multi_string("set", [], "WORD=TEXT for $WORD in the sweep.")
-  flags.DEFINE_string("output_dir", "runs/sweep", "Where results and logs go.")
+  flags.DEFINE_string("output_dir", "runs/sweep", "For results and logs.")
   flags.DEFINE_string(
-    "models_dir", None, "Where models go, if not <output_dir>/runs."
+    "models_dir", None, "Where to write models, if not in <output_dir>/runs."
   )
   flags.DEFINE_string(
-    "common", "", "Flags of every run that only say where it is."
+    "common", "", "Flags for every run that say where to run, not what."
   )
-  flags.DEFINE_integer("parallel", 1, "Runs at a time.", lower_bound=1)
+  flags.DEFINE_integer("parallel", 1, "Number of parallel runs.", lower_bound=1)
   flags.DEFINE_bool(
     "resume", False, "Continue from the checkpoints of killed runs."
   )
-  flags.DEFINE_bool("status", False, "Only say where the sweep stands.")
+  flags.DEFINE_bool("status", False, "Only print the status of the sweep.")
   flags.DEFINE_string(
-    "split",
-    None,
-    "The split to evaluate on, if not the one that the sweep says.",
+    "split", None, "The split to evaluate on, if not the sweep's."
   )
   flags.mark_flag_as_required("sweep")
 
@@ -97,7 +98,7 @@ from tools.experiments import sweep_runner
 
 
 def main(argv) -> int:
-  """Runs a sweep, or says where it stands.
+  """Runs a sweep, or prints its status.
 
   Returns:
     the exit status: 1 if a run failed
@@ -115,8 +116,8 @@ def main(argv) -> int:
     )
   if "://" in FLAGS.output_dir:
     raise errors.UserError(
-      f"--output_dir={FLAGS.output_dir} holds results and logs and is local: "
-      "give the folder in the cloud as --models_dir."
+      f"--output_dir={FLAGS.output_dir} is for results and logs and must be "
+      "local: give the cloud folder as --models_dir."
     )
   path = sweep_file.find(FLAGS.sweep)
   files.check_output_dir(FLAGS.output_dir)
@@ -147,7 +148,7 @@ def main(argv) -> int:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-  """No other sweep writes in the same folders; SIGTERM ends the runs well."""
+  """Locks the folders against other sweeps; SIGTERM stops the runs in order."""
   with (
     console.sigterm_calls(lambda *_: sys.exit(console.SIGTERM_STATUS)),
     contextlib.ExitStack() as stack,
@@ -155,7 +156,7 @@ def _alone() -> Iterator[None]:
     for name in ("output_dir", "models_dir"):
       folder = FLAGS[name].value
       if name == "models_dir" and FLAGS.share:
-        continue  # others write there too, each in folders of its own models
+        continue  # other machines write there too, in other folders
       if folder and (name == "output_dir" or folder != FLAGS.output_dir):
         tf.io.gfile.makedirs(folder)
         given = f"--{name}={folder}"

@@ -1,12 +1,12 @@
-r"""The paper's tables, from the results of a sweep or from runs.
+r"""Makes the paper's tables from the results of a sweep or from runs.
 
   python -m tools.tables --results=runs/embedded/results --output_dir=tables
   python -m tools.tables --runs=vanilla=runs/vanilla,L2=runs/l2
 
---results is a folder of the JSON files that `tools.sweep` wrote. --runs names
-folders of models that were trained and evaluated by hand: a name that is there
-again is another seed, and `single/TASK` is the model of one task in the column
-`single`. Their results are kept in `<output_dir>/results`.
+--results is a folder of JSON files from `tools.sweep`. --runs names model
+folders that were trained and evaluated by hand: a repeated name is another
+seed, and `single/TASK` is one task's model in the column `single`. Their
+results are written to `<output_dir>/results`.
 
 Writes, as Markdown, LaTeX and CSV:
 
@@ -16,9 +16,9 @@ Writes, as Markdown, LaTeX and CSV:
                single-task models that it closes, with 95 % intervals over seeds
   cost         parameters, time of training
 
-the first three for T5's choice of a checkpoint (`best` of each task on the
-validation set, which flatters, and no interval knows of the choice), for the
-`one` that is the best for all tasks by their average, and for the `last`.
+The first three are made for three choices of the checkpoint: T5's (`best` of
+each task on the validation set; optimistic, and the intervals ignore it), the
+`one` with the best average over all tasks, and the `last`.
 """
 
 import collections
@@ -33,10 +33,10 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flag_groups.define_results()
-  flags.DEFINE_string("output_dir", "tables", "Where the tables go.")
-  flags.DEFINE_string("update", None, "A document to put the tables into.")
+  flags.DEFINE_string("output_dir", "tables", "Where to write the tables.")
+  flags.DEFINE_string("update", None, "A document to update with the tables.")
 
 
 console.read_flags(__name__, define_flags, ["results", "update"])
@@ -49,11 +49,11 @@ from tools.experiments import notes, protocol, render, result, statistics
 
 
 def collect(runs: list[str], split: str) -> list[dict]:
-  """The results of runs.
+  """Collects the results of runs.
 
   Args:
-    runs: NAME=MODEL_DIR of each.
-    split: that they were evaluated on.
+    runs: NAME=MODEL_DIR for each.
+    split: the split that they were evaluated on.
   """
   found = []
   seeds: collections.Counter = collections.Counter()
@@ -62,7 +62,7 @@ def collect(runs: list[str], split: str) -> list[dict]:
     cell = name.split("/")[0].strip()
     if not equals or not cell:
       raise errors.UserError(
-        f"--runs={run} does not name a run: give NAME=MODEL_DIR, …, such as "
+        f"--runs={run} is not a run: give NAME=MODEL_DIR, …, such as "
         "vanilla=runs/vanilla,L2=runs/l2."
       )
     one = result.collect(model_dir, cell, seeds[name], split)
@@ -75,9 +75,9 @@ def collect(runs: list[str], split: str) -> list[dict]:
 def make(
   given: flags.FlagValues,
 ) -> tuple[list[dict], dict[str, pd.DataFrame], list[str]]:
-  """Results, tables and notes of what the flags ask for; prints the notes.
+  """Makes results, tables and notes as the flags ask; prints the notes.
 
-  The first notes say the outcome in words.
+  The first notes are the outcome in words.
   """
   if bool(given.results) == bool(given.runs):
     raise errors.UserError(

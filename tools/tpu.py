@@ -5,15 +5,14 @@ r"""Makes a Cloud TPU, trains and evaluates there, and deletes it.
     --gin_file=hypergrid/L2.gin --gin_file=experiments/glue.gin …
 
 The flags after -- are those of `hypergrid_mtf.main`, or, with --sweep=FILE, of
-`tools.sweep`. After Ctrl-C or a crash the same command continues. A TPU that is
-taken away is replaced, and the training resumes from its last checkpoint.
+`tools.sweep`. After Ctrl-C or a crash the same command continues. A preempted
+TPU is replaced, and the training resumes from its last checkpoint. `status` and
+`delete` take --name, --zone and, as given to `run`, --queued and --project.
+--dry_run prints every gcloud command and runs none. If a TPU is left running,
+its cost and the command that deletes it are printed.
 
-`status` and `delete` take --name, --zone and, as given to `run`, --queued and
---project. --dry_run prints every gcloud command and runs none. Where a TPU is
-left behind, its cost is said, and the command that deletes it.
-
-Needs gcloud and Python; it was tested with a stand-in for gcloud and has not
-met a real TPU (docs/cloud_tpu.md).
+Needs gcloud and Python. It was tested with a fake gcloud, never with a real TPU
+(docs/cloud_tpu.md).
 """
 
 import argparse
@@ -26,7 +25,7 @@ from collections.abc import Callable
 
 from tools.cloud import command_line, commands, gcloud, lifecycle, tpu_types
 
-# Flags that this program gives to the run or the sweep itself.
+# Flags that this program itself gives to the run or sweep.
 _OURS = ("--model_dir", "--models_dir", "--output_dir", "--tpu", "--common")
 
 
@@ -34,31 +33,31 @@ def parser() -> argparse.ArgumentParser:
   found = command_line.Parser(prog="python -m tools.tpu", description=__doc__)
   add = found.add_argument
   add("what", choices=("run", "status", "delete"))
-  add("--name", required=True, help="of the TPU")
+  add("--name", required=True, help="name of the TPU")
   add("--zone", default="", help="e.g. us-central1-a")
   add("--accelerator_type", default="", help="e.g. v3-8")
   add("--runtime_version", default="", help="the image; by default TF 2.15.0's")
-  add("--project", default="", help="if not gcloud's own")
-  add("--spot", action="store_true", help="cheaper, and may be taken away")
+  add("--project", default="", help="if not gcloud's default")
+  add("--spot", action="store_true", help="cheaper, but may be preempted")
   add("--queued", action="store_true", help="wait in Google's queue")
-  add("--gs_dir", default="", help="gs://… where models and results are kept")
+  add("--gs_dir", default="", help="gs://… for models and results")
   add("--sweep", default="", help="a sweep instead of one run")
   add("--eval", default="", help="more flags of the evaluation, in quotes")
   add("--train_only", action="store_true", help="do not evaluate afterwards")
   add("--add", action="append", default=[], help="a module of your own")
-  add("--output_dir", default="", help="of the results; runs/tpu/<name>")
+  add("--output_dir", default="", help="of results; runs/tpu/<name>")
   add("--keep", action="store_true", help="do not delete the TPU at the end")
   add("--keep_after_error", action="store_true", help="nor after an error")
-  add("--price_per_chip_hour", type=float, help="to say what the TPU costs")
-  add("--restarts", type=int, default=20, help="times it may be taken away")
-  add("--retries", type=int, default=2, help="times the job may fail")
+  add("--price_per_chip_hour", type=float, help="to show the TPU's cost")
+  add("--restarts", type=int, default=20, help="how often it may be preempted")
+  add("--retries", type=int, default=2, help="how often the job may fail")
   add("--capacity_hours", type=float, default=24.0, help="to wait for a TPU")
   add("--dry_run", action="store_true", help="print the commands, run none")
   return found
 
 
 def read_plan(words: list[str]) -> commands.Plan:
-  """What a command line asks for; a UserError says which flag is wrong."""
+  """Parses a command line; a UserError names a wrong flag."""
   plan = parser().parse_args(words)
 
   def check(good, sentence: str) -> None:
@@ -82,13 +81,14 @@ def read_plan(words: list[str]) -> commands.Plan:
   check(
     re.match(r"gs://[^/]+/.", plan.gs_dir),
     f"--gs_dir={plan.gs_dir} is not a folder in the cloud: give "
-    "gs://BUCKET/FOLDER, because what is on a TPU VM is lost with it.",
+    "gs://BUCKET/FOLDER, because the disk of a TPU VM is lost with it.",
   )
   plan.gs_dir = plan.gs_dir.rstrip("/")
   plan.output_dir = plan.output_dir or os.path.join("runs", "tpu", plan.name)
   check(
     not (plan.sweep and (plan.eval or plan.train_only)),
-    "--eval and --train_only are for one run: a sweep says what it evaluates.",
+    "--eval and --train_only are for a single run: a sweep file says what to "
+    "evaluate.",
   )
   try:
     evaluation = shlex.split(plan.eval)
@@ -98,8 +98,8 @@ def read_plan(words: list[str]) -> commands.Plan:
     name = word.split("=")[0]
     check(
       name.startswith("--") and name not in _OURS,
-      f"{word!r} cannot be given after -- or in --eval: give --NAME=VALUE, and "
-      f"none of {', '.join(_OURS)}, which this program gives.",
+      f"{word!r} cannot be given after -- or in --eval: give --NAME=VALUE, "
+      f"but not {', '.join(_OURS)}, which this program sets.",
     )
   for path in plan.add:
     check(os.path.exists(path), f"--add={path} does not exist.")
@@ -107,7 +107,7 @@ def read_plan(words: list[str]) -> commands.Plan:
 
 
 def _readable(line: str) -> str:
-  """A line of the shell with the fewest quotes, for a reader."""
+  """A shell command with as few quotes as possible, for reading."""
   words = []
   for word in shlex.split(line):
     is_plain = re.fullmatch(r"[^\s'\"$`\\]+", word)
@@ -151,7 +151,7 @@ def main(words: list[str]) -> int:
 
 
 def _run(life: lifecycle.Lifecycle, plan: commands.Plan) -> list[Exception]:
-  """From nothing to results and no TPU; returns what went wrong."""
+  """Makes the TPU, gets the results, deletes the TPU; returns the errors."""
   errors: list[Exception] = []
 
   def attempt(step: Callable[[], None]) -> None:

@@ -1,11 +1,11 @@
-r"""Compiles what t5 would run on a TPU with the TPU's compiler, without a TPU.
+r"""Compiles t5's TPU program with the TPU's compiler, without a TPU.
 
   python -m tools.tpu_compile --size=tiny --variant=L2 --packed \
     --topology=v3:2x2 --mesh_shape=model:2,batch:4 --batch=8
 
 The step is t5's own, lowered by Mesh TensorFlow for a TPU (`tools.cost.tpu`).
-All figures are the compiler's estimates for one core. `make tpu-compiler` makes
-the environment that this needs (docs/dev/tpu_compiler.md).
+All figures are the compiler's estimates for one core. It needs the environment
+of `make tpu-compiler` (docs/dev/tpu_compiler.md).
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flag_groups.define_mesh(mesh_shape="", activation_dtype="bfloat16")
-  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "Of hypergrid/.")
-  flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; None: of the gin files.")
+  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "A file of hypergrid/.")
+  flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; by default the gin files'.")
   flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
   flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")
   steps = ("train", "eval", "decode", "score")
-  flags.DEFINE_enum("step", "train", steps, "The step.")
-  flags.DEFINE_bool("beside_vanilla", False, "Compile vanilla T5 too.")
+  flags.DEFINE_enum("step", "train", steps, "The kind of step.")
+  flags.DEFINE_bool("beside_vanilla", False, "Also compile vanilla T5.")
   flags.DEFINE_bool("compile", True, "Or only count what the program sends.")
   flags.DEFINE_string("keep", None, "A folder for the program in HLO.")
 
@@ -47,13 +47,13 @@ from tools.cost.tpu import client, program, sent
 
 
 def request_of(f) -> tuple[program.Request, models.Setting]:
-  """What the flags ask for, checked.
+  """The program that the flags ask for, checked.
 
   Args:
     f: absl's FLAGS, parsed.
 
   Raises:
-    UserError: naming the flag that is wrong.
+    UserError: for a wrong flag.
   """
   setting = models.VANILLA
   if f.variant != models.VANILLA.variant:
@@ -61,7 +61,7 @@ def request_of(f) -> tuple[program.Request, models.Setting]:
     setting = models.Setting(f.variant, *grid, f.contraction, f.stack)
   if f.packed and f.step != "train":
     raise errors.UserError(
-      f"--packed is for training: leave it out with --step={f.step}."
+      f"--packed is only for training: leave it out with --step={f.step}."
     )
   mesh = mesh_flags.read_mesh(f)
   cores = mesh_flags.choose_cores(f, mesh, client.cores(f.topology))
@@ -75,7 +75,7 @@ def compile_step(request: program.Request, f, keep: str | None = None) -> dict:
   Args:
     request: of the program.
     f: absl's FLAGS, parsed.
-    keep: a folder for the HLO, before and after; None keeps neither.
+    keep: a folder for the HLO before and after compiling; None keeps none.
 
   Returns:
     {"request", "program", "sent", "estimate"}, of `program.write`,
@@ -103,7 +103,7 @@ def compile_step(request: program.Request, f, keep: str | None = None) -> dict:
 
 
 def figures_of(report: dict) -> dict[str, float]:
-  """A report of `compile_step` as a column of a table: {what: how many}."""
+  """A report of `compile_step` as a table column: {quantity: value}."""
   figures = {
     f"MB sent, {kind} along {axes}": size / 1e6
     for kind, of_kind in report["sent"].items()
@@ -150,7 +150,7 @@ def main(argv) -> None:
   table = pd.DataFrame({n: figures_of(r) for n, r in reports.items()})
   if "vanilla" in written:
     table["ratio"] = table[setting.name] / table["vanilla"]
-  console.say("of one core; cycles and memory are the compiler's estimates")
+  console.say("per core; cycles and memory are the compiler's estimates")
   text = table.to_string(
     float_format=lambda x: f"{x:,.3f}".removesuffix(".000"), na_rep="-"
   )

@@ -3,19 +3,19 @@
     python -m tools.train_vocabulary --mixture=glue_v002_proportional \\
         --size=8000 --output=/tmp/vocabulary
 
-The text is what the model would see, inputs with their prefixes and targets.
+The text is what the model would read: inputs with their prefixes, and targets.
 The conventions are T5's: pad 0, end of sequence 1, unknown 2, no start symbol,
 no byte fallback, sentinels added by SeqIO when the model is loaded. All
 printable ASCII characters are in the vocabulary, so that every label and digit
 round-trips. The same text gives the same file, byte for byte.
 
-What such a vocabulary does not keep: the rarest characters of the text
-(--character_coverage; how many is said at the end) and all that are not in the
-text become one unknown id, doubled blanks, tabs and line ends become one blank.
-Training says what that does to its texts; --vocabulary=bytes keeps everything.
+Such a vocabulary loses some information: the rarest characters of the text
+(--character_coverage; their number is printed) and those not in the text become
+one unknown id; doubled blanks, tabs and line ends become one blank. Training
+prints how many of its texts are affected; --vocabulary=bytes keeps everything.
 
-Tasks that have a vocabulary of their own (the embedded tasks: bytes) can be
-trained on, but keep theirs.
+Tasks with their own vocabulary (the embedded tasks: bytes) can supply text, but
+keep that vocabulary.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags; only for the program, so that tests can import it."""
+  """Defines the program's flags."""
   t5_flags.define(
     *("gin_file", "gin_param", "module_import", "t5_tfds_data_dir"),
   )
@@ -42,21 +42,18 @@ def define_flags() -> None:
     "Folder for sentencepiece.model, or a path ending in .model.",
   )
   flags.DEFINE_enum(
-    "model_type",
-    "unigram",
-    ("unigram", "bpe"),
-    "As T5's: unigram.",
+    "model_type", "unigram", ("unigram", "bpe"), "T5's is unigram."
   )
   flags.DEFINE_integer(
     "max_examples",
     50_000,
-    "The first so many of each task; 0 for all.",
+    "Only this many examples of each task; 0 for all.",
     lower_bound=0,
   )
   flags.DEFINE_float(
     "character_coverage",
     0.9995,
-    "Share of the text's characters that are covered.",
+    "Share of the text's characters to cover.",
     lower_bound=0.9,
     upper_bound=1.0,
   )
@@ -95,8 +92,8 @@ def main(unused_argv: Sequence[str]) -> None:
     shown = ", ".join(map(repr, trained.unknown[:10]))
     more = ", ..." if len(trained.unknown) > 10 else ""
     console.say(
-      f"{len(trained.unknown)} characters of the text are too rare to be in it "
-      f"({shown}{more}): the model will see each as unknown; "
+      f"{len(trained.unknown)} characters of the text are too rare to be "
+      f"included ({shown}{more}): the model will read each as unknown; "
       "--character_coverage=1 keeps all"
     )
   _say_how_to_use(trained.path, mixtures.get_mixture_or_task(FLAGS.mixture))
@@ -105,14 +102,13 @@ def main(unused_argv: Sequence[str]) -> None:
 def _say_how_to_use(
   path: str, mixture_or_task: seqio.Task | seqio.Mixture
 ) -> None:
-  """Recommends --vocabulary, but not for tasks that cannot take it."""
+  """Recommends --vocabulary, except for tasks that cannot use it."""
   own = vocabularies.keeping_their_own(mixture_or_task)
   if len(own) < len(seqio.get_subtasks(mixture_or_task)):
-    console.say(f"use it: --vocabulary={path}")
+    console.say(f"to use it: --vocabulary={path}")
   if own:
     console.say(
-      f"not for {', '.join(own)}: with a vocabulary of their own, these tasks "
-      "cannot take another"
+      f"not for {', '.join(own)}: these tasks have their own vocabulary"
     )
 
 

@@ -109,10 +109,10 @@ def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
         run(*arguments)
     said = capsys.readouterr().out
     assert (
-      "1 of 2 sampled inputs hold characters that the vocabulary lacks"
+      "1 of 2 sampled inputs have characters that the vocabulary lacks"
       in (said)
     )
-    assert "'\u4e2d'" in said and "1 of 2 sampled inputs hold doubled" in said
+    assert "'\u4e2d'" in said and "1 of 2 sampled inputs have doubled" in said
     assert "sampled targets" not in said
     # The same of a file to decode; only then is the checkpoint missed.
     lines = tmp_path / "inputs.txt"

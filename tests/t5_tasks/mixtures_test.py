@@ -101,7 +101,7 @@ def test_mixtures_can_be_members():
 @pytest.mark.parametrize(
   ("name", "tasks", "says"),
   [
-    ("m", ["glue_colla_v002"], "'glue_colla_v002'.*nearest: .*glue_cola_v002"),
+    ("m", ["glue_colla_v002"], "'glue_colla_v002'.*similar: .*glue_cola_v002"),
     ("m", None, "give a list"),
     ("m", "glue_cola_v002", "give a list"),
     ("m", [], "give a list"),
@@ -130,7 +130,7 @@ def test_examples_rate_of_a_task_of_unknown_size():
     ),
     output_features={},
   )
-  with pytest.raises(UserError, match="'no_size' does not say how many"):
+  with pytest.raises(UserError, match="'no_size' does not declare how many"):
     mixtures.examples_rate(task)
 
 

@@ -133,8 +133,8 @@ def _write(path):
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ("empty.txt", "is empty: give text, one paragraph a line"),
-    ("blank.txt", "is empty: give text, one paragraph a line"),
+    ("empty.txt", "is empty: give text, one paragraph per line"),
+    ("blank.txt", "is empty: give text, one paragraph per line"),
     ("latin1.txt", "line 1 .*byte 2 is not UTF-8 text"),
     ("zip.txt", "line 1 .*byte 3 is NUL, expected UTF-8 text"),
     ("cut.gz", "cut short"),

@@ -188,9 +188,9 @@ def test_lost_characters_are_those_that_come_back_as_another():
   describe = vocabularies.describe_lost_characters
   said = describe(vocabulary, texts, "inputs")
   assert said.startswith(
-    "2 of 6 inputs hold characters that the vocabulary lacks ('\u4e2d', "
+    "2 of 6 inputs have characters that the vocabulary lacks ('\u4e2d', "
   )
-  assert "; 3 of 6 inputs hold doubled blanks" in said
+  assert "; 3 of 6 inputs have doubled blanks" in said
   # By the vocabulary's own decoding: what is named does not come back, and the
   # text that is kept does.
   assert vocabulary.decode(vocabulary.encode(texts[0])) == texts[0]

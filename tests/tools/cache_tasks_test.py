@@ -208,7 +208,7 @@ def test_another_vocabulary_is_refused(
       "glue_cola_v002", str(copy), str(tfds_dir), "bytes"
     )
   cache_tasks.cache_mixture("glue_rte_v002", str(copy), str(tfds_dir), "bytes")
-  assert "glue_rte_v002: there already" in capsys.readouterr().out
+  assert "glue_rte_v002: already cached" in capsys.readouterr().out
 
 
 def test_nothing_is_left_of_a_task_that_fails(tfds_dir, tmp_path, monkeypatch):

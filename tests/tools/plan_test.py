@@ -190,7 +190,7 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
   text = (tmp_path / "plan.txt").read_text()
   assert text in out
   assert text.splitlines()[1:4] == [
-    "fits   yes, 4.3 (vanilla yes, 4.3), of 17.2 GB a core",
+    "fits   yes, 4.3 (vanilla yes, 4.3), of 17.2 GB per core",
     "hours  6.0 to 15.0 (vanilla 3.0 to 7.5), for 36,000 steps at the "
     "compiler's speed, or at 40% of it",
     "price  48 to 120 (vanilla 24 to 60), at 2 a chip and hour, 8 for all",

@@ -295,8 +295,8 @@ def test_a_download_that_is_refused(mirror, tmp_path, monkeypatch):
   assert (tmp_path / "tfds_download" / "glue" / "WNLI.zip").is_file()
   assert not (tmp_path / "tfds").exists()
   for wrong, message in (
-    (["--tasks=cb"], "--tasks goes with --download"),
-    (["--download", "--glue_dir=x"], "give it, or them"),
+    (["--tasks=cb"], "--tasks needs --download"),
+    (["--download", "--glue_dir=x"], "one or the other"),
     ([*given, "--mirror=ftp://x"], "--mirror=ftp://x is not an address"),
   ):
     with pytest.raises(UserError, match=message):

@@ -16,7 +16,7 @@ _FOR_TPUS = {
       (("--size=giant",), "--size=giant: value should be one of"),
       (("--variant=L3",), "--variant=L3: value should be one of"),
       (("--variant=L2", "--grid=4"), "--grid=4 is not a grid"),
-      (("--packed", "--step=decode"), "--packed is for training"),
+      (("--packed", "--step=decode"), "--packed is only for training"),
       (("--batch=0",), "--batch=0: 0 is not a positive"),
       (("--mesh_shape=model:0",), "--mesh_shape=model:0 is not a mesh"),
       (("--layout=batch",), "--layout=batch is not a layout"),

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: tests import this module and have flags of their own."""
+  """Defines the program's flags."""
   flags.DEFINE_integer("runs", 9, "Measured runs of each.", lower_bound=1)
   flags.DEFINE_string("output", None, "A JSON file to write.")
 

@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flags.DEFINE_string("output_dir", None, "Where the files go.")
   flags.DEFINE_list("sizes", models.sizes(), "The sizes to write.")
 

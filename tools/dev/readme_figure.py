@@ -14,7 +14,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flags.DEFINE_string("output", "docs/gate.png", "File to write.")
 
 

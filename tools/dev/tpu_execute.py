@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   flag_groups.define_mesh(
     mesh_shape="model:2,batch:4", activation_dtype="float32"
   )

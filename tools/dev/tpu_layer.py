@@ -27,7 +27,7 @@ _ROWS = ("packed", "unpacked")
 
 
 def define_flags() -> None:
-  """Not at import: other programs have flags too."""
+  """Defines the program's flags."""
   t5_flags.define("gin_param")
   models.define_size("base", activation_dtype="bfloat16")
   models.define_compared(["L2"])

@@ -320,7 +320,8 @@ def test_a_step_is_that_of_all_tasks(examples, tmp_path, capsys):
   assert {p.step for p in chosen.values() if p} == {10}
   said = capsys.readouterr().out
   assert (
-    "step 10, the last one of all tasks; of step 20, only glue_sst2" in said
+    "using step 10, the last one of all tasks; step 20 has only glue_sst2"
+    in said
   )
   with pytest.raises(errors.UserError, match="and of glue_cola_v002_task_toke"):
     decode(cola, 10, TOKEN)

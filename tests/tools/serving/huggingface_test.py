@@ -389,7 +389,7 @@ def test_a_direction_is_needed(capsys, monkeypatch):
 def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
   model_dir, there = t5
   out = tmp_path / "out"
-  with pytest.raises(errors.UserError, match="has one of its own"):
+  with pytest.raises(errors.UserError, match="has its own"):
     _to(monkeypatch, model_dir, out, f"--vocabulary={testing.PIECES}")
   with pytest.raises(errors.UserError, match="is not that of the model"):
     _from(monkeypatch, there, out, f"--vocabulary={testing.PIECES}")

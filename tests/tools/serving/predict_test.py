@@ -128,7 +128,7 @@ def test_columns_are_kept(echo, tmp_path, monkeypatch, capsysbinary):
     "",
   ]
   assert rows[0]["note"] == "x" and rows[0]["scores"] == "-6.0"
-  assert "3 of 5 inputs are invalid" in said and "as many columns" in said
+  assert "3 of 5 inputs are invalid" in said and "number of columns" in said
   # A text from a file of columns, and columns from a text.
   lines, _ = _run(monkeypatch, capsysbinary, given[:1])
   assert lines[0] == "id,inputs,note,outputs,scores,outputs_cut"
@@ -157,7 +157,7 @@ def test_a_pipe_is_read(echo, tmp_path, monkeypatch, capsysbinary):
     (
       "a.csv",
       b"x,y\n1,2\n",
-      "has no column 'inputs' in its first line, but x, y",
+      "has no column 'inputs' in its first line, only x, y",
     ),
     ("a.csv", b'inputs\n"a"b\n', "a.csv, line 2, is not CSV"),
   ],
