@@ -215,7 +215,7 @@ class TrainingBar(tf.train.SessionRunHook):
     self._max_steps = max_steps
     self._model_dir = model_dir
     self._csv = os.path.join(model_dir, "train.csv")
-    self._every = min(100, max(1, (max_steps or 0) // 100))  # steps a row
+    self._every = min(100, max(1, (max_steps or 0) // 100))  # steps per row
     self._row: dict[str, Any] = {}  # the last step's
 
   def begin(self):
@@ -264,7 +264,7 @@ class TrainingBar(tf.train.SessionRunHook):
     more = f" and evaluated for {interval(evaluated)}" if evaluated else ""
     console.say(
       f"trained {step - began} steps in {interval(seconds)}{more} "
-      f"({(step - began) / seconds:.3g} steps a second): loss "
+      f"({(step - began) / seconds:.3g} steps per second): loss "
       f"{self._row['loss']}, {checkpoints.count_parameters(path):,} parameters"
     )
 

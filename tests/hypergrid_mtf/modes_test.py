@@ -275,7 +275,7 @@ def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(done):
     for line in said["resume"].splitlines()
     if line.startswith("trained 2 steps in ")
   )
-  assert line.endswith(" parameters") and "steps a second" in line
+  assert line.endswith(" parameters") and "steps per second" in line
 
 
 def test_what_is_cut_is_said(done):

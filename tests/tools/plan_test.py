@@ -130,7 +130,10 @@ def test_a_run_is_what_main_would_train():
   ("flags", "want"),
   [
     ([], "there is no --gin_file"),
-    (_flags("--topology=v9:2x2"), "--topology=v9:2x2 begins with none of"),
+    (
+      _flags("--topology=v9:2x2"),
+      "--topology=v9:2x2 does not begin with any of",
+    ),
     (_flags("--depths=2"), "--depths=2 must be two numbers"),
     (_flags("--utilisation=0"), "--utilisation=0.0 must be a share"),
     (_flags("--price_per_chip_hour=-1"), "_hour=-1: -1.0 is not a non-neg"),
@@ -140,11 +143,11 @@ def test_a_run_is_what_main_would_train():
     ),
     (
       _flags(params=[*SMALL, "run.mesh_shape = 'batch:4'"]),
-      "'batch:4' has 4 devices, and the topology 8 cores",
+      "'batch:4' has 4 devices, but the topology has 8 cores",
     ),
     (
       _flags(params=[*SMALL, "tpu_mesh_shape.tpu_topology = 'v3-32'"]),
-      "has 32 devices, and the topology 8 cores",
+      "has 32 devices, but the topology has 8 cores",
     ),
     (_flags(params=[*SMALL, "run.batch_size = 12"]), "does not divide among"),
     (
@@ -193,7 +196,7 @@ def test_a_plan_says_first_whether_it_fits_its_hours_and_its_price(
     "fits   yes, 4.3 (vanilla yes, 4.3), of 17.2 GB per core",
     "hours  6.0 to 15.0 (vanilla 3.0 to 7.5), for 36,000 steps at the "
     "compiler's speed, or at 40% of it",
-    "price  48 to 120 (vanilla 24 to 60), at 2 a chip and hour, 8 for all",
+    "price  48 to 120 (vanilla 24 to 60), at 2 per chip and hour, 8 for all",
   ]
   (ratios,) = [line for line in text.splitlines() if "L2 / vanilla" in line]
   assert ratios.split()[3:8] == ["1", "1", "1", "1", "2"]

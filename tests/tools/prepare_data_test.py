@@ -289,8 +289,8 @@ def test_a_download_that_is_refused(mirror, tmp_path, monkeypatch):
     program.run("tools.prepare_data", [*given, "--tasks=wnli,cb"], monkeypatch)
   assert str(error.value) == (
     f"{server.address}/glue/superglue/data/v2/CB.zip answers 404 Not Found: "
-    "what was received stays, and the same command resumes there; "
-    "--mirror=URL takes the files from another place."
+    "what was received is kept, and the same command resumes there; "
+    "--mirror=URL uses another server."
   )
   assert (tmp_path / "tfds_download" / "glue" / "WNLI.zip").is_file()
   assert not (tmp_path / "tfds").exists()

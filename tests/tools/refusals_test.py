@@ -58,7 +58,7 @@ _FOR_TPUS = {
 @pytest.mark.parametrize(
   ("name", "given", "says"),
   [
-    ("tools.dev.golden", [], "--output_dir is needed"),
+    ("tools.dev.golden", [], "--output_dir is missing"),
     (
       "tools.dev.golden",
       ["--output_dir=x", "--sizes=tiny,huge"],

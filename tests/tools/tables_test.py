@@ -26,7 +26,7 @@ def test_what_is_wrong_is_said_before_the_tables(tmp_path, monkeypatch, capsys):
     ("tools.tables", [], "give the results of a sweep"),
     ("tools.tables", ["--runs=runs/l2"], "--runs=runs/l2 is not a run"),
     ("tools.tables", ["--runs=/a=b"], "--runs=/a=b is not a run"),
-    ("tools.tables", [f"--runs=a={tmp_path}"], "holds no operative_config"),
+    ("tools.tables", [f"--runs=a={tmp_path}"], "has no operative_config"),
   ):
     output = "output" if name == "tools.report" else "output_dir"
     given.append(f"--{output}={tmp_path}/{output}")

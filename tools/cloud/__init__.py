@@ -1,5 +1,5 @@
-"""What `tools.tpu` and `make install-tpu` are made of.
+"""The parts of `tools.tpu` and `make install-tpu`.
 
-Nothing here imports more than Python's own library: it runs on a fresh TPU VM
-and in Google's Cloud Shell, where nothing is installed yet.
+Imports only Python's standard library: it runs on a fresh TPU VM and in
+Google's Cloud Shell, where nothing is installed yet.
 """

@@ -1,4 +1,4 @@
-"""Command lines of programs that run where absl is not installed."""
+"""Command lines for programs that run without absl."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-  """Something that the user can put right: one sentence, exit status 2."""
+  """An error that the user can correct: one sentence, exit status 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_program(main: Callable[[list[str]], int]) -> None:
-  """Runs `main` on the command line and exits with the status it returns."""
+  """Runs `main` on the command line and exits with its status."""
   try:
     sys.exit(main(sys.argv[1:]))
   except UserError as e:

@@ -1,4 +1,4 @@
-"""The gcloud commands of one TPU; their flags are those of gcloud 528."""
+"""Builds the gcloud commands for one TPU, with the flags of gcloud 528."""
 
 import argparse
 import hashlib
@@ -10,7 +10,7 @@ from tools.cloud import tpu_types
 
 _TPU = ["compute", "tpus", "tpu-vm"]
 _QUEUE = ["compute", "tpus", "queued-resources"]
-LABEL = "hypergrid-mtf"  # of the TPUs that this program made
+LABEL = "hypergrid-mtf"  # on the TPUs that this program made
 _FOLDER = "hypergrid_mtf"  # in the home folder of a TPU VM
 _ARCHIVE = "hypergrid_mtf.tar.gz"
 _SWEEP = "runs/sweep"  # on the TPU VM
@@ -19,18 +19,18 @@ _EVAL = ["--gin_file=eval.gin", "--gin_param=run.dataset_split = 'validation'"]
 ROOT = os.path.dirname(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 )
-# What a run needs, and what describes it.
+# The files that a run needs.
 PARTS = [
   *("Makefile", "README.md", "LICENSE", "pyproject.toml", "requirements.txt"),
   *("requirements-tpu-pod.txt", "hypergrid_mtf", "operative_configs"),
   *("t5_tasks", "tools"),
 ]
-# The flags of `tools.tpu`, and as `rest` those of the run.
+# The flags of `tools.tpu`; `rest` has those of the run.
 Plan = argparse.Namespace
 
 
 def create(plan: Plan) -> list[str]:
-  """Asks for a TPU, at once or by Google's queue."""
+  """Requests a TPU, directly or through Google's queue."""
   words = [f"--zone={plan.zone}", f"--accelerator-type={plan.accelerator_type}"]
   words += [f"--labels={LABEL}={plan.name}", *["--spot"] * plan.spot, "--quiet"]
   if not plan.queued:
@@ -39,7 +39,7 @@ def create(plan: Plan) -> list[str]:
   return [
     *(*_QUEUE, "create", f"{plan.name}-queue", f"--node-id={plan.name}"),
     f"--runtime-version={plan.runtime_version}",
-    # So that no TPU is made when nobody waits for it any more.
+    # So that no TPU is made after this program has stopped waiting.
     f"--valid-until-duration={max(1, round(plan.capacity_hours))}h",
     *words,
   ]
@@ -54,7 +54,7 @@ def describe_queue(plan: Plan) -> list[str]:
 
 
 def delete(plan: Plan) -> list[str]:
-  """Deletes a TPU; of a queued one the queue with it."""
+  """Deletes a TPU; for a queued one also its request."""
   zone = f"--zone={plan.zone}"
   if plan.queued:
     return [*_QUEUE, "delete", f"{plan.name}-queue", zone, "--force", "--quiet"]
@@ -74,7 +74,7 @@ def ssh(plan: Plan, worker, command: str) -> list[str]:
 
 
 def install(plan: Plan) -> list[str]:
-  """Unpacks the project on all workers; installs it where it is not yet."""
+  """Unpacks the project on all workers, and installs it if necessary."""
   pod = " --pod" * tpu_types.is_pod(plan.accelerator_type)
   program = f"python3 -m tools.cloud.install_tpu{pod}"
   return ssh(
@@ -95,7 +95,7 @@ def start(plan: Plan) -> list[str]:
 
 
 def report(plan: Plan, offset: int) -> list[str]:
-  """Reports on the job of worker 0; prints nothing where none was started."""
+  """Reports on the job of worker 0; prints nothing if none was started."""
   command = f"python3 -m tools.cloud.job report --offset={offset}"
   return ssh(
     *(plan, 0),
@@ -104,15 +104,15 @@ def report(plan: Plan, offset: int) -> list[str]:
 
 
 def job_id(plan: Plan) -> str:
-  """The same for the same programs, so that they are not started twice."""
+  """An id that is the same for the same programs, so none is started twice."""
   text = "\n".join(shlex.join(words) for words in programs(plan))
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def programs(plan: Plan) -> list[list[str]]:
-  """The programs of a job, which run one after the other."""
+  """The programs of a job, to run one after the other."""
   pod = tpu_types.is_pod(plan.accelerator_type)
-  # JAX is installed because seqio asks for it, and must not take the TPU.
+  # JAX is installed because seqio needs it, and must not use the TPU.
   prefix = ["env", "JAX_PLATFORMS=cpu"]
   prefix += [f"TPU_NAME={plan.name}", "TPU_LOAD_LIBRARY=0"] if pod else []
   prefix += [".venv/bin/python", "-m"]
@@ -122,13 +122,13 @@ def programs(plan: Plan) -> list[list[str]]:
     sweep += [f"--models_dir={plan.gs_dir}/models", f"--output_dir={_SWEEP}"]
     return [[*sweep, f"--common={shlex.join(where)}"]]
   run = [*prefix, "hypergrid_mtf.main", f"--model_dir={plan.gs_dir}"]
-  run += [*where, *plan.rest]  # the user's flags come last, so that they count
+  run += [*where, *plan.rest]  # the user's flags come last, so that they win
   evaluation = [*run, *_EVAL, *shlex.split(plan.eval)]
   return [run] if plan.train_only else [run, evaluation]
 
 
 def _tpu_flags(plan: Plan) -> list[str]:
-  """The flags of a run that only say where it is."""
+  """The flags of a run that describe the TPU."""
   topology, cores = tpu_types.topology(plan.accelerator_type)
   flags = ["--tpu=local"]
   if tpu_types.is_pod(plan.accelerator_type):
@@ -140,7 +140,7 @@ def _tpu_flags(plan: Plan) -> list[str]:
 
 
 def fetch(plan: Plan) -> list[list[str]]:
-  """Copies the results, without checkpoints, to this machine."""
+  """Copies the results to this machine, without checkpoints."""
   rsync = ["storage", "rsync", "--recursive"]
   if plan.sweep:
     return [
@@ -152,7 +152,7 @@ def fetch(plan: Plan) -> list[list[str]]:
 
 
 def whole_life(plan: Plan) -> list[list[str]]:
-  """Every command of `tools.tpu`, in order, if all goes well."""
+  """All commands of `tools.tpu`, in order, if nothing fails."""
   looks = [describe(plan)]
   looks += [describe_queue(plan)] if plan.queued else []
   if plan.what != "run":
@@ -170,7 +170,7 @@ def whole_life(plan: Plan) -> list[list[str]]:
 
 
 def write_archive(path: str, more: list[str]) -> None:
-  """Writes the .tar.gz of this checkout, and next to it the paths of `more`."""
+  """Writes this checkout, and the paths in `more`, to a .tar.gz."""
   paths = [os.path.join(ROOT, part) for part in PARTS]
   with tarfile.open(path, "w:gz") as archive:
     for source in [*paths, *map(os.path.normpath, more)]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from tools.cloud import command_line
 
 Kind = enum.Enum("Kind", "LOGIN QUOTA CAPACITY MISSING DENIED SSH OTHER")
-# The first that matches counts. LOGIN was read in gcloud's code, CAPACITY and
-# QUOTA in public threads; the rest are the API's status names.
+# The first match counts. LOGIN is from gcloud's code, CAPACITY and QUOTA are
+# from public discussions; the rest are the API's status names.
 _MESSAGES = {
   Kind.LOGIN: r"do not currently have an active account|gcloud auth login"
   r"|Reauthentication failed",
@@ -23,9 +23,9 @@ _MESSAGES = {
   Kind.DENIED: r"PERMISSION_DENIED|has not been used in project",
 }
 _ADVICE = {
-  Kind.QUOTA: ": ask for quota in the console (IAM, Quotas), or take another "
-  "zone or --spot, which has its own",
-  Kind.DENIED: ": enable the Cloud TPU API, for an account that may use it",
+  Kind.QUOTA: ": request quota in the console (IAM, Quotas), or use another "
+  "zone, or --spot, which has its own quota",
+  Kind.DENIED: ": enable the Cloud TPU API, with an account that may use it",
 }
 REFUSALS = (Kind.QUOTA, Kind.CAPACITY, Kind.DENIED)  # nothing was made
 _SSH_FAILED = 255  # the exit status of ssh itself
@@ -45,7 +45,7 @@ class Failure(Stop):
 
 @dataclasses.dataclass
 class Gcloud:
-  """Calls the program with a project, "" for gcloud's own."""
+  """Calls gcloud with a project; "" for gcloud's default."""
 
   project: str
 
@@ -57,7 +57,7 @@ class Gcloud:
     """Runs one command and returns its standard output.
 
     Raises:
-      Failure: if it failed, or took longer than `timeout` seconds.
+      Failure: if it fails, or takes longer than `timeout` seconds.
       UserError: if there is no gcloud.
     """
     try:
@@ -82,7 +82,7 @@ class Gcloud:
     return done.stdout
 
   def describe(self, arguments: Sequence[str]) -> dict | None:
-    """What a `describe` command says; None if there is no such thing."""
+    """The answer of a `describe` command; None if nothing was found."""
     try:
       return json.loads(self.run([*arguments, "--format=json"], timeout=300))
     except Failure as e:
@@ -92,7 +92,7 @@ class Gcloud:
 
 
 def classify(arguments: Sequence[str], status: int, text: str) -> Failure:
-  """The Failure of a command that ended with `status` and said `text`."""
+  """The Failure of a command, by its exit status and output."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   errors = [n for n, line in enumerate(lines) if line.startswith("ERROR")]
   message = " ".join(lines[errors[-1] :] if errors else lines[-3:])[:600]
@@ -100,7 +100,7 @@ def classify(arguments: Sequence[str], status: int, text: str) -> Failure:
     (k for k, p in _MESSAGES.items() if re.search(p, text)), Kind.OTHER
   )
   if {"ssh", "scp"} & set(arguments[:4]):
-    # The words of a program on the TPU VM are not gcloud's own.
+    # The output may be from a program on the TPU VM, not from gcloud.
     if not errors and kind is not Kind.LOGIN:
       kind = Kind.OTHER
     if status == _SSH_FAILED and kind is Kind.OTHER:

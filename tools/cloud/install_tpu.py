@@ -2,10 +2,10 @@
 
   python3 -m tools.cloud.install_tpu
 
-`make install-tpu` does the same. The registry's TensorFlow has no TPU support,
-so the image's stays; the rest of requirements.txt is installed with hashes. A
-package that both bring is taken from the lock, unless only TensorFlow needs it
-or the image's TensorFlow refuses the lock's version.
+`make install-tpu` does the same. TensorFlow from PyPI has no TPU support, so
+the image's is kept; the rest of requirements.txt is installed with hashes. A
+package that both have comes from the lock, unless only TensorFlow needs it or
+the image's TensorFlow refuses the lock's version.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import sys
 
 from tools.cloud import command_line, commands, tpu_types
 
-# In the environment, so that make does not rebuild it with a TensorFlow.
+# A file in the environment that keeps make from rebuilding it.
 MARK = "tpu_vm.txt"
-_POD_LOCK = "requirements-tpu-pod.txt"  # what resolves the name of a pod
-# Each holds the folder `tensorflow`.
+_POD_LOCK = "requirements-tpu-pod.txt"  # for finding a pod by its name
+# Each of these packages provides the folder `tensorflow`.
 _TENSORFLOW = re.compile(r"(tensorflow|tf-nightly)(-tpu|-cpu|-macos|-intel)?")
-# What `pip check` says of the lock on every machine: overrides.txt.
+# What `pip check` reports about the lock on every machine (overrides.txt).
 _EXPECTED = re.compile(
   r"\S+ \S+ (requires (seqio|tfds)-nightly|has requirement (protobuf|pandas)\b)"
 )
@@ -32,7 +32,7 @@ import importlib.metadata as m, json
 found = {}
 for d in m.distributions():
   name = d.metadata["Name"]
-  if name and name not in found:  # the first on the path is the one in use
+  if name and name not in found:  # the first on the path is used
     found[name] = [d.version, str(d.locate_file("")), d.requires or []]
 print(json.dumps(found))
 """
@@ -53,16 +53,16 @@ def parser() -> argparse.ArgumentParser:
   add = found.add_argument
   add("--venv", default=".venv", help="the environment to make")
   add("--requirements", default=os.path.join(commands.ROOT, "requirements.txt"))
-  add("--pod", action="store_true", help="of several hosts")
+  add("--pod", action="store_true", help="for a TPU of several hosts")
   return found
 
 
 def main(words: list[str]) -> int:
-  """Makes the environment; raises UserError for what cannot work."""
+  """Makes the environment; raises UserError if that cannot work."""
   given = parser().parse_args(words)
   if sys.version_info[:2] not in ((3, 10), (3, 11)):
     raise command_line.UserError(
-      f"Python {sys.version.split()[0]} must be 3.10 or 3.11: call this with "
+      f"Python {sys.version.split()[0]} must be 3.10 or 3.11: run this with "
       f"the python3 of an image such as {tpu_types.IMAGE}."
     )
   before = find_packages(sys.executable)
@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
   for line in left_out:
     print(f"keeping {line}", flush=True)
   python = os.path.join(given.venv, "bin", "python")
-  # The image's own pip installs into it: ensurepip is often missing there.
+  # The image's own pip installs into it, because ensurepip is often missing.
   venv = [sys.executable, "-m", "venv", "--clear", "--without-pip"]
   _run([*venv, "--system-site-packages", given.venv], "no environment")
   install_pins(given.venv, kept)
@@ -92,7 +92,7 @@ def main(words: list[str]) -> int:
     f"{given.venv} is ready: {tensorflow} {version} of {folder}, TPU cores: "
     f"{cores}."
   )
-  for name in (MARK, "installed"):  # make looks at the latter
+  for name in (MARK, "installed"):  # make checks the latter
     with open(os.path.join(given.venv, name), "w", encoding="utf-8") as f:
       f.write(f"{sentence}\n")
   print(sentence)
@@ -100,12 +100,12 @@ def main(words: list[str]) -> int:
 
 
 def normalize(name: str) -> str:
-  """A package's name as the index compares it."""
+  """A package's normalized name."""
   return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def find_packages(python: str) -> dict[str, Package]:
-  """The packages that a Python finds, by normalized name."""
+  """The packages visible to a Python, by normalized name."""
   done = subprocess.run(
     [python, "-c", _PACKAGES], capture_output=True, text=True, check=True
   )
@@ -120,13 +120,13 @@ def find_tensorflow(found: dict[str, Package]) -> str:
     return names[0]
   there = f"{names[0]} {found[names[0]].version}" if names else "no TensorFlow"
   raise command_line.UserError(
-    f"{sys.executable} has {there}, and this project needs that of an image, "
-    f"2.15, the last with TPUEstimator: {tpu_types.WHAT_RUNS}."
+    f"{sys.executable} has {there}, but this project needs an image's "
+    f"TensorFlow 2.15, the last with TPUEstimator: {tpu_types.WHAT_RUNS}."
   )
 
 
 def read_lock(path: str) -> list[Pin]:
-  """The pins of a lock that uv wrote, with hashes and parents as written."""
+  """The pins of a lock written by uv, with hashes and parents."""
   with open(path, encoding="utf-8") as f:
     lock = f.read()
   pins = []
@@ -139,7 +139,7 @@ def read_lock(path: str) -> list[Pin]:
 
 
 def find_refused(requires: list[str], pins: list[Pin]) -> set[str]:
-  """Names of pins whose version a package's requirements refuse."""
+  """Names of the pins that a package's requirements refuse."""
   try:
     from pip._vendor.packaging.requirements import Requirement
   except ImportError:
@@ -156,29 +156,29 @@ def find_refused(requires: list[str], pins: list[Pin]) -> set[str]:
       continue
     if not requirement.specifier.contains(version, prereleases=True):
       refused.add(normalize(requirement.name))
-  # TensorFlow 2.15.0 asks for ml-dtypes 0.2; 2.15.1, of the same code, for at
-  # least 0.3.1, to end conflicts, as its release notes say.
+  # TensorFlow 2.15.0 requires ml-dtypes 0.2; 2.15.1, with the same code, at
+  # least 0.3.1, to avoid conflicts, according to its release notes.
   return refused - {"ml-dtypes"}
 
 
 def select_pins(
   pins: list[Pin], there: dict[str, Package], refused: set[str]
 ) -> tuple[list[Pin], list[str]]:
-  """What to install next to a TensorFlow that must stay.
+  """Chooses what to install next to a TensorFlow that must be kept.
 
   Args:
-    pins: of the lock.
+    pins: pins of the lock.
     there: packages of the image.
-    refused: names whose pins the image's TensorFlow refuses.
+    refused: names of pins that the image's TensorFlow refuses.
 
   Returns:
-    the pins to install, and a line for each package that stays the image's
+    the pins to install, and a line for each package kept from the image
   """
   parents = collections.defaultdict(set)
   for pin in pins:
     parents[pin.name].update(pin.parents)
   only_tensorflow = {"tensorflow"}
-  for _ in pins:  # until it grows no more
+  for _ in pins:  # until nothing changes
     only_tensorflow |= {
       n for n, p in parents.items() if p and p <= only_tensorflow
     }
@@ -199,7 +199,7 @@ def select_pins(
 
 
 def install_pins(venv: str, pins: list[Pin]) -> None:
-  """Installs the pins with their hashes, and nothing that they do not name."""
+  """Installs the pins with their hashes, and nothing else."""
   path = os.path.join(venv, "requirements-around-tensorflow.txt")
   with open(path, "w", encoding="utf-8") as f:
     f.write("\n".join(pin.text for pin in pins) + "\n")
@@ -219,10 +219,10 @@ def _run(command: list[str], what: str) -> None:
 
 
 def check_agreement(python: str, ours: set[str]) -> None:
-  """Raises UserError if a package of the lock misses what it requires.
+  """Raises UserError if a package of the lock lacks a requirement.
 
-  What TensorFlow requires was looked at before, and what the image's other
-  packages miss is not ours.
+  TensorFlow's requirements were checked before, and those of the image's other
+  packages do not matter.
   """
   done = subprocess.run(
     [python, "-m", "pip", "check"], capture_output=True, text=True, check=False
@@ -237,9 +237,7 @@ def check_agreement(python: str, ours: set[str]) -> None:
     if who in ours and not _TENSORFLOW.fullmatch(who) and not missing:
       wrong.append(line.rstrip("."))
   if wrong:
-    raise command_line.UserError(
-      f"the versions do not agree: {'; '.join(wrong)}."
-    )
+    raise command_line.UserError(f"the versions conflict: {'; '.join(wrong)}.")
 
 
 def count_cores(python: str) -> int:

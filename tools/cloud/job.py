@@ -1,12 +1,12 @@
-"""On the TPU VM: runs commands that outlive the connection, and reports.
+"""Runs commands on the TPU VM that outlive the connection, and reports.
 
   python3 -m tools.cloud.job start --id=1 -- COMMAND … '&&' COMMAND …
   python3 -m tools.cloud.job report --offset=0
 
-`start` returns at once; it starts nothing where the same --id runs or has ended
-well. The commands run one after the other, until one fails. --save=FOLDER=gs://…
-brings back what was saved there, and copies the folder there every minute and
-at the end.
+`start` returns at once; it does nothing if a job with the same --id is running
+or has succeeded. The commands run one after the other until one fails.
+--save=FOLDER=gs://… restores the folder from there, and copies it there every
+minute and at the end.
 """
 
 import fcntl
@@ -63,7 +63,7 @@ def _write(name: str, **content) -> None:
 
 
 def _lock():
-  """The file that is locked while a job runs; None if one runs."""
+  """The lock file, now locked; None if a job is running."""
   f = open(_path("lock"), "a")  # noqa: SIM115 (it is returned open)
   try:
     fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,17 +74,17 @@ def _lock():
 
 
 def start(job_id: str, words: list[str]) -> None:
-  """Starts the job of a command line, unless it runs or has ended well.
+  """Starts a job, unless it is running or has succeeded.
 
   Raises:
-    UserError: if another job runs.
+    UserError: if another job is running.
   """
   job, end, lock = _read("job.json"), _read("status.json"), _lock()
   same = job.get("id") == job_id
   if not lock and not same:
     raise command_line.UserError(
-      f"job {job.get('id')} still runs on this machine: delete the TPU, or end "
-      f"the job there with kill -- -{job.get('pid')}."
+      f"job {job.get('id')} is still running on this machine: delete the TPU, "
+      f"or end the job there with kill -- -{job.get('pid')}."
     )
   if not lock or (same and end == dict(status=0, saved=True)):
     return
@@ -104,11 +104,11 @@ def start(job_id: str, words: list[str]) -> None:
 
 
 def run_commands(words: list[str], save: list[str]) -> None:
-  """Runs the commands that "&&" separates, and keeps how they ended."""
+  """Runs the commands separated by "&&", and records their exit status."""
   for pair in save:
     local, remote = pair.split("=", 1)
     os.makedirs(local, exist_ok=True)
-    _copy(remote, local)  # there is nothing yet at the first start
+    _copy(remote, local)  # at the first start nothing is there yet
   status: int | None = 0
   for separator, group in itertools.groupby(words, "&&".__eq__):
     command = list(group)
@@ -130,7 +130,7 @@ def _save(pairs: list[str]) -> bool:
 
 
 def _copy(source: str, target: str) -> bool:
-  """Copies a folder from or to the cloud; says on the log if it could not."""
+  """Copies a folder from or to the cloud; logs a failure."""
   command = ["gcloud", "storage", "rsync", "--recursive", source, target]
   try:
     subprocess.run(
@@ -151,8 +151,8 @@ def _copy(source: str, target: str) -> bool:
 def report(offset: int) -> dict:
   """Returns `id`, `running`, `status`, `saved`, `text` and `offset` of the job.
 
-  `status` is None while it runs, or where it ended without one; `text` is the
-  log from the given offset (below 0 from the end), `offset` its new end.
+  `status` is None while the job runs, or if it ended without one; `text` is the
+  log from the given offset (negative: from the end), `offset` its new end.
   """
   lock = _lock()
   if lock:

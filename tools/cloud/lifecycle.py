@@ -1,7 +1,7 @@
-"""The life of one TPU: made, installed, started, followed, deleted.
+"""The life of one TPU: create, install, start, follow, delete.
 
-gcloud and the TPU VM know how far it is, and every step asks them first. So the
-same command continues after this program was killed.
+Every step first asks gcloud and the TPU VM for the current state, so the same
+command continues after this program was killed.
 """
 
 import datetime
@@ -14,12 +14,12 @@ import time
 from tools.cloud import command_line, commands, gcloud, job, tpu_types
 
 _POLL = 30  # seconds
-# Seconds to wait between attempts, where a cause passes by itself.
+# Seconds between attempts, for causes that pass by themselves.
 _SSH_WAITS = (10, 20, 40, 80, 160, 300)
 _FEW_WAITS = (10, 20, 40)
 _DELETE_WAITS = (10, 30, 60, 120)
-_CAPACITY_WAITS = (60, 120, 240, 480, 600)  # then the last one again
-# States of a TPU or its queue that do not become READY again.
+_CAPACITY_WAITS = (60, 120, 240, 480, 600)  # then repeat the last one
+# States of a TPU or its request that never become READY again.
 _ENDED = (
   *("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING"),
   *("SUSPENDING", "SUSPENDED"),
@@ -27,30 +27,30 @@ _ENDED = (
 
 
 class Gone(Exception):
-  """The TPU was taken away."""
+  """The TPU was preempted."""
 
 
 class Lifecycle:
   """One TPU and the job on it."""
 
   def __init__(self, plan: commands.Plan, cloud: gcloud.Gcloud, archive: str):
-    """`archive` is where the project is packed."""
+    """Sets up; `archive` is the path of the packed project."""
     self.may_exist = False  # the TPU, or its request in the queue
-    self.started = False  # whether its job ever was
-    self.unsaved = False  # whether it has a job's results that are nowhere else
+    self.started = False  # whether its job was ever started
+    self.unsaved = False  # whether it has results that are nowhere else
     self._plan = plan
     self._cloud = cloud
     self._archive = archive
-    self._since: float | None = None  # from when it is paid
-    self._hours = 0.0  # of earlier TPUs
+    self._since: float | None = None  # when billing began
+    self._hours = 0.0  # hours of earlier TPUs
     self._chips = 0
-    self._offset = 0  # bytes of the job's log that were shown
+    self._offset = 0  # bytes of the job's log already shown
 
   def say(self, line: str) -> None:
     print(f"{self._plan.name}: {line}", flush=True)
 
   def cost(self) -> str:
-    """Hours up to now, and money where a price is known."""
+    """Hours so far, and the cost if the price is known."""
     hours = self._hours
     if self._since is not None:
       hours += (time.time() - self._since) / 3600
@@ -58,21 +58,21 @@ class Lifecycle:
     if price is None:
       return f"{hours:.2f} h (give --price_per_chip_hour for the cost)"
     paid = hours * price * self._chips
-    return f"{hours:.2f} h, {paid:.2f} at {price:g} a chip and hour"
+    return f"{hours:.2f} h, {paid:.2f} at {price:g} per chip and hour"
 
   def what_is_left(self) -> str:
-    """Names the TPU, since when it is there, and how to delete it."""
+    """Says which TPU may be left, its cost, and how to delete it."""
     when = datetime.datetime.fromtimestamp(
       self._since or time.time(), datetime.timezone.utc
     )
     delete = self._cloud.command(commands.delete(self._plan))
     return (
-      f"a TPU in {self._plan.zone} may still exist and cost money since "
+      f"a TPU in {self._plan.zone} may still exist and has cost money since "
       f"{when:%Y-%m-%d %H:%M} UTC, {self.cost()}: {shlex.join(delete)}"
     )
 
   def state(self) -> str | None:
-    """The state that gcloud gives, such as "READY"; None if there is no TPU."""
+    """The state reported by gcloud, such as "READY", or None."""
     plan = self._plan
     seen = self._cloud.describe(commands.describe(plan))
     if seen is None:
@@ -97,7 +97,7 @@ class Lifecycle:
     return str(seen.get("state", "UNKNOWN"))
 
   def run_job(self) -> None:
-    """Makes the TPU and runs the job to its end, on new TPUs if necessary."""
+    """Creates the TPU and runs the job to its end, on new TPUs if necessary."""
     for times in itertools.count(1):
       try:
         self.create()
@@ -109,14 +109,14 @@ class Lifecycle:
       except Gone:
         if times > self._plan.restarts:
           raise gcloud.Stop(
-            f"it was taken away {times} times, and --restarts="
+            f"it was preempted {times} times, and --restarts="
             f"{self._plan.restarts}"
           ) from None
-        self.say(f"was taken away ({times}); asking for a new one")
+        self.say(f"was preempted ({times}); requesting a new one")
         self.delete()
 
   def create(self) -> None:
-    """Makes the TPU, unless there is one, and waits until it is READY."""
+    """Creates the TPU, unless it exists, and waits until it is READY."""
     plan = self._plan
     deadline = time.time() + plan.capacity_hours * 3600
     last, refusals = None, 0
@@ -144,10 +144,10 @@ class Lifecycle:
       time.sleep(wait)
 
   def _ask(self) -> bool:
-    """Asks for a TPU; returns False if there is no capacity."""
+    """Requests a TPU; returns False if there is no capacity."""
     kind = self._plan.accelerator_type
-    self.say(f"asking for a {'spot ' * self._plan.spot}{kind}")
-    self.may_exist = True  # until gcloud says no
+    self.say(f"requesting a {'spot ' * self._plan.spot}{kind}")
+    self.may_exist = True  # until gcloud refuses
     try:
       self._cloud.run(commands.create(self._plan))
     except gcloud.Failure as e:
@@ -158,8 +158,8 @@ class Lifecycle:
     return True
 
   def _is_started(self) -> bool:
-    """Whether the job runs or has ended well; raises if another one runs."""
-    self._offset = -4000  # its last lines
+    """Whether the job runs or has succeeded; raises if another one runs."""
+    self._offset = -4000  # the last lines
     seen = self._ask_job(commands.report(self._plan, self._offset))
     if seen.get("id") == commands.job_id(self._plan):
       self.started = seen["running"] or (seen["status"] == 0 and seen["saved"])
@@ -167,13 +167,13 @@ class Lifecycle:
     if seen.get("running"):
       self.unsaved = True
       raise gcloud.Stop(
-        "another job runs on it: give the flags of that job to follow it, or "
-        "delete the TPU first"
+        "another job is running on it: give the flags of that job to follow "
+        "it, or delete the TPU first"
       )
     return False
 
   def install(self) -> None:
-    """Brings the project to all workers, and makes its environment there."""
+    """Copies the project to all workers and installs it there."""
     plan = self._plan
     self.say("installing")
     commands.write_archive(self._archive, plan.add)
@@ -192,7 +192,7 @@ class Lifecycle:
         self.say(line)
 
   def _reach(self, arguments: list[str]) -> str:
-    """Runs a command over ssh, again where the connection is lost."""
+    """Runs a command over ssh, and repeats it if the connection is lost."""
     for wait in (*_SSH_WAITS, None):
       try:
         return self._cloud.run(arguments)
@@ -214,21 +214,21 @@ class Lifecycle:
     raise AssertionError  # the loop returns or raises
 
   def _ask_job(self, arguments: list[str]) -> dict:
-    """Runs tools.cloud.job on worker 0; returns its report, {} without one."""
+    """Runs tools.cloud.job on worker 0; returns its report, or {}."""
     for line in self._reach(arguments).splitlines():
       if line.startswith(job.MARK):
         return json.loads(line[len(job.MARK) :])
     return {}
 
   def start(self) -> None:
-    """Starts the job, unless it runs."""
+    """Starts the job, unless it is running."""
     self.say("starting the job")
     self._offset = 0
     self._ask_job(commands.start(self._plan))
     self.started = True
 
   def follow(self) -> None:
-    """Shows the job's log until it ends; starts it again where that helps."""
+    """Shows the job's log until it ends; restarts it if that may help."""
     failures, tail = 0, ""
     while True:
       seen = self._ask_job(commands.report(self._plan, self._offset))
@@ -246,7 +246,7 @@ class Lifecycle:
       if status == 0 and not seen["saved"]:
         self.unsaved = True
         raise gcloud.Stop(
-          "the job ended well, and its last results could not be copied to "
+          "the job succeeded, but its last results could not be copied to "
           f"{self._plan.gs_dir}; the same command tries again"
         )
       if status == 0:
@@ -257,7 +257,7 @@ class Lifecycle:
         raise gcloud.Stop(
           f"the job ended with exit status {status}: {' '.join(last)[:300]}"
         )
-      self.say(f"the job ended with exit status {status}; starting it again")
+      self.say(f"the job ended with exit status {status}; restarting it")
       tail = ""
       self.start()
 
@@ -275,7 +275,7 @@ class Lifecycle:
     self.say(f"results are in {self._plan.output_dir}")
 
   def delete(self) -> None:
-    """Deletes the TPU, and checks that it is gone."""
+    """Deletes the TPU, and checks that it no longer exists."""
     existed = False
     for wait in (*_DELETE_WAITS, None):
       try:

@@ -1,1 +1,1 @@
-"""What the benchmark of a step is made of."""
+"""The parts of the benchmark of a step."""

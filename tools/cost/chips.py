@@ -1,10 +1,10 @@
-"""What is public about the chips (clock, memory, links), and what follows.
+"""Public data of TPU chips (clock, memory, links), and estimates from them.
 
 Clocks, memories and links of v2 to v4 are those of Jouppi et al., "A
 Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 2020) and
 "TPU v4: An Optically Reconfigurable Supercomputer for Machine Learning" (ISCA
 2023); of v5e, v5p and v6e those of cloud.google.com/tpu/docs, where the clock
-follows from peak FLOPs and the matrix units.
+is computed from peak FLOPs and matrix units.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Chip:
     side: of a matrix unit.
     hbm: bytes of the chip's memory.
     links: to other chips.
-    link: bytes a second of a link, each way.
+    link: bytes per second of a link, each way.
   """
 
   clock: float
@@ -55,7 +55,7 @@ class Slice:
   """Chips that are rented together.
 
   Attributes:
-    topology: as libtpu names it: "v3:4x8".
+    topology: libtpu's name: "v3:4x8".
     cores: coordinates [x, y, z, core on its chip].
   """
 
@@ -64,53 +64,53 @@ class Slice:
 
   @property
   def chip(self) -> Chip:
-    """Its kind."""
+    """The kind of chip."""
     return CHIPS[self.topology.partition(":")[0]]
 
   @property
   def per_chip(self) -> int:
-    """Cores of a chip that are a device of their own."""
+    """Cores per chip that are separate devices."""
     return 1 + max(core for *_, core in self.cores)
 
   @property
   def chips(self) -> int:
-    """How many chips there are."""
+    """The number of chips."""
     return len(self.cores) // self.per_chip
 
   @property
   def hbm(self) -> float:
-    """Bytes of memory a core."""
+    """Bytes of memory per core."""
     return self.chip.hbm / self.per_chip
 
   @property
   def ring(self) -> float:
-    """Bytes a second that a core sends into a ring, both ways.
+    """Bytes per second that a core sends into a ring, in both directions.
 
-    A ring takes one dimension of the torus, two links of each chip, which the
-    cores of the chip share.
+    A ring uses one dimension of the torus: two links per chip, shared by the
+      chip's cores.
     """
     return 2 * self.chip.link / self.per_chip
 
 
 def make_slice(topology: str, cores) -> Slice:
-  """A topology whose clock and memory are known.
+  """Makes a Slice of a known kind of chip.
 
   Args:
-    topology: as libtpu names it.
-    cores: a function that gives its cores.
+    topology: libtpu's name.
+    cores: a function that returns its cores.
 
   Raises:
-    UserError: for another one.
+    UserError: for an unknown kind.
   """
   if topology.partition(":")[0] not in CHIPS:
     raise errors.UserError(
-      f"--topology={topology} begins with none of {', '.join(CHIPS)}: give a "
-      "kind and its chips, such as v3:2x2, v3:4x8 or v4:2x2x1."
+      f"--topology={topology} does not begin with any of {', '.join(CHIPS)}: "
+      "give a kind and its chips, such as v3:2x2, v3:4x8 or v4:2x2x1."
     )
   return Slice(topology, cores(topology))
 
 
-# Bytes that pass the links of one of n cores, for each byte that it puts in.
+# Bytes over the links of each of n cores, per byte that it contributes.
 _PASSED = {
   "all-reduce": lambda n: 2 * (n - 1) / n,
   "all-to-all": lambda n: (n - 1) / n,
@@ -122,8 +122,8 @@ def send_seconds(by_axis: dict, mesh: dict[str, int], slice_: Slice) -> float:
   """Seconds of the collectives of a step.
 
   Args:
-    by_axis: of `sent.count_by_axis`.
-    mesh: {axis: its size}.
+    by_axis: from `sent.count_by_axis`.
+    mesh: {axis: size}.
     slice_: the chips.
   """
   return (
@@ -140,12 +140,12 @@ def estimate(found: dict, mesh: dict[str, int], slice_: Slice) -> dict:
   """Whether a program fits, and how long a step of it takes.
 
   Args:
-    found: of `plan.measure`, or a line through two of them.
-    mesh: {axis: its size}.
+    found: from `plan.measure`, or extrapolated from two of them.
+    mesh: {axis: size}.
     slice_: the chips.
 
   Returns:
-    "fits" and, where it compiles, "needs" (bytes a core) and "step_seconds"
+    "fits" and, if it compiles, "needs" (bytes per core) and "step_seconds"
     {"compute", "collectives", "step"}
   """
   if not found["compiles"]:
@@ -159,18 +159,18 @@ def estimate(found: dict, mesh: dict[str, int], slice_: Slice) -> dict:
 
 
 def assumptions(slice_: Slice) -> list[str]:
-  """What the times rest on, as sentences."""
+  """The assumptions behind the times, as sentences."""
   chip = slice_.chip
   return [
     "cycles are the compiler's estimates, summed over instructions; a loop's "
-    "body counts as often as it runs, and what overlaps counts twice; a loop "
-    "that the compiler made itself counts once",
+    "body counts as often as it runs, overlapping work counts twice, and a "
+    "loop made by the compiler counts once",
     f"a core runs at {chip.clock / 1e6:.0f} MHz",
-    "a collective moves its bytes round a ring of the torus at "
-    f"{slice_.ring / 1e9:.0f} GB/s a core (two links of "
-    f"{chip.link / 1e9:.0f} GB/s a chip, shared by {slice_.per_chip} core(s)), "
-    "and nothing is computed meanwhile",
+    "a collective moves its bytes around a ring of the torus at "
+    f"{slice_.ring / 1e9:.0f} GB/s per core (two links of "
+    f"{chip.link / 1e9:.0f} GB/s per chip, shared by {slice_.per_chip} "
+    "core(s)), and nothing is computed meanwhile",
     "input pipeline, checkpoints and evaluation take no time",
-    f"a core has {slice_.hbm / 2**30:.1f} GiB of memory, and the program "
-    "itself lies there too",
+    f"a core has {slice_.hbm / 2**30:.1f} GiB of memory, which also holds the "
+    "program",
   ]

@@ -1,4 +1,4 @@
-"""The training run that gin files and bindings describe, and a step of it."""
+"""A training described by gin files and bindings, and a step of it."""
 
 import dataclasses
 import re
@@ -10,17 +10,17 @@ from hypergrid_mtf.run import mesh as mesh_lib
 from hypergrid_mtf.run.checks import mesh as mesh_checks
 from hypergrid_mtf.run.checks import sizes
 
-# Gin files name what is in them.
+# Gin files use names that these modules define.
 from t5_tasks import mixtures, vocabularies  # noqa: F401
 from tools.cost import steps
 
 _STACK = "transformer.make_layer_stack.num_layers"
-EXAMPLES_PER_ROW = 3  # of a packed row; their number changes no shape
+EXAMPLES_PER_ROW = 3  # in a packed sequence; the number changes no shape
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What describes a run: --gin_file, --gin_param and --module_import."""
+  """The description of a run: --gin_file, --gin_param and --module_import."""
 
   gin_files: tuple[str, ...]
   gin_params: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Source:
 
   @property
   def variant(self) -> str:
-    """The file of hypergrid/ that makes its layers, or "vanilla"."""
+    """The file of hypergrid/ that defines its layers, or "vanilla"."""
     for path in self.gin_files:
       found = re.fullmatch(r"(?:.*/)?hypergrid/(\w+)\.gin", path)
       if found and not found[1].endswith("_only"):
@@ -37,7 +37,7 @@ class Source:
 
   @property
   def started_at(self) -> int:
-    """The step of the checkpoint that it starts from, by its name."""
+    """The step of its initial checkpoint, by name."""
     for text in self.gin_params:
       found = re.search(r"init_checkpoint\s*=.*?-(\d+)['\"]", text)
       if found:
@@ -45,7 +45,7 @@ class Source:
     return 0
 
   def vanilla(self) -> "Source":
-    """The same run of vanilla T5."""
+    """The same run with vanilla T5."""
     paths = [
       "hypergrid/vanilla.gin"
       if path.endswith(f"hypergrid/{self.variant}.gin")
@@ -63,10 +63,10 @@ class Run:
 
   Attributes:
     job: a step of it.
-    mesh: over which it is spread.
-    train_steps: that are left; None if no number is bound.
+    mesh: the mesh over which it is spread.
+    train_steps: steps to train; None if no number is bound.
     depth: blocks of each stack; None if the stacks differ.
-    depth_binding: what to bind for another depth.
+    depth_binding: the parameter to bind for another depth.
   """
 
   job: steps.Job
@@ -76,7 +76,7 @@ class Run:
   depth_binding: str
 
   def job_at(self, depth: int | None) -> steps.Job:
-    """The step with so many blocks in each stack; None for its own."""
+    """The step with `depth` blocks in each stack; None for its own depth."""
     if depth is None:
       return self.job
     binding = f"{self.depth_binding} = {depth}"
@@ -93,10 +93,11 @@ def read(source: Source, cores: int) -> Run:
     cores: of the slice.
 
   Raises:
-    UserError: for a run that is no training, has no lengths, or does not fit
-      the slice or its own mesh.
+    UserError: for a run that does not train, has no lengths, or does not fit
+      the slice or its mesh.
   """
-  # Of any kind, for its cores count; a plan reads no checkpoint.
+  # Any kind of topology, since only its cores count; a plan reads no
+  # checkpoint.
   topology = f"tpu_mesh_shape.tpu_topology = 'v3-{cores}'"
   params = (topology, *source.gin_params, "run.init_checkpoint = None")
   empty = steps.Case("train", 0, 0, 0)
@@ -105,20 +106,21 @@ def read(source: Source, cores: int) -> Run:
   run = request.Run(types.SimpleNamespace(tpu="planned"))
   if not run.trains:
     raise errors.UserError(
-      f"run.mode = {run.mode!r} is not planned: give the flags of a training "
-      "(python -m tools.tpu_compile --step=decode compiles one of decoding)."
+      f"run.mode = {run.mode!r} cannot be planned: give the flags of a "
+      "training (python -m tools.tpu_compile --step=decode compiles one of "
+      "decoding)."
     )
   lengths, mesh = run.lengths or {}, run.mesh
   if not {"inputs", "targets"} <= set(lengths):
     raise errors.UserError(
-      f"run.sequence_length = {run.lengths} has no lengths of inputs and "
-      "targets: give --gin_param=\"run.sequence_length = {'inputs': 512, "
-      "'targets': 128}\"."
+      f"run.sequence_length = {run.lengths} does not give the lengths of "
+      'inputs and targets: give --gin_param="run.sequence_length = '
+      "{'inputs': 512, 'targets': 128}\"."
     )
   mesh_checks.check_axes(mesh)
   if mesh.shape.size != cores:
     raise errors.UserError(
-      f"{mesh.shape_given} has {mesh.shape.size} devices, and the topology "
+      f"{mesh.shape_given} has {mesh.shape.size} devices, but the topology has "
       f"{cores} cores: give a mesh of {cores}, or leave the binding out."
     )
   sizes.check_batch_size(run)
@@ -135,7 +137,7 @@ def read(source: Source, cores: int) -> Run:
     config.value(f"{stack}/{_STACK}", config.value(_STACK))
     for stack in ("encoder", "decoder")
   ]
-  written = config.origin(_STACK)  # by a macro or by itself
+  written = config.origin(_STACK)  # through a macro or directly
   bindings = mesh_bindings(mesh)
   steps_left = run.train_steps and max(0, run.train_steps - source.started_at)
   found = Run(
@@ -151,7 +153,7 @@ def read(source: Source, cores: int) -> Run:
 
 
 def mesh_bindings(mesh: mesh_lib.Mesh) -> tuple[str, str]:
-  """What to bind for a run on the mesh."""
+  """The bindings for a run on the mesh."""
   shape = ",".join(f"{d.name}:{d.size}" for d in mesh.axes)
   layout = ",".join(":".join(pair) for pair in sorted(mesh.layout))
   return f"run.mesh_shape = {shape!r}", f"run.layout_rules = {layout!r}"

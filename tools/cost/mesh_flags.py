@@ -1,4 +1,4 @@
-"""What the flags of a step on the mesh of a TPU ask for, and its model."""
+"""The mesh and the model that the flags of a TPU step ask for."""
 
 from hypergrid_mtf import errors
 from hypergrid_mtf.run import mesh as mesh_lib
@@ -12,7 +12,7 @@ def layout_of(f) -> str:
 
 
 def read_mesh(f) -> mesh_lib.Mesh:
-  """The mesh, checked as far as that does not depend on a model."""
+  """The mesh, checked as far as possible without a model."""
   given = f"--mesh_shape={f.mesh_shape}", f"--layout={layout_of(f)}"
   mesh = mesh_lib.parse(f.mesh_shape, layout_of(f), *given)
   mesh_checks.check_axes(mesh)
@@ -21,12 +21,12 @@ def read_mesh(f) -> mesh_lib.Mesh:
 
 
 def choose_cores(f, mesh: mesh_lib.Mesh, cores) -> list[list[int]]:
-  """The cores of a topology that the mesh takes: all of them, or one."""
+  """The cores of a topology that the mesh uses: all, or one."""
   if mesh.shape.size not in (1, len(cores)):
     raise errors.UserError(
-      f"{mesh.shape_given} has {mesh.shape.size} devices and --topology="
-      f"{f.topology} {len(cores)} cores: give a mesh of {len(cores)}, or an "
-      "empty one for one core alone."
+      f"{mesh.shape_given} has {mesh.shape.size} devices and "
+      f"--topology={f.topology} {len(cores)} cores: give a mesh of "
+      f"{len(cores)}, or an empty one for a single core."
     )
   return cores[: mesh.shape.size]
 
@@ -34,7 +34,7 @@ def choose_cores(f, mesh: mesh_lib.Mesh, cores) -> list[list[int]]:
 def make_job(
   f, mesh: mesh_lib.Mesh, setting: models.Setting, step="train", gin_params=()
 ) -> steps.Job:
-  """A step of a model on the mesh, whose model is checked against it."""
+  """A step of a model on the mesh, checked against it."""
   packed = f.packed
   job = steps.make_job(
     f.size,

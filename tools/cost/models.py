@@ -1,4 +1,4 @@
-"""The models of a comparison; needs none of the libraries."""
+"""The models of a comparison; imports none of the libraries."""
 
 import dataclasses
 import itertools
@@ -13,19 +13,19 @@ from hypergrid_mtf.run import gin_files
 flags.disclaim_key_flags()  # --help shows them as the calling program's
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
-VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")  # as of `gate`
+VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")  # as in `gate`
 STACKS = ("both", "encoder", "decoder")
 
 
 def sizes() -> list[str]:
-  """The sizes of models there are, sorted."""
+  """The available model sizes, sorted."""
   names = os.listdir(os.path.join(gin_files.folder(), "models"))
   return sorted(n.removesuffix(".gin") for n in names if n.endswith(".gin"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """One model: vanilla T5, or HyperGrid with everything that changes its cost.
+  """One model: vanilla T5, or HyperGrid with the settings that change its cost.
 
   Attributes:
     variant: a file of operative_configs/hypergrid.
@@ -45,7 +45,7 @@ class Setting:
 
   @property
   def name(self) -> str:
-    """The model as tables and file names have it."""
+    """The model's name in tables and file names."""
     parts = [self.variant]
     if self.gated_kernel:
       parts.append(self.gated_kernel)
@@ -59,7 +59,7 @@ class Setting:
 
   @property
   def gin_files(self) -> list[str]:
-    """What is given to --gin_file after the model."""
+    """The values of --gin_file after the model's."""
     files = [f"hypergrid/{self.variant}.gin"]
     if self.stacks != "both":
       files.append(f"hypergrid/{self.stacks}_only.gin")
@@ -67,7 +67,7 @@ class Setting:
 
   @property
   def gin_params(self) -> list[str]:
-    """What is given to --gin_param."""
+    """The values of --gin_param."""
     bound: dict[str, int | str] = {}
     if self.grid_rows:
       bound.update(grid_rows=self.grid_rows, grid_cols=self.grid_cols)
@@ -83,25 +83,25 @@ KNOWN = (VANILLA.variant, *VARIANTS)
 
 
 def define_size(size: str, activation_dtype: str) -> None:
-  """Defines flags of the model; the arguments are defaults."""
+  """Defines the flags of a model; arguments are defaults."""
   flags.DEFINE_enum("size", size, sizes(), "A file of models/.")
   flags.DEFINE_enum(
     "activation_dtype",
     activation_dtype,
     ["bfloat16", "float32"],
-    "As t5's: float32 on a CPU, bfloat16 on a TPU.",
+    "As in t5: float32 on a CPU, bfloat16 on a TPU.",
   )
 
 
 def define_compared(variants: list[str]) -> None:
-  """Defines flags of compared models; the argument is a default."""
-  flags.DEFINE_list("variants", variants, "Compared; vanilla always is.")
-  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; the gin files' if empty.")
+  """Defines the flags of compared models; the argument is a default."""
+  flags.DEFINE_list("variants", variants, "Models to compare with vanilla.")
+  flags.DEFINE_list("grids", [], "ROWSxCOLUMNS, …; by default the gin files'.")
   flags.DEFINE_list("gated_kernel", [], "HyperGrid.gated_kernel, one or more.")
 
 
 def choose(flag: str, values, known) -> None:
-  """Raises UserError for the first value of a flag that is not known."""
+  """Raises UserError for the first unknown value of a flag."""
   if not values:
     raise errors.UserError(
       f"--{flag}= is empty: choose from {', '.join(known)}."
@@ -114,17 +114,18 @@ def choose(flag: str, values, known) -> None:
 
 
 def positive(flag: str, text: str) -> int:
-  """The positive integer that one of a flag's values is, or a UserError."""
+  """Parses one value of a flag as a positive integer, or raises UserError."""
   text = text.strip()
   if not text.isdecimal() or int(text) < 1:
     raise errors.UserError(
-      f"--{flag}={text} must be a positive integer, or several with commas."
+      f"--{flag}={text} must be a positive integer, or several separated by "
+      "commas."
     )
   return int(text)
 
 
 def parse_grid(flag: str, text: str) -> tuple[int, int]:
-  """Rows and columns of one of a flag's grids, or a UserError."""
+  """Parses the rows and columns of a grid, or raises UserError."""
   match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
   if not match:
     raise errors.UserError(
@@ -139,9 +140,9 @@ def settings(
   """Every combination once, vanilla first.
 
   Args:
-    variants: of VARIANTS; vanilla is there in any case.
-    grids: of "ROWSxCOLUMNS"; this and the following: empty for what the gin
-      files say.
+    variants: of VARIANTS; vanilla is always included.
+    grids: of "ROWSxCOLUMNS"; for this and the following, empty means as in the
+      gin files.
     contractions: of HyperGrid.contraction.
     stacks: of STACKS.
     kernels: of HyperGrid.gated_kernel.

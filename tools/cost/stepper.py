@@ -1,8 +1,8 @@
-"""One model in a session, that takes real steps of t5.
+"""A model in a session that takes real steps of t5.
 
-`utils.run` makes the Estimator from the gin files, and the Estimator's model
-function makes the graph, with Adafactor and all else that a run on a CPU has.
-Only the input pipeline and the writing of checkpoints are left out.
+`utils.run` makes the Estimator from the gin files, and its model function makes
+the graph, with Adafactor and everything else of a run on a CPU. Only the input
+pipeline and checkpoint writing are left out.
 """
 
 import re
@@ -17,7 +17,7 @@ from tools.cost import steps
 
 
 class Model:
-  """One model in a session, ready to step.
+  """A model in a session, ready to step.
 
   Attributes:
     num_ops: operations of its graph.
@@ -25,7 +25,7 @@ class Model:
   """
 
   def __init__(self, job: steps.Job):
-    """Builds the graph and initialises the variables at random.
+    """Builds the graph and initializes the variables at random.
 
     Raises:
       UserError: for bindings that do not describe a model.
@@ -35,7 +35,7 @@ class Model:
     graph = tf.Graph()
     with graph.as_default():
       tf.set_random_seed(1)
-      # As in training: one of tf.train would not be a resource variable here.
+      # As in training; one made by tf.train would not be a resource variable.
       estimator._create_global_step(graph)
       mode = steps.MODES[job.case.name]
       features = _feature_variables(job.case)
@@ -54,7 +54,7 @@ class Model:
     """Takes one step.
 
     Returns:
-      what the Estimator fetches: `loss`, but of decoding `outputs` (token ids)
+      what the Estimator fetches: `loss`, or `outputs` (token ids) when decoding
     """
     return self._session.run(self._fetches)
 
@@ -75,9 +75,9 @@ class Model:
 
 
 def _feature_variables(case: steps.Case) -> dict[str, tf.Tensor]:
-  """The features as variables: constants would let TensorFlow fold the masks.
+  """The features as variables; with constants TensorFlow would fold the masks.
 
-  They are local, so no optimizer and no saver sees them.
+  They are local, so optimizers and savers ignore them.
   """
   return {
     name: tf.get_variable(
@@ -101,7 +101,7 @@ def _fetches(spec, mode) -> dict:
 
 
 def _open_session(estimator, spec):
-  """A session as the Estimator opens it, without hooks that write files."""
+  """A session as opened by the Estimator, without hooks that write files."""
   hooks = [
     hook
     for hook in (

@@ -1,4 +1,4 @@
-"""Steps of t5 that are measured or compiled: shapes, features, Estimator."""
+"""Steps of t5 to measure or compile: shapes, features, Estimator."""
 
 import dataclasses
 import os
@@ -21,21 +21,21 @@ MODES = {
   "score": tf.estimator.ModeKeys.PREDICT,
 }
 EOS_ID = 1
-_FIRST_ID = 3  # below are padding, EOS and the unknown piece
-# No decode_tf: turning ids into text is not work of the model.
+_FIRST_ID = 3  # lower ids are padding, EOS and the unknown piece
+# No decode_tf: turning ids into text is not the model's work.
 _VOCABULARY = types.SimpleNamespace(vocab_size=models.VOCAB_SIZE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One kind of step on one shape.
+  """One kind of step with one shape.
 
   Attributes:
     name: a key of MODES.
-    batch: rows.
-    inputs: input tokens a row.
-    targets: target tokens a row; for `decode`, tokens that are generated.
-    examples_per_row: 1, or how many are packed into a row.
+    batch: sequences.
+    inputs: input tokens per sequence.
+    targets: target tokens per sequence; for `decode`, generated tokens.
+    examples_per_row: 1, or how many are packed into a sequence.
   """
 
   name: str
@@ -46,24 +46,24 @@ class Case:
 
   @property
   def lengths(self) -> dict[str, int]:
-    """Tokens of a row, by feature."""
+    """Tokens per sequence, by feature."""
     return {"inputs": self.inputs, "targets": self.targets}
 
   @property
   def label(self) -> str:
-    """The case as a file name can have it."""
+    """The case as part of a file name."""
     return f"{self.name}-{self.batch}x{self.inputs}x{self.targets}"
 
 
 def make_features(case: Case, seed: int = 0) -> dict[str, np.ndarray]:
-  """Random token ids in the form in which t5 feeds them.
+  """Random token ids as t5 feeds them.
 
-  Rows are full, since Mesh TensorFlow computes padding too. Examples end in
-  EOS. A packed row holds examples of random lengths, and a little padding.
+  Sequences are full, because Mesh TensorFlow computes padding too. Examples end
+  in EOS. A packed sequence has examples of random lengths and a little padding.
 
   Returns:
-    {feature: int32 [batch, length]}: `inputs`; but for decoding `targets`; if
-    packed, `<feature>_segmentation` (1, 2, …; 0 is padding) and
+    {feature: int32 [batch, length]}: `inputs`; `targets`, except for decoding;
+    if packed, `<feature>_segmentation` (1, 2, …; 0 is padding) and
     `<feature>_position`.
   """
   rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def make_features(case: Case, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _split(rng, length: int, examples: int) -> list[int]:
-  """Lengths of the examples of a row, each at least 2 (a token and EOS)."""
+  """Lengths of the examples in a sequence, at least 2 (a token and EOS)."""
   if examples == 1:
     return [length]
   shares = rng.uniform(0.5, 1.5, examples)
@@ -118,21 +118,21 @@ class Job:
 
   @staticmethod
   def from_json(fields: dict) -> "Job":
-    """The job of `dataclasses.asdict`, by way of JSON."""
+    """The job from the JSON of `dataclasses.asdict`."""
     case = Case(**fields.pop("case"))
     return Job(case, **{name: tuple(value) for name, value in fields.items()})
 
   def bind(self) -> None:
-    """Makes gin's configuration that of the job.
+    """Parses the job's gin files and bindings.
 
     Raises:
-      UserError: for what gin cannot read, or no model takes.
+      UserError: for what gin cannot read or no model accepts.
     """
     config.import_modules(list(self.modules))
     model_lib.bind(list(self.gin_files), list(self.gin_params), trains=True)
 
   def build(self):
-    """Binds, and builds the model (plain Python, no graph): a check."""
+    """Binds and builds the model (plain Python, no graph), as a check."""
     self.bind()
     return model_lib.build(models.VOCAB_SIZE)
 
@@ -144,7 +144,7 @@ def make_job(
   activation_dtype: str = "float32",
   gin_params=(),
 ) -> Job:
-  """A step of a model of a comparison, as a run on a CPU has it.
+  """A step of one model of a comparison, as in a run on a CPU.
 
   Args:
     size: a file of operative_configs/models.
@@ -159,7 +159,7 @@ def make_job(
     "learning_rate_schedules/constant_0_001.gin",  # t5's fine-tuning
   ]
   bindings = [
-    # What t5's main, and ours, bind where there is no TPU.
+    # What t5's main, and ours, bind without a TPU.
     'utils.get_variable_dtype.slice_dtype = "float32"',
     f'utils.get_variable_dtype.activation_dtype = "{activation_dtype}"',
     'run.mesh_shape = "model:1,batch:1"',
@@ -168,19 +168,19 @@ def make_job(
     "Bitransformer.decode.beam_size = 1",
     "Bitransformer.decode.temperature = 0.0",
     f"Bitransformer.decode.max_decode_length = {case.targets}",
-    # Decoding ends when every row holds this token: without one, it takes all
-    # its steps, so that all models do the same work.
+    # Decoding ends when every sequence has this token; without it, all models
+    # take all steps and do the same work.
     "Unitransformer.sample_autoregressive.stop_at_token = None",
   ]
   return Job(case, tuple(files), (*bindings, *gin_params))
 
 
 def make_estimator(case: Case, tpu: str | None = None):
-  """The TPUEstimator that `utils.run` would train, or score with.
+  """The TPUEstimator with which `utils.run` would train or score.
 
   Args:
-    case: gives the shapes.
-    tpu: as in --tpu, for the one that runs on a TPU.
+    case: the shapes.
+    tpu: as in --tpu, for one that runs on a TPU.
   """
   made = []
 
@@ -190,14 +190,14 @@ def make_estimator(case: Case, tpu: str | None = None):
   def read_nothing(**kwargs):
     raise AssertionError(f"no data set is read: {kwargs}")
 
-  # What scores is another model function; all others share one.
+  # Scoring has its own model function; all other modes share one.
   with mock.patch.object(utils, "score_from_dataset", keep):
     utils.run(
       tpu_job_name=None,
       tpu=tpu,
       gcp_project=None,
       tpu_zone=None,
-      model_dir=os.path.join(os.devnull, "model"),  # it wants a name
+      model_dir=os.path.join(os.devnull, "model"),  # it needs a name
       mode="score_from_dataset" if case.name == "score" else "train",
       vocabulary=_VOCABULARY,
       batch_size=case.batch,

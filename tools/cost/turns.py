@@ -1,4 +1,4 @@
-"""Models that step strictly in turn, each in a worker process of its own."""
+"""Models that step strictly in turn, each in its own worker process."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,12 @@ from hypergrid_mtf import errors
 from tools import environment
 from tools.cost import steps, worker
 
-_SETTLE_SECONDS = 0.05  # the threads of a worker spin on for a moment
+_SETTLE_SECONDS = 0.05  # a worker's threads keep spinning for a moment
 _LEFT = ("case", "rows", "inputs", "model")
 
 
 class WorkerError(Exception):
-  """A worker ended by no fault of the user; the message is one sentence."""
+  """A worker failed, not by the user's fault; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Group:
 
   Attributes:
     case: what they step on.
-    requests: {name of a model: what its worker is asked for}.
+    requests: {model name: request to its worker}.
   """
 
   case: steps.Case
@@ -44,14 +44,14 @@ class Worker:
 
     Args:
       name: of the model.
-      request: as `worker` takes it.
-      log: the file that takes what its libraries print.
+      request: as in `worker`.
+      log: the file for its libraries' output.
 
     Raises:
       WorkerError: if it fails.
     """
     self._name, self._log = name, log
-    # Not -m: a command of ours would take the log away for itself.
+    # Not -m: as one of our commands it would redirect the log.
     path = worker.__file__
     code = f"import runpy; runpy.run_path({path!r}, run_name='__main__')"
     with open(log, "w") as log_file:
@@ -63,7 +63,7 @@ class Worker:
         text=True,
         cwd=os.path.dirname(log),
         env=environment.of_child(),
-        start_new_session=True,  # an interrupt is the parent's to handle
+        start_new_session=True,  # the parent handles interrupts
       )
     try:
       self.facts = self.ask(request)
@@ -115,13 +115,13 @@ def measure(
   Args:
     group: models of one case.
     output_dir: for traces, and `logs/` of the workers.
-    bar: a tqdm bar, moved once for each start and each step.
-    warmup: steps of each model before its times count, 1 or more.
-    runs: rounds, in each of which every model steps once.
+    bar: a tqdm bar, advanced once for each start and each step.
+    warmup: uncounted steps of each model, 1 or more.
+    runs: rounds; every model steps once in each.
     trace: also trace a step of each model, after the rounds.
 
   Returns:
-    {"case", "models"}: of each model `name`, `build_seconds`, `peak_bytes`,
+    {"case", "models"}; each model has `name`, `build_seconds`, `peak_bytes`,
     `seconds` of the rounds, what `summarize` adds, and facts of its kind
 
   Raises:
@@ -154,7 +154,7 @@ def measure(
         models[i]["peak_bytes"] = answer["peak_bytes"]
         bar.update()
       order = order[1:] + order[:1]
-    if trace and group.case.name in steps.MODES:  # last: it takes memory
+    if trace and group.case.name in steps.MODES:  # last: it needs memory
       for one, model in zip(workers, models, strict=True):
         name = f"{group.case.label}-{model['name']}.trace.json"
         one.ask(os.path.join(output_dir, name))
@@ -163,13 +163,13 @@ def measure(
 
 
 def _check_memory(needed: int, name: str) -> None:
-  """Refuses to start a model next to vanilla that would end both."""
+  """Refuses to start a model if it and vanilla would run out of memory."""
   available = environment.meminfo("MemAvailable")
   if available < needed:
     raise errors.UserError(
-      f"vanilla T5 took {needed / 1e9:.1f} GB at its peak and "
-      f"{available / 1e9:.1f} GB are left for {name} next to it: give a "
-      "smaller --size, --batch or --inputs."
+      f"vanilla T5 needed {needed / 1e9:.1f} GB at its peak, and only "
+      f"{available / 1e9:.1f} GB are left for {name}: give a smaller --size, "
+      "--batch or --inputs."
     )
 
 
@@ -178,8 +178,8 @@ def summarize(models: list[dict]) -> None:
   vanilla = models[0]
   for model in models:
     seconds = model["seconds"]
-    # Both times of a quotient are of the same round, so that what else the
-    # machine does meanwhile touches both.
+    # Both times of a ratio are from the same round, so that other load affects
+    # both.
     ratios = [a / b for a, b in zip(seconds, vanilla["seconds"], strict=True)]
     model.update(
       median_seconds=statistics.median(seconds),
@@ -190,7 +190,7 @@ def summarize(models: list[dict]) -> None:
 
 
 def table_of(groups: list[dict]) -> str:
-  """One row a model of each group, in Markdown; GB are 1e9 bytes."""
+  """A Markdown table with one row per model of each group; GB are 1e9 bytes."""
   rows = []
   for group in groups:
     case = group["case"]

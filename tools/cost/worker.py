@@ -1,10 +1,11 @@
-"""The process of the benchmark that holds one model and steps when told.
+"""A benchmark process that holds one model and steps on request.
 
-`tools.cost.turns` starts it, by its path. Lines of JSON come in and go out: the
-first is a request, answered when its model is ready; then "step", and the name
-of a file to trace a step to. What fails is the last answer, `failure`. A
-process a model, so that each has a peak memory of its own, and a served model
-imports what its user imports, and nothing of this project.
+`tools.cost.turns` runs this file by its path. It reads and writes lines of
+JSON: the first is a request, answered when the model is ready; then come
+"step", or the name of a file for the trace of a step. After an error, the last
+answer is `failure`. Each model has its own process, so that its peak memory is
+its own, and a served model imports only what a user would import, nothing of
+this project.
 """
 
 import ctypes
@@ -20,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 def _hold_step(request):
   """A step of t5: training, evaluation, decoding."""
-  import hypergrid_mtf  # noqa: F401  (first: it patches what follows)
+  import hypergrid_mtf  # noqa: F401  (first, because it patches what follows)
 
   # isort: split
   import tensorflow.compat.v1 as tf
@@ -35,7 +36,7 @@ def _hold_step(request):
 
 
 def _hold_saved_model(request):
-  """What tools.export writes, answering texts."""
+  """A model from tools.export that answers texts."""
   import tensorflow as tf
   import tensorflow_text  # noqa: F401  (the operations of its tokenizer)
 
@@ -45,13 +46,13 @@ def _hold_saved_model(request):
 
   def answer():
     if not function(inputs=texts)["outputs_cut"].numpy().all():
-      raise ValueError("an answer ended early, so that less work was done")
+      raise ValueError("an answer ended early, so less work was done")
 
   return {}, answer, None
 
 
 def _hold_hugging_face(request):
-  """TFT5's `generate`; ids are given, so that no time goes to a tokenizer."""
+  """TFT5's `generate`, on ids, so that no time goes to a tokenizer."""
   import numpy as np
   import safetensors.numpy
   import tensorflow as tf
@@ -79,7 +80,7 @@ def _hold_hugging_face(request):
       num_beams=1,
     )
     if (found.numpy()[:, 1:] == 1).any():
-      raise ValueError("an answer ended early, so that less work was done")
+      raise ValueError("an answer ended early, so less work was done")
 
   return {}, answer, None
 
@@ -92,7 +93,7 @@ _KINDS = {
 
 
 def answer(requests, channel) -> None:
-  """Holds one model, and steps when told.
+  """Holds one model, and steps on request.
 
   Args:
     requests: a text stream of lines.
@@ -126,7 +127,7 @@ def serve(parent: int) -> None:
   channel = os.fdopen(os.dup(1), "w", buffering=1)
   os.dup2(2, 1)
   ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-  if os.getppid() != parent:  # it died during our imports
+  if os.getppid() != parent:  # the parent died during our imports
     sys.exit(1)
   answer(sys.stdin, channel)
 

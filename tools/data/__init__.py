@@ -1,1 +1,1 @@
-"""Readers of local benchmark files, and the mixture of what is there."""
+"""Reads local benchmark files, and makes the mixture of those found."""

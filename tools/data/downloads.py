@@ -1,8 +1,8 @@
 """Downloads the official files of GLUE and SuperGLUE.
 
-Sizes and hashes are those that the installed TFDS lists. TFDS's own download
-manager is not used: it waits on a dead server for minutes without a word, and
-begins a file again when the connection drops.
+Sizes and hashes come from the installed TFDS. TFDS's own download manager is
+not used: it silently waits for minutes on a dead server, and restarts a file
+when the connection drops.
 """
 
 import collections
@@ -24,7 +24,7 @@ from hypergrid_mtf.run import console, lock
 from tools.data import local_files
 
 # isort: split
-# After our own package, which puts TensorFlow's banner into the log.
+# After our own package, which redirects TensorFlow's banner to the log.
 import tqdm
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.text import glue
@@ -35,24 +35,24 @@ _MRPC = {
   glue._MRPC_TEST: "MRPC/msr_paraphrase_test.txt",
   glue._MRPC_DEV_IDS: "MRPC/mrpc_dev_ids.tsv",
 }
-# Two small files are elsewhere in TFDS, and on the host of all others too.
+# In TFDS two small files have another host, but the common host has them too.
 _ON_HOST = {
   glue._MRPC_DEV_IDS: f"{_HOST}/glue/data/mrpc_dev_ids.tsv",
   glue.Glue.builder_configs["ax"].data_url: f"{_HOST}/glue/data/AX.tsv",
 }
-# A server that sends nothing new so often is given up, after 15 seconds.
+# Tries without new data before a server is given up, after 15 seconds.
 _TRIES = 5
-_WAIT = 1.0  # seconds before the second try, doubled with each
+_WAIT = 1.0  # seconds before the second try, doubled each time
 _TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces
 _PIECE = 1 << 16  # bytes
 
 
 class _Refused(Exception):
-  """The server does not give the file, and will not."""
+  """The server refuses the file for good."""
 
 
 def official_files(benchmark: str, config: str) -> dict[str, str]:
-  """Where TFDS takes the files of a config from.
+  """The addresses of the files of a TFDS config.
 
   Returns:
     {address: path below the folder of the benchmark}
@@ -66,13 +66,13 @@ def official_files(benchmark: str, config: str) -> dict[str, str]:
 
 
 def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
-  """The TFDS configs that --tasks asks for, by benchmark.
+  """The TFDS configs named by --tasks, by benchmark.
 
   Args:
     tasks: of "glue", "super_glue/cb", "cb"; None for all.
 
   Raises:
-    UserError: there is no such task.
+    UserError: for an unknown task.
   """
   found: dict[str, list[str]] = collections.defaultdict(list)
   asked = {task.strip() for task in tasks or local_files.BUILDERS}
@@ -84,8 +84,8 @@ def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
       found[benchmark].append(config)
   for task in sorted(asked - known):
     raise UserError(
-      f"--tasks names {task!r}, which is not a task: give glue, super_glue, "
-      f"or some of {', '.join(local_files.OFFICIAL_ROWS)}."
+      f"--tasks has {task!r}, which is not a task: give glue, super_glue, or "
+      f"some of {', '.join(local_files.OFFICIAL_ROWS)}."
     )
   return found
 
@@ -100,16 +100,16 @@ def download_files(
 
   Args:
     configs: from `find_configs`.
-    folder: where the files are kept; made if it is not there.
-    mirror: a base address that stands for dl.fbaipublicfiles.com.
+    folder: where to keep the files; made if needed.
+    mirror: a base address that replaces dl.fbaipublicfiles.com.
     infos: size and hash by TFDS's address; None for TFDS's own.
 
   Returns:
-    The folder of each benchmark of which there is a task.
+    The folder of each benchmark that has a task.
 
   Raises:
-    UserError: a file cannot be had, or the disk refuses it. What was received
-      by then stays, and is not asked for again.
+    UserError: a file cannot be downloaded or written. What was received is
+      kept, and not downloaded again.
   """
   infos = infos or {
     url: info
@@ -138,9 +138,9 @@ def download_files(
           _unzip(path)
   except OSError as e:
     raise UserError(
-      f"--download_dir={folder} cannot be written to ({e.strerror or e}): make "
-      "room, or give another folder; what was received stays, and the same "
-      "command resumes there."
+      f"--download_dir={folder} cannot be written to ({e.strerror or e}): free "
+      "some space, or give another folder; what was received is kept, and the "
+      "same command resumes there."
     ) from e
   console.say(
     f"all {len(wanted)} files are in {folder}, and their sizes and SHA-256 are "
@@ -150,17 +150,17 @@ def download_files(
 
 
 def is_right(path: str, info: checksums.UrlInfo) -> bool:
-  """Whether a file is on disk, with its size and SHA-256."""
+  """Whether a file exists with the right size and SHA-256."""
   return os.path.isfile(path) and checksums.compute_url_info(path) == info
 
 
 def fetch_file(url: str, path: str, info: checksums.UrlInfo) -> None:
-  """Fetches a file, which gets its name when size and SHA-256 are right.
+  """Downloads a file, and renames it when size and SHA-256 are right.
 
-  What came is kept in `<path>.part`, and is resumed, also by a later run.
+  Partial data is kept in `<path>.part`, so that a later run can resume.
 
   Raises:
-    UserError: the server does not give the file, or gives other bytes.
+    UserError: the server refuses the file, or sends other bytes.
   """
   part = f"{path}.part"
   failures, was_wrong = 0, False
@@ -175,9 +175,9 @@ def fetch_file(url: str, path: str, info: checksums.UrlInfo) -> None:
       os.unlink(part)
       if was_wrong or not before:
         raise _Refused(
-          f"gives other bytes than expected (SHA-256 is not {info.checksum})"
+          f"sent other bytes than expected (SHA-256 is not {info.checksum})"
         )
-      # The two halves may be of two versions: once more, from the beginning.
+      # The parts may be of two versions: try once more, from the start.
       was_wrong = True
       continue
     except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
@@ -192,8 +192,8 @@ def fetch_file(url: str, path: str, info: checksums.UrlInfo) -> None:
     failures += 1
     if failures >= _TRIES:
       raise UserError(
-        f"{url} {problem}: what was received stays, and the same command "
-        "resumes there; --mirror=URL takes the files from another place."
+        f"{url} {problem}: what was received is kept, and the same command "
+        "resumes there; --mirror=URL uses another server."
       )
     wait = _WAIT * 2 ** (failures - 1)
     console.say(
@@ -207,10 +207,10 @@ def _size(path: str) -> int:
 
 
 def _receive(url: str, part: str, size: int) -> None:
-  """Asks once for what is missing, and writes what comes."""
+  """Requests the missing part once, and writes what arrives."""
   have = _size(part)
   headers = {
-    # Of a compressed answer, a range would be of other bytes than the file's.
+    # In a compressed answer, a range would not be of the file's bytes.
     "Accept-Encoding": "identity",
     "User-Agent": f"hypergrid_mtf/{hypergrid_mtf.__version__}",
   }
@@ -222,7 +222,7 @@ def _receive(url: str, part: str, size: int) -> None:
     status = answer.status_code
     if status == 429 or status >= 500:
       answer.raise_for_status()
-    if status == 416:  # The part is of another version.
+    if status == 416:  # the partial file is of another version
       os.unlink(part)
       raise requests.ConnectionError("the server has another version")
     if status not in (200, 206):
@@ -232,10 +232,10 @@ def _receive(url: str, part: str, size: int) -> None:
     if have + length != size:
       raise _Refused(
         f"has {have + length:,} bytes, expected {size:,}: it is another "
-        "version of the file, or a web page in its place"
+        "version of the file, or a web page instead"
       )
     with (
-      # Not buffered: whatever ends this process, what came is there.
+      # Unbuffered, so that received data survive any end of this process.
       open(part, "ab" if have else "wb", buffering=0) as f,
       tqdm.tqdm(
         desc=os.path.basename(part).removesuffix(".part"),
@@ -243,12 +243,12 @@ def _receive(url: str, part: str, size: int) -> None:
         initial=have,
         unit="B",
         unit_scale=True,
-        disable=None,  # None: where there is no terminal.
+        disable=None,  # None disables it without a terminal.
         file=console.terminal(),
         leave=False,
       ) as bar,
     ):
-      # requests' `iter_content` would lose the piece in which a connection
+      # requests' `iter_content` would lose the piece during which a connection
       # drops.
       while piece := answer.raw.read1(_PIECE, decode_content=False):
         f.write(piece)
@@ -258,9 +258,9 @@ def _receive(url: str, part: str, size: int) -> None:
 
 
 def _unzip(path: str) -> None:
-  """Unzips the folder of a task, which appears whole or not at all.
+  """Unzips the folder of a task atomically.
 
-  An archive has more: the sources of the texts, in folders of their own.
+  The archive also has folders with the sources of the texts.
   """
   root = os.path.dirname(path)
   with zipfile.ZipFile(path) as archive:
@@ -270,7 +270,7 @@ def _unzip(path: str) -> None:
     if os.path.isdir(folder):
       if os.path.getmtime(folder) >= os.path.getmtime(path):
         return
-      shutil.rmtree(folder)  # of an archive before this one
+      shutil.rmtree(folder)  # left from an earlier archive
     with tempfile.TemporaryDirectory(prefix=".unzip-", dir=root) as stage:
       archive.extractall(stage, members)
       os.rename(os.path.join(stage, os.path.basename(folder)), folder)

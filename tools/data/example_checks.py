@@ -1,4 +1,4 @@
-"""Checks examples for what t5's preprocessors and metrics take for granted."""
+"""Checks what t5's preprocessors and metrics assume about examples."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from hypergrid_mtf.errors import UserError
 from tools.data import file_checks
 
 # isort: split
-# After our own package, which puts TensorFlow's banner into the log.
+# After our own package, which redirects TensorFlow's banner to the log.
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from t5.data import preprocessors
 
-# JSON can spell half of a surrogate pair, which UTF-8 cannot hold.
+# JSON can encode half of a surrogate pair, UTF-8 cannot.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -24,11 +24,11 @@ class ExampleChecks:
   """Checks the examples of one split.
 
   Args:
-    config: of TFDS.
+    config: the TFDS config.
     split: of the data set.
-    path: the file that the examples are from, for messages.
-    lines: of the rows of a table, by TFDS's number; None where a row is a line,
-      or a line has many.
+    path: the examples' file, for messages.
+    lines: line of each row of a table, by TFDS's number; None if a row is a
+      line, or a line has several rows.
     features: of the data set.
   """
 
@@ -48,7 +48,7 @@ class ExampleChecks:
     self._where = "first row"
 
   def count(self, rows: Iterable[tuple[int | str, dict[str, Any]]]) -> int:
-    """Checks all examples and says how many there are.
+    """Checks all examples and returns their number.
 
     Raises:
       UserError: names the file and the line, or the idx.
@@ -59,9 +59,9 @@ class ExampleChecks:
     for key, example in self._read(rows):
       _check_type(self._features, example, "the row", self._fail)
       if key in keys:
-        self._fail(f"the idx {key} is there twice, expected each once")
+        self._fail(f"the idx {key} occurs twice, expected once")
       keys.add(key)
-      # ReCoRD has no label, and hides its answers.
+      # ReCoRD has no labels; its hidden answers are empty.
       is_hidden = example.get("label") == -1 or not example.get("answers", [1])
       if is_hidden and not self._split.startswith("test"):
         self._fail("the label or the answers are missing")
@@ -75,12 +75,12 @@ class ExampleChecks:
         at = (example["idx"]["paragraph"], example["idx"]["question"])
         if questions.setdefault(at, example["question"]) != example["question"]:
           self._fail(
-            f"the question idx {at[1]} of the paragraph idx {at[0]} is there "
-            "twice, expected each once"
+            f"the question idx {at[1]} of the paragraph idx {at[0]} occurs "
+            "twice, expected once"
           )
       if self._config == "record" and "" in example["entities"]:
         self._fail("an entity is outside the passage")
-      # Of the training rows, t5 reads only those whose label is true.
+      # In training, t5 reads only rows with a true label.
       if self._config == "wsc.fixed" and (
         self._split != "train" or example["label"] == "True"
       ):
@@ -101,9 +101,9 @@ class ExampleChecks:
         key, example = next(iterator)
       except StopIteration:
         return
-      except Exception as e:  # whatever TFDS's reader stops at
+      except Exception as e:  # TFDS's reader may raise anything
         self._fail(_reason(e))
-      row = int(key) if self._lines else row  # TFDS's number of it
+      row = int(key) if self._lines else row  # TFDS's row number
       self._where = f"line {self._line(row)}" if is_flat else f"idx {key}"
       yield key, example
       row += 1
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
   if isinstance(error, AssertionError | IndexError):
     return (
       "TFDS cannot read it, because its label is missing or unknown, or its "
-      "spans are no parts of its text"
+      "spans are not in its text"
     )
   if isinstance(error, json.JSONDecodeError):
     return f"not valid JSON ({error.msg} at column {error.colno})"
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_type(feature, value, name: str, fail) -> None:
-  """Checks a value as TFDS's int32 and text features do not."""
+  """Checks what TFDS's int32 and text features do not."""
   if isinstance(feature, tfds.features.FeaturesDict):
     for key, inner in feature.items():
       _check_type(inner, value[key], repr(key), fail)
@@ -144,7 +144,7 @@ def _check_type(feature, value, name: str, fail) -> None:
     if not isinstance(value, str):
       fail(f"{name} is {file_checks.shown(value)}, expected a string")
     if _SURROGATE.search(value):
-      fail(f"{name} holds half a character (a lone surrogate)")
+      fail(f"{name} has half a character (a lone surrogate)")
   elif isinstance(feature, tfds.features.ClassLabel):
     names = [*feature.names, *range(-1, feature.num_classes)]
     if value not in names:
@@ -165,12 +165,12 @@ def _check_type(feature, value, name: str, fail) -> None:
 
 
 def _check_pronoun(example: dict[str, Any], fail) -> None:
-  """Fails where t5's `wsc_simple` would stop: it marks the word at an index."""
+  """Fails if t5's `wsc_simple` could not mark the word at an index."""
   words = example["text"].split(" ")
   at, pronoun = example["span2_index"], example["span2_text"]
   if not (pronoun.strip() and example["span1_text"].strip()):
     fail("a span is empty, expected a part of the text")
-  # t5 leaves an X in place of a word with a backslash.
+  # t5 replaces a word with a backslash by an X.
   if "\\" not in pronoun and (
     (0 < at < len(words) and words[at] == pronoun) or _t5_marks(example)
   ):
@@ -185,7 +185,7 @@ def _check_pronoun(example: dict[str, Any], fail) -> None:
 
 
 def _t5_marks(example: dict[str, Any]) -> bool:
-  """Whether t5 takes an example: it knows two of the texts by heart."""
+  """Whether t5 accepts an example; two texts are hard-coded in t5."""
   row = {k: v for k, v in example.items() if k != "label"}
   dataset = preprocessors.wsc_simple(tf.data.Dataset.from_tensors(row))
   return bool(list(dataset.ignore_errors().as_numpy_iterator()))

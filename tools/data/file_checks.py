@@ -1,7 +1,7 @@
-"""Checks benchmark files for what TFDS's readers pass over without a word.
+"""Checks benchmark files for errors that TFDS's readers silently ignore.
 
-They drop rows that have too few columns, cut those that have too many, and take
-any label of COPA and MultiRC for true.
+They drop rows with too few columns, cut those with too many, and treat any
+label of COPA and MultiRC as true.
 """
 
 import functools
@@ -13,27 +13,27 @@ from typing import Any, NoReturn
 from hypergrid_mtf import text_files
 from hypergrid_mtf.errors import UserError
 
-# The original QQP download has rows whose question holds a line break; they are
-# cut in two, and TFDS leaves both halves out. A file with more broken rows than
-# this is not that download.
+# The original QQP download has questions with line breaks, which cut their rows
+# in two; TFDS drops both halves. A file with more such rows than this is not
+# the original.
 _BROKEN_ROWS = 200
 _QUOTED = re.compile(r'"([^"]|"")*"')
 
 
 def fail(path: str, line: int | None, problem: str) -> NoReturn:
-  """Raises the one sentence about a line (or the whole) of a file."""
+  """Raises UserError about a line of a file, or about all of it."""
   where = path if line is None else f"{path}, line {line}"
   raise UserError(f"{where}: {problem}.")
 
 
 def shown(value: Any) -> str:
-  """A value for a message: on one line and short."""
+  """A value for a message, short and on one line."""
   text = repr(value)
   return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_lines(path: str) -> Iterator[tuple[int, str]]:
-  """Yields (line number, text) with the line ends that TFDS sees.
+  """Yields (line number, text), with TFDS's line ends.
 
   Raises:
     UserError: the file cannot be read, or is not UTF-8 text.
@@ -62,13 +62,14 @@ def check_table(
   Args:
     path: the file.
     config: a TFDS GlueConfig with its columns.
-    columns: of a file without a header row; None: the first line names them.
+    columns: column names of a file without a header row; None if the first line
+      has them.
     is_test: whether the rows may have no label.
     may_break: whether some rows may have too few columns.
 
   Returns:
-    The line of each of TFDS's rows; a sentence about those that it leaves out,
-    if there are any.
+    The line of each of TFDS's rows; a sentence about the rows that it drops, if
+    any.
 
   Raises:
     UserError: names the file and the line.
@@ -83,7 +84,7 @@ def check_table(
       columns = cells
       _check_header(path, config, columns, is_test)
       continue
-    if has_header and not text:  # TFDS passes over it.
+    if has_header and not text:  # TFDS ignores it.
       continue
     rows.append(line)
     if len(cells) < len(columns) and may_break and len(broken) < _BROKEN_ROWS:
@@ -97,8 +98,8 @@ def check_table(
       )
     labelled = config.label_column in columns
     if labelled and not cells[columns.index(config.label_column)]:
-      fail(path, line, "the label is ''; TFDS would leave the row out")
-    # A program that quotes a table quotes each cell with a quote in it.
+      fail(path, line, "the label is ''; TFDS would drop the row")
+    # Programs that quote a table quote every cell that contains a quote.
     for cell in cells:
       if '"' in cell and not _QUOTED.fullmatch(cell):
         genuine = True
@@ -108,12 +109,12 @@ def check_table(
     fail(
       path,
       quoted[0],
-      f"{shown(quoted[1])} is quoted as spreadsheets do it, expected texts "
+      f"{shown(quoted[1])} is quoted as by a spreadsheet, expected text "
       "without quoting: save the file tab-separated and unquoted",
     )
   notes = [
-    f"{path}: {len(broken)} rows that a line break cuts in two are left out, "
-    f"as TFDS does (first: line {n})"
+    f"{path}: {len(broken)} rows that a line break cuts in two are dropped, as "
+    f"in TFDS (first: line {n})"
     for n in broken[:1]
   ]
   return rows, notes
@@ -134,11 +135,11 @@ def _check_header(path, config, columns: list[str], is_test: bool) -> None:
 
 
 def check_objects(path: str, config: str) -> None:
-  """Checks that a file of SuperGLUE is text, whose labels TFDS can read.
+  """Checks that a SuperGLUE file is text, with labels that TFDS can read.
 
   Args:
     path: the file.
-    config: of TFDS.
+    config: the TFDS config.
 
   Raises:
     UserError: names the file and the line.
@@ -150,10 +151,10 @@ def check_objects(path: str, config: str) -> None:
       fail(path, line, f"the label is {shown(label)}, expected 0 or 1")
 
   for line, text in read_lines(path):
-    if config in ("copa", "multirc"):  # of any other label TFDS makes true
+    if config in ("copa", "multirc"):  # TFDS treats any other label as true
       try:
         json.loads(text, object_hook=functools.partial(check_label, line))
       except UserError:
         raise
       except (ValueError, RecursionError):
-        pass  # TFDS's reader says so
+        pass  # TFDS's reader reports it

@@ -1,4 +1,4 @@
-"""Reads the files of GLUE and SuperGLUE on disk with TFDS's own builders.
+"""Reads local GLUE and SuperGLUE files with TFDS's own builders.
 
 for dataset in find_datasets("glue", "/data/glue_data").datasets:
   for split in dataset.splits:
@@ -17,12 +17,12 @@ from hypergrid_mtf import tfds_data
 from tools.data import example_checks, file_checks
 
 # isort: split
-# After our own package, which puts TensorFlow's banner into the log.
+# After our own package, which redirects TensorFlow's banner to the log.
 import tensorflow_datasets as tfds
 from tensorflow_datasets.text import glue, super_glue
 
 BUILDERS = {"glue": glue.Glue, "super_glue": super_glue.SuperGlue}
-# Those that t5's tasks ask for.
+# The versions that t5's tasks need.
 VERSIONS = {"glue": "1.0.0", "super_glue": "1.0.2"}
 
 # The columns of CoLA's training and validation files, which have no header.
@@ -35,7 +35,7 @@ def _rows(train: int, validation: int, test: int) -> dict[str, int]:
   return {"train": train, "validation": validation, "test": test}
 
 
-# Rows of the official files, as the TFDS catalog lists them for VERSIONS.
+# Rows of the official files, from the TFDS catalog for VERSIONS.
 OFFICIAL_ROWS: dict[str, dict[str, int]] = {
   "glue/cola": _rows(8551, 1043, 1063),
   "glue/sst2": _rows(67349, 872, 1821),
@@ -71,13 +71,13 @@ OFFICIAL_ROWS: dict[str, dict[str, int]] = {
 
 @dataclasses.dataclass(frozen=True)
 class LocalDataset:
-  """One TFDS data set whose files were found.
+  """A TFDS data set whose files were found.
 
   Attributes:
     benchmark: "glue" or "super_glue".
     config: the TFDS config, "cola".
-    builder: TFDS's own.
-    splits: the arguments with which the builder reads each split.
+    builder: TFDS's own builder.
+    splits: the builder's arguments for each split.
   """
 
   benchmark: str
@@ -91,7 +91,7 @@ class LocalDataset:
     return f"{self.benchmark}/{self.config}"
 
   def file(self, split: str) -> str:
-    """The file that holds a split."""
+    """The file of a split."""
     return _needed_files(split, self.splits[split])[0]
 
   def examples(self, split: str) -> Iterator[tuple[int | str, dict[str, Any]]]:
@@ -105,7 +105,7 @@ class LocalDataset:
 
   def _read(self, split: str) -> Iterator[tuple[int | str, dict[str, Any]]]:
     builder, arguments = self.builder, self.splits[split]
-    # TFDS reads no MRPC but the original, and no other byte-order mark.
+    # TFDS accepts only the original MRPC, and no other byte-order mark.
     if self.benchmark == "glue" and not arguments.get("mrpc_files"):
       table = self._table(split)
       columns = (table.text_features, table.label_column)
@@ -115,7 +115,7 @@ class LocalDataset:
     return builder._generate_examples(**arguments)
 
   def _table(self, split: str) -> glue.GlueConfig:
-    """TFDS's config with the columns as the split's file spells them."""
+    """TFDS's config with the column names of the split's file."""
     config = copy.copy(self.builder.builder_config)
     config.name += "_local"
     if self.config == "mrpc":
@@ -131,15 +131,16 @@ class LocalDataset:
     return config
 
   def _question_numbers(self, split: str) -> dict[tuple[int, int], int]:
-    """Numbers of MultiRC's questions where the file's own are not unique.
+    """New numbers for MultiRC's questions, if the file's are not unique.
 
-    t5's metric groups answers by the number of their question alone. The
-    official files number the questions of a file through. In a file that begins
-    at 0 in each paragraph, t5 would take the first questions of all for one. A
-    test file without labels is not scored; a submission needs its own numbers.
+    t5's metric groups answers by question number only. The official files
+    number the questions across the file. If numbers start at 0 in each
+    paragraph, t5 would treat all first questions as one. A test file without
+    labels is not scored, and a submission needs its own numbers.
 
     Returns:
-      a number by (paragraph, question); empty where the file's own serve
+      {(paragraph, question): number}; empty if the file's own numbers are
+      usable
     """
     numbers: dict[tuple[int, int], int] = {}
     if self.config != "multirc":
@@ -153,13 +154,13 @@ class LocalDataset:
     return numbers if is_labelled and not is_unique else {}
 
   def check_split(self, split: str) -> tuple[int, list[str]]:
-    """Reads a split once and checks what t5 takes for granted.
+    """Reads a split once and checks what t5 assumes.
 
     Returns:
-      how many examples it has, and sentences about what is changed in them
+      the number of examples, and sentences about changes to them
 
     Raises:
-      UserError: names the file and, where it is known, the line.
+      UserError: names the file and, if known, the line.
     """
     path, is_test = self.file(split), split.startswith("test")
     lines: list[int] | None = None
@@ -180,8 +181,8 @@ class LocalDataset:
     ).count(self._read(split))
     if numbers := self._question_numbers(split):
       notes.append(
-        f"{path}: the questions are not numbered through the file, and t5 "
-        "groups answers by that number; they get the numbers 0 to "
+        f"{path}: the question numbers are not unique in the file, and t5 "
+        "groups answers by them; the questions get the numbers 0 to "
         f"{len(numbers) - 1}"
       )
     return rows, notes
@@ -203,7 +204,7 @@ def _needed_files(split: str, arguments: Mapping[str, Any]) -> list[str]:
 
 
 class _Folder:
-  """Answers what a TFDS builder asks of its download manager from a folder."""
+  """A download manager for TFDS builders that serves files from a folder."""
 
   def __init__(self, root: str):
     self._root = root
@@ -222,7 +223,7 @@ class _Folder:
     }
 
   def _first(self, *names: str) -> str:
-    """The first of some files that is there, or else the first."""
+    """The first file that exists, or else the first name."""
     paths = [os.path.join(self._root, name) for name in names]
     return next(filter(os.path.isfile, paths), paths[0])
 
@@ -232,7 +233,7 @@ class Found:
   """What is in a benchmark's folder.
 
   Attributes:
-    datasets: the data sets that have at least one file, in TFDS's order.
+    datasets: the data sets with at least one file, in TFDS's order.
     notes: sentences about what is missing.
   """
 
@@ -243,12 +244,12 @@ class Found:
 def find_datasets(
   benchmark: str, root: str, configs: Collection[str] | None = None
 ) -> Found:
-  """Finds the tasks of a benchmark in the folder of its download.
+  """Finds the tasks of a benchmark in its downloaded folder.
 
   Args:
     benchmark: "glue" or "super_glue".
-    root: the folder that holds a folder for each task.
-    configs: those to look for; None for all.
+    root: the folder with one folder per task.
+    configs: the configs to look for; None for all.
   """
   found = Found([], [])
   absent = []
@@ -274,7 +275,7 @@ def find_datasets(
 def _find_splits(
   builder: tfds.core.GeneratorBasedBuilder, root: str
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-  """The splits whose files are there, and a missing file of each other."""
+  """The splits whose files exist, and one missing file of each other split."""
   splits, missing = {}, {}
   for generator in builder._split_generators(_Folder(root)):
     split, arguments = str(generator.name), dict(generator.gen_kwargs)
@@ -284,7 +285,7 @@ def _find_splits(
       )
       folder = os.path.join(root, "MRPC")
       if not is_original and os.path.isfile(os.path.join(folder, "train.tsv")):
-        # As the download script of GLUE makes it.
+        # As made by GLUE's download script.
         arguments["mrpc_files"] = None
         arguments["data_file"] = os.path.join(folder, arguments["data_file"])
     absent = itertools.filterfalse(

@@ -1,4 +1,4 @@
-"""Writes a gin file that defines the mixture of the data sets in a folder."""
+"""Writes a gin file with the mixture of the data sets in a folder."""
 
 import os
 
@@ -9,16 +9,16 @@ from t5_tasks import mixtures
 from tools.data import local_files
 
 # isort: split
-# After our own package, which puts TensorFlow's banner into the log.
+# After our own package, which redirects TensorFlow's banner to the log.
 import tensorflow_datasets as tfds
 
 FILE_NAME = "local_mixture.gin"
 MIXTURE = "local_v1"
 
-# The same task in both benchmarks, so together it counts once.
+# The same task in both benchmarks; together they count once.
 _RTE = ("glue/rte", "super_glue/rte")
 _WNLI = "glue/wnli"
-# Below this share of the official training rows, a task gets a rate of its own.
+# Below this share of the official training rows, a task gets its own rate.
 _NEARLY_WHOLE = 0.99
 
 
@@ -29,7 +29,7 @@ def find_prepared(tfds_dir: str) -> dict[str, dict[str, int]]:
     tfds_dir: the folder of --t5_tfds_data_dir.
 
   Returns:
-    Examples by split, by name ("glue/cola"), in TFDS's order.
+    {name ("glue/cola"): {split: examples}}, in TFDS's order.
 
   Raises:
     UserError: a data set there cannot be read.
@@ -42,7 +42,7 @@ def find_prepared(tfds_dir: str) -> dict[str, dict[str, int]]:
     path = tfds_data.prepared_dir(tfds_name, tfds_dir)
     try:
       splits = tfds.builder_from_directory(path).info.splits
-    except Exception as e:  # Whatever a damaged file makes TFDS raise.
+    except Exception as e:  # For a damaged file TFDS may raise anything.
       raise UserError(
         f"{path}: the data set cannot be read ({type(e).__name__}); delete "
         "this folder and prepare it again."
@@ -54,19 +54,19 @@ def find_prepared(tfds_dir: str) -> dict[str, dict[str, int]]:
 def task_rates(
   datasets: dict[str, dict[str, int]],
 ) -> tuple[list[str | tuple[str, int]], list[str]]:
-  """The tasks of t5 that can read the data sets, with their rates.
+  """The t5 tasks that can read the data sets, with their rates.
 
-  A task whose training rows are all there stands by its name, so that
-  `define_mixture` gives it T5's published rate. Where only a part of them is
-  there, the rate is that part of the published one; it is 0 for a task without
-  training rows, which is evaluated only. RTE of the two benchmarks shares one
-  rate by their rows, as in `glue_super_glue_proportional`.
+  A task with all its training rows is given by name, so that `define_mixture`
+  uses T5's published rate. With only a part of the rows, the rate is that part
+  of the published one; without training rows it is 0, and the task is only
+  evaluated. RTE of the two benchmarks divides one rate by rows, as in
+  `glue_super_glue_proportional`.
 
   Args:
-    datasets: the answer of `find_prepared`.
+    datasets: the result of `find_prepared`.
 
   Returns:
-    Entries for `define_mixture.tasks`, and sentences that explain them.
+    Entries for `define_mixture.tasks`, and sentences about them.
   """
   entries: list[str | tuple[str, int]] = []
   remarks = []
@@ -90,7 +90,7 @@ def task_rates(
           (task, max(1, round(published * there * rows / sum(both))))
         )
         remarks.append(
-          f"{name} shares RTE's rate with the other benchmark's, by their rows"
+          f"{name} shares RTE's rate with the other benchmark, by rows"
         )
       elif rows >= _NEARLY_WHOLE * official:
         entries.append(task)
@@ -104,10 +104,10 @@ def task_rates(
 
 
 def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:
-  """The tasks of t5 that read a data set and find something in it."""
+  """The t5 tasks that read a data set and find examples in it."""
   if benchmark == "glue":
     if config == "mnli" and "train" not in splits:
-      return []  # Its other splits are those of mnli_matched, mnli_mismatched.
+      return []  # Its other splits belong to mnli_matched and mnli_mismatched.
     return [f"glue_{config}_v002"]
   if config == "wsc":
     return []  # t5 reads wsc.fixed.
@@ -120,11 +120,11 @@ def _tasks(benchmark: str, config: str, splits: dict[str, int]) -> list[str]:
 
 
 def write_gin_file(tfds_dir: str) -> str | None:
-  """Writes the gin file of everything that is in tfds_dir now.
+  """Writes the gin file of all data sets now in tfds_dir.
 
   Returns:
-    The path of the file. None if no data set there has training rows: there is
-    no mixture to train on then, and a file of an earlier run is deleted.
+    The path of the file. None if no data set there has training rows; then an
+    earlier file is deleted.
   """
   path = os.path.join(tfds_dir, FILE_NAME)
   datasets = find_prepared(tfds_dir)

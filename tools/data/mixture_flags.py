@@ -1,4 +1,4 @@
-"""What the programs that read a mixture's data take from t5's flags."""
+"""Applies t5's flags in programs that read a mixture's data."""
 
 import seqio
 
@@ -7,14 +7,14 @@ from hypergrid_mtf.run import config
 
 
 def bind_flags(flags, *required: str) -> None:
-  """Imports modules, sets the data folder, and binds what gin files say.
+  """Imports modules, sets the data folder, and parses gin files.
 
   Args:
     flags: absl's FLAGS, parsed.
-    *required: flags of the program that must be given.
+    *required: the program's required flags.
 
   Raises:
-    UserError: naming the flag that is missing, or what is wrong with a file.
+    UserError: for a missing flag, or a wrong file.
   """
   for name in required:
     if not flags[name].value:
@@ -22,6 +22,6 @@ def bind_flags(flags, *required: str) -> None:
   config.import_modules(flags.module_import)
   if flags.t5_tfds_data_dir:
     seqio.set_tfds_data_dir_override(flags.t5_tfds_data_dir)
-  # Files are of whole runs; what is bound here is of the mixture.
+  # The files describe complete runs; only the mixture is used here.
   config.parse_files(flags.gin_file or (), skip_unknown=True)
   config.parse_files((), flags.gin_param or (), clears=False)

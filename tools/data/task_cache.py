@@ -1,10 +1,10 @@
-"""Writes the tokens of tasks as files that SeqIO reads with `use_cached`.
+"""Writes the tokens of tasks to files that SeqIO reads with `use_cached`.
 
-The format is that of `seqio_cache_tasks`, which needs Apache Beam: a folder for
-each task, with TFRecords, `info.SPLIT.json`, `stats.SPLIT.json` and, last,
-`COMPLETED`. Beside them is the record of the vocabulary, by which a run knows
-that the tokens are its own. One file holds a split, in the order of the raw
-data, so that a run sees the same examples in the same order from either.
+The format is that of `seqio_cache_tasks`, which needs Apache Beam: a folder per
+task, with TFRecords, `info.SPLIT.json`, `stats.SPLIT.json` and, last,
+`COMPLETED`. The vocabulary's record is next to them, so that a run can check
+it. Each split is one file, in the order of the raw data, so that a run sees the
+same examples in the same order from both.
 """
 
 import collections
@@ -27,18 +27,18 @@ _ONE_SHARD = "-00000-of-00001"
 def write_task(
   task: seqio.Task, folder: str, record: dict[str, dict]
 ) -> dict[str, int] | None:
-  """Writes a task, whole or not at all.
+  """Writes a task atomically.
 
   Args:
-    task: a task whose raw data are on this machine.
+    task: a task with its raw data on this machine.
     folder: the folder of all cached tasks; local or in the cloud.
     record: {feature: facts} of its vocabularies.
 
   Returns:
-    examples by split; None if the task is there already
+    {split: examples}; None if the task is already cached
 
   Raises:
-    UserError: it is there with another vocabulary; it has no examples; the
+    UserError: it is cached with another vocabulary; it has no examples; the
       file system refuses.
   """
   target = os.path.join(folder, seqio.get_task_dir_from_name(task.name))
@@ -46,8 +46,8 @@ def write_task(
     other = vocabulary_file.difference(target, record)
     if other:
       raise UserError(
-        f"{target} has {task.name} with other tokens: {other}, or another "
-        "--output_cache_dir."
+        f"{target} has {task.name} with another vocabulary: {other}, or "
+        "another --output_cache_dir."
       )
     return None
   with (
@@ -55,7 +55,7 @@ def write_task(
     tqdm.tqdm(
       desc=task.name,
       unit="example",
-      disable=None,  # None: where there is no terminal.
+      disable=None,  # None disables it without a terminal.
       file=console.terminal(),
       leave=False,
     ) as bar,
@@ -71,8 +71,8 @@ def write_task(
 def _write_split(
   task: seqio.Task, split: str, folder: str, bar: tqdm.tqdm
 ) -> int:
-  """Writes one split; its examples."""
-  # The same numbers in every run, where a preprocessor draws any.
+  """Writes one split; returns its number of examples."""
+  # If a preprocessor draws random numbers, they are the same in every run.
   seed = int.from_bytes(hashlib.md5(task.name.encode()).digest()[:7], "little")
   dataset = task.source.get_dataset(split=split, shuffle=False, seed=seed)
   dataset = task.preprocess_precache(dataset, seed=seed)
@@ -88,7 +88,7 @@ def _write_split(
   if not stats["examples"]:
     raise UserError(
       f"the split {split!r} of the task {task.name!r} has no examples, or its "
-      "preprocessors leave all of them out: leave the task out."
+      "preprocessors drop all of them: leave the task out."
     )
   for place, content in (
     (seqio.get_cached_info_path(folder, split), info),
@@ -99,7 +99,7 @@ def _write_split(
 
 
 def _info(example) -> dict[str, Any]:
-  """What SeqIO parses the examples by; the first dimension may vary."""
+  """SeqIO's description of an example; the first dimension may vary."""
   features = {}
   for name, value in example.items():
     shape = value.shape.as_list()
@@ -115,7 +115,7 @@ def _info(example) -> dict[str, Any]:
 
 
 def _count(task: seqio.Task, example, stats: collections.Counter[str]) -> None:
-  """Adds an example to the numbers that SeqIO keeps of a cached split."""
+  """Adds an example to SeqIO's statistics of a cached split."""
   stats["examples"] += 1
   for name, feature in task.output_features.items():
     value = example.get(name)

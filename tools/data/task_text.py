@@ -1,4 +1,4 @@
-"""The text of tasks, as it is just before it is tokenized."""
+"""The text of tasks just before tokenization."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from t5_tasks import mixtures
 def training_tasks(
   mixture_or_task: seqio.Task | seqio.Mixture,
 ) -> list[seqio.Task]:
-  """The tasks of a rate above 0, each text once.
+  """The tasks with a rate above 0, each text once.
 
-  A task and its `_task_token` variant have the same text, and only one of them
-  is returned.
+  Of a task and its `_task_token` variant, which have the same text, only one is
+  returned.
   """
   if isinstance(mixture_or_task, seqio.Task):
     return [mixture_or_task]
@@ -28,12 +28,12 @@ def training_tasks(
 
 
 def untokenized(task: seqio.Task, split: str) -> tf.data.Dataset:
-  """The examples of a task just before they are tokenized.
+  """The examples of a task just before tokenization.
 
   No vocabulary is read.
 
   Raises:
-    UserError: a task that has no such split or does not tokenize by SeqIO.
+    UserError: a task without the split, or that does not tokenize with SeqIO.
   """
   steps = list(task.preprocessors)
   tokenizers = (
@@ -61,11 +61,11 @@ def training_text(
   """Yields the text of a task's train split, from `untokenized`.
 
   Args:
-    task: as there.
-    max_examples: the first so many; None for all.
+    task: as in `untokenized`.
+    max_examples: the number of examples; None for all.
 
   Yields:
-    [inputs, targets] of each example, without those that the task lacks
+    [inputs, targets] of each example, without features that the task lacks
   """
   keys = list(task.output_features)
   with tf.Graph().as_default():

@@ -20,7 +20,7 @@ MODEL_TYPES = ("unigram", "bpe")
 _PRINTABLE_ASCII = "".join(map(chr, range(33, 127)))
 # SentencePiece drops longer lines; a RECORD passage is about 3,000 bytes.
 _LONGEST_LINE = 1 << 20
-# Part of the result: each thread sums its own share of the counts.
+# Affects the result: each thread sums its share of the counts.
 _THREADS = 4
 # The ids of padding, end of sequence and unknown.
 _SPECIAL_IDS = 3
@@ -28,14 +28,14 @@ _SPECIAL_IDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What `train_vocabulary` wrote: where, from how much.
+  """What `train_vocabulary` wrote, and from how much text.
 
   Attributes:
-    path: of the SentencePiece model.
-    tasks: how many tasks the text is from.
-    examples: how many examples the text is from.
+    path: path of the SentencePiece model.
+    tasks: number of tasks.
+    examples: number of examples.
     text_bytes: UTF-8 bytes of text.
-    unknown: the characters of the text that are not in the vocabulary, the most
+    unknown: characters of the text that are not in the vocabulary, most
       frequent first.
   """
 
@@ -54,19 +54,19 @@ def train_vocabulary(
   max_examples: int | None = 50_000,
   character_coverage: float = 0.9995,
 ) -> Trained:
-  """Trains a vocabulary on a mixture and writes it whole or not at all.
+  """Trains a vocabulary on a mixture and writes it atomically.
 
   Args:
-    mixture: a registered mixture or task; its tasks of rate 0 are not read.
+    mixture: a registered mixture or task; tasks with rate 0 are not read.
     size: pieces, without sentinels.
     output: a folder (gets `sentencepiece.model` and `.vocab`), or a path that
       ends in `.model`.
     model_type: of MODEL_TYPES; T5's is "unigram".
-    max_examples: the first so many of each task; None for all.
+    max_examples: number of examples of each task; None for all.
     character_coverage: SentencePiece's; the rarest characters become unknown.
 
   Raises:
-    UserError: an unknown mixture, a size that the text cannot give, data that
+    UserError: an unknown mixture, a size too large for the text, data that
       cannot be read, an output that cannot be written.
   """
   tasks = task_text.training_tasks(mixtures.get_mixture_or_task(mixture))
@@ -88,11 +88,11 @@ def train_vocabulary(
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
-      # Required characters must occur: SentencePiece 0.2.1 ends the process
-      # when a BPE is trained with a required character of frequency 0.
+      # Required characters must occur: SentencePiece 0.2.1 kills the process if
+      # a BPE model requires a character of frequency 0.
       sentence_iterator=iter([*text, " ".join(_PRINTABLE_ASCII)]),
       model_writer=model,
-      # With fewer it stops before it has counted what it needs.
+      # With fewer it stops before counting what it needs.
       vocab_size=max(size, _SPECIAL_IDS),
       model_type=model_type,
       pad_id=0,
@@ -123,7 +123,7 @@ def train_vocabulary(
 
 
 def _read_text(task: seqio.Task, max_examples: int | None):
-  """Yields the text of each example; UserError for what a source raises."""
+  """Yields the text of each example; turns errors into UserErrors."""
   try:
     yield from task_text.training_text(task, max_examples)
   except UserError:
@@ -132,12 +132,12 @@ def _read_text(task: seqio.Task, max_examples: int | None):
     reason = (str(e).strip() or type(e).__name__).splitlines()[0]
     raise UserError(
       f"The training examples of the task {task.name!r} cannot be read "
-      f"({reason}): give --t5_tfds_data_dir where they are prepared."
+      f"({reason}): give --t5_tfds_data_dir with the prepared data."
     ) from e
 
 
 def _explain(message: str, size: int, mixture: str) -> UserError:
-  """What SentencePiece says about sizes, in one sentence."""
+  """SentencePiece's error about sizes, in one sentence."""
   if too_high := re.search(r"too high.*?<= ?(\d+)", message, re.DOTALL):
     return UserError(
       f"--size is {size}, but the text of {mixture!r} gives at most "
@@ -165,7 +165,7 @@ def _model_path(output: str) -> str:
 
 
 def _pieces(processor: sentencepiece.SentencePieceProcessor) -> str:
-  """For the reader: the pieces and their scores."""
+  """The pieces and their scores, to be read by people."""
   return "".join(
     f"{processor.IdToPiece(i)}\t{processor.GetScore(i):g}\n"
     for i in range(processor.GetPieceSize())

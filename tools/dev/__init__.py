@@ -1,1 +1,1 @@
-"""For those who change the code."""
+"""Programs for this project's developers."""

@@ -1,12 +1,12 @@
-r"""Measures what the orders of contraction cost on this CPU.
+r"""Measures the cost of the contraction orders on this CPU.
 
   python -m tools.dev.calibrate --output=runs/calibration.json
 
-For shapes of T5-base and of a small model, each order and the product without a
-gate run in turn, forward alone and with the gradient. Printed are the median
-times, what the cost model of `hypergrid_mtf.product.cost` would choose, and how
-much slower that is than the fastest order; then the nanoseconds an element that
-fit this machine best, to compare with those the cost model has.
+For shapes of T5-base and of a small model, runs each order and the product
+without a gate in turn, forward only and with the gradient. Prints the median
+times, the choice of the cost model in `hypergrid_mtf.product.cost`, and how
+much slower that is than the fastest order; then the nanoseconds per element
+that best fit this machine, next to those of the cost model.
 """
 
 import time
@@ -35,7 +35,7 @@ from hypergrid_mtf.run import files
 from tools import environment
 
 NO_GATE = "no gate"
-# N gates, T tokens a gate, F, M, R, C.
+# N gates, T tokens per gate, F, M, R, C.
 SHAPES = {
   "base, 4 x 512": (4, 512, 3072, 768, 16, 16),
   "base, 4 x 64": (4, 64, 3072, 768, 16, 16),
@@ -54,14 +54,14 @@ SHAPES = {
 
 
 def _served(sizes: product.cost.Sizes) -> tuple[str, ...]:
-  """Packed tokens are not offered a gated kernel each: it would not fit."""
+  """The orders to try; gated kernels for packed tokens would not fit."""
   if sizes.gates * sizes.fan_in * sizes.fan_out > 1 << 28:
     return tuple(o for o in product.cost.ORDERS if o != "weights")
   return product.cost.ORDERS
 
 
 def measure(sizes: product.cost.Sizes, train: bool, runs: int) -> dict:
-  """Runs the product without a gate and every order that serves, in turn.
+  """Runs the product without a gate and every possible order, in turn.
 
   Returns:
     {NO_GATE or order: median milliseconds}, with the gradient if `train`
@@ -107,12 +107,12 @@ def _without_gate(h, kernel, dy, train):
 
 
 def fit(records: list[dict]) -> dict:
-  """Nanoseconds an element of each order that fit the measurements best.
+  """The nanoseconds per element of each order that best fit the measurements.
 
   Returns:
     {order: (forward, with the gradient)}; the median over shapes of the time
     beyond the product without a gate, divided by the elements an order makes.
-    What `rows` computes a second time is taken off at that product's speed.
+    Recomputation in `rows` is subtracted at that product's speed.
   """
   found = []
   for record in records:
@@ -129,11 +129,11 @@ def fit(records: list[dict]) -> dict:
 
 
 def measurements(shapes, runs: int) -> list[dict]:
-  """Measures shapes, forward alone and with the gradient.
+  """Measures shapes, forward only and with the gradient.
 
   Returns:
     records: `shape`, `sizes`, `train`, `ms` by order, `chosen`, `regret` (how
-    much longer the chosen order takes than the fastest, 0 if it is that)
+      much longer the chosen order takes than the fastest)
   """
   records = []
   with console.progress_bar(2 * len(shapes), "calibrate", "shape") as bar:
@@ -158,7 +158,7 @@ def measurements(shapes, runs: int) -> list[dict]:
 
 
 def table(records: list[dict]) -> pd.DataFrame:
-  """The measurements as they are printed, in milliseconds."""
+  """The measurements as a table, in milliseconds."""
   found = pd.DataFrame(records)
   times = pd.DataFrame(list(found["ms"])).applymap("{:.2f}".format)
   return pd.DataFrame(
@@ -181,7 +181,7 @@ def main(argv) -> None:
   records = measurements(SHAPES, FLAGS.runs)
   console.say(table(records).to_markdown(index=False, disable_numparse=True))
   fitted = fit(records)
-  console.say("\nnanoseconds an element (forward, with the gradient)")
+  console.say("\nnanoseconds per element (forward, with the gradient)")
   for order, pair in fitted.items():
     mine = product.cost.CPU_NANOSECONDS[order]
     console.say(

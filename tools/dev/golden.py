@@ -1,11 +1,11 @@
-r"""Names and shapes of the variables of every model size and variant, as JSON.
+r"""Writes names and shapes of all variables of each size and variant, as JSON.
 
   python -m tools.dev.golden --output_dir=tests/golden
 
-One file a size: `vanilla` lists all variables, each variant only what it adds.
-No weights are allocated. The tests build the same and compare, so a change that
-would break checkpoints fails with the difference; writing the files again is a
-decision to break them.
+One file per size: `vanilla` lists all variables, each variant only those it
+adds. No weights are allocated. The tests rebuild and compare the lists, so a
+change that breaks checkpoints fails with the difference; rewriting the files is
+a decision to break them.
 """
 
 import json
@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
   """Defines the program's flags."""
-  flags.DEFINE_string("output_dir", None, "Where the files go.")
+  flags.DEFINE_string("output_dir", None, "Where to write the files.")
   flags.DEFINE_list("sizes", models.sizes(), "The sizes to write.")
 
 
@@ -33,14 +33,14 @@ from hypergrid_mtf.run import files
 
 
 def shapes_of(*gin_files: str) -> dict[str, list[int]]:
-  """{name: shape} of the model that some gin files describe, sorted."""
+  """{name: shape} of the model described by gin files, sorted."""
   with model_lib.configured(gin_files, (), models.VOCAB_SIZE) as model:
     shapes = checkpoints.variable_shapes(model)
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
 
 def of_size(size: str) -> dict[str, dict[str, list[int]]]:
-  """{"vanilla": {name: shape}, "L2": {what it adds: shape}, …} of a size."""
+  """{"vanilla": {name: shape}, "L2": {added name: shape}, …} of a size."""
   path = f"models/{size}.gin"
   vanilla = shapes_of(path, "hypergrid/vanilla.gin")
   golden = {"vanilla": vanilla}
@@ -57,7 +57,7 @@ def main(argv) -> None:
   """Writes the files."""
   del argv
   if not FLAGS.output_dir:
-    raise errors.UserError("--output_dir is needed: where the files go.")
+    raise errors.UserError("--output_dir is missing: give a folder.")
   models.choose("sizes", FLAGS.sizes, models.sizes())
   for size in FLAGS.sizes:
     lines = []

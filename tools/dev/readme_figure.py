@@ -1,9 +1,9 @@
-"""Draws the picture of README: two gates over one matrix.
+"""Draws the README's figure: two gates over one matrix.
 
   python -m tools.dev.readme_figure --output=docs/gate.png
 
-The numbers are made up: small grids, a random wo. The arithmetic is that of
-the layer.
+The values are invented: small grids, a random wo. The arithmetic is the
+layer's.
 """
 
 from absl import flags
@@ -30,7 +30,7 @@ _ROWS, _COLS, _D_FF, _D_MODEL = 4, 4, 32, 16
 
 
 def draw():
-  """A matplotlib Figure: for two tasks r, c, G and the gated matrix."""
+  """A matplotlib Figure with r, c, G and the gated matrix of two tasks."""
   rng = np.random.default_rng(1)
   wo = rng.normal(size=(_D_FF, _D_MODEL))
   fig, axes = plt.subplots(
@@ -64,7 +64,7 @@ def draw():
 
 
 def main(argv) -> None:
-  """Draws it, and writes the file."""
+  """Draws the figure and writes the file."""
   del argv
   files.write(FLAGS.output, gate_figures.picture(draw(), dpi=110))
   console.say(f"see {FLAGS.output}")

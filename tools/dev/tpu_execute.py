@@ -1,13 +1,13 @@
-r"""Executes a TPU program of many cores on virtual CPU devices.
+r"""Executes a TPU program for many cores on virtual CPU devices.
 
   python -m tools.dev.tpu_execute --size=tiny --variants=L2,GG --packed \
     --microbatches=1,2 --output=execution.json
 
 The step is the one that `tools.tpu_compile` compiles: t5's own, lowered by Mesh
-TensorFlow for the cores of a TPU. Variables begin with values that depend on
-their names alone; loss and all variables after the step, weights and the
-optimizer's, are compared with those of one core with one microbatch. `make
-tpu-compiler` makes the environment that this needs (docs/dev/tpu_compiler.md).
+TensorFlow for the cores of a TPU. The initial values of variables depend only
+on their names. The loss and all variables after the step, including the
+optimizer's, are compared with those of one core with one microbatch. It needs
+the environment of `make tpu-compiler` (docs/dev/tpu_compiler.md).
 """
 
 import math
@@ -30,7 +30,7 @@ def define_flags() -> None:
     mesh_shape="model:2,batch:4", activation_dtype="float32"
   )
   models.define_compared(list(models.VARIANTS))
-  flags.DEFINE_list("microbatches", ["1"], "Of a step, one number or more.")
+  flags.DEFINE_list("microbatches", ["1"], "Per step, one number or more.")
 
 
 console.read_flags(__name__, define_flags)
@@ -46,21 +46,22 @@ from tools.cost import mesh_flags, steps
 from tools.cost.tpu import client, program, sent
 
 _TOKENS = "utils.serialize_num_microbatches.tokens_per_microbatch_per_replica"
-_NO_DROPOUT = "dropout_rate = 0.0"  # cores draw other numbers than one does
+_NO_DROPOUT = "dropout_rate = 0.0"  # several cores draw other numbers than one
 
 
 def execute(job: steps.Job, mesh, cores) -> tuple[dict, dict[str, np.ndarray]]:
-  """One step.
+  """Executes one step.
 
   Args:
-    job: what is computed.
-    mesh: over which it is spread.
-    cores: coordinates [x, y, z, core] of the TPU's cores, as many as the mesh.
+    job: the step.
+    mesh: the mesh over which it is spread.
+    cores: coordinates [x, y, z, core] of the TPU's cores, one per device of the
+      mesh.
 
   Returns:
-    what is known of the program ("loop", "sent" of `sent.count_by_axis`,
-    "spread": the largest difference between replicas of one thing, relative to
-    its largest value), and {name in a checkpoint: its new value}, with "loss"
+    facts about the program ("loop"; "sent" from `sent.count_by_axis`; "spread",
+    the largest difference between replicas of a value, relative to its largest
+    element), and {name in a checkpoint: new value}, with "loss"
   """
   with tempfile.TemporaryDirectory() as folder:
     hlo = os.path.join(folder, "program.hlo")
@@ -79,7 +80,7 @@ def execute(job: steps.Job, mesh, cores) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def start(name: str, shape) -> np.ndarray:
-  """The value of a variable before the step, by its name in a checkpoint."""
+  """The initial value of a variable, from its name in a checkpoint."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   value = 0.05 * rng.standard_normal(shape).astype(np.float32)
   if "_slot_" in name:  # Adafactor's: means of squares
@@ -90,17 +91,17 @@ def start(name: str, shape) -> np.ndarray:
 def compare(
   one: dict[str, np.ndarray], other: dict[str, np.ndarray]
 ) -> dict[str, float | int | str]:
-  """How far two executions of a step are apart.
+  """Compares two executions of a step.
 
   Args:
     one: from `execute`.
     other: likewise.
 
   Returns:
-    "loss" of the first, "loss_error" and "error" (the largest of a variable,
-    relative to the variable's largest value), "worst" (its name),
-    "median_error" (of the variables), "variables", and "changed", how many the
-    step changed
+    "loss" of the first; "loss_error"; "error", the largest of any variable,
+    relative to its largest value; "worst", that variable's name; "median_error"
+    over variables; "variables", their number; and "changed", how many of them
+    the step changed
   """
   if one.keys() != other.keys():
     raise ValueError(f"not in both: {sorted(one.keys() ^ other.keys())}")
@@ -128,7 +129,7 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _arguments(written: dict, features: dict) -> dict[str, np.ndarray]:
-  """Arguments of all replicas, [replicas, ...], by their numbers."""
+  """The arguments of all replicas, [replicas, ...], by number."""
   replicas = range(written["replicas"])
   found = {}
   for i, argument in enumerate(written["arguments"]):
@@ -148,7 +149,7 @@ def _arguments(written: dict, features: dict) -> dict[str, np.ndarray]:
 
 
 def _gather(written: dict, results) -> tuple[dict[str, np.ndarray], float]:
-  """The results by name, and how far replicas are apart."""
+  """The results by name, and the largest difference between replicas."""
   found, spread = {}, 0.0
   for i, result in enumerate(written["results"]):
     each = results[str(i)]
@@ -183,7 +184,7 @@ def _whole_shape(written: dict, variable: dict) -> list[int]:
 
 
 def _place(written: dict, variable: dict, replica: int) -> tuple:
-  """Where the slice of a replica is in the whole variable."""
+  """The position of a replica's slice in the full variable."""
   sizes = [size for _, size in written["mesh"]]
   at = np.unravel_index(written["logical"][replica], sizes)
   begins = [
@@ -196,15 +197,15 @@ def _place(written: dict, variable: dict, replica: int) -> tuple:
 
 
 def microbatches_of(f, mesh: mesh_lib.Mesh) -> dict[int, str]:
-  """{number of microbatches: what binds it}, of --microbatches."""
+  """{number of microbatches: its binding}, from --microbatches."""
   rows = f.batch // mesh.num_shards("batch")
   found = {}
   for text in f.microbatches:
     number = int(text) if text.isdecimal() else 0
     if not number or rows % number:
       raise errors.UserError(
-        f"--microbatches={text} does not divide the {rows} row(s) that a core "
-        "has: give divisors of it, such as 1."
+        f"--microbatches={text} does not divide the {rows} sequence(s) of a "
+        "core: give divisors of it, such as 1."
       )
     tokens = rows // number * max(f.inputs, f.targets)
     found[number] = f"{_TOKENS} = {tokens if number > 1 else None}"
@@ -212,7 +213,7 @@ def microbatches_of(f, mesh: mesh_lib.Mesh) -> dict[int, str]:
 
 
 def table_of(records: list[dict]) -> pd.DataFrame:
-  """The table of some records."""
+  """A table of the records."""
   return pd.DataFrame(
     {
       "model": record["model"],
@@ -255,7 +256,7 @@ def main(argv) -> None:
     )
     return execute(job, on, cores[: on.shape.size])
 
-  for setting in compared:  # all of them before the minutes that one takes
+  for setting in compared:  # check all before running any, which takes minutes
     mesh_flags.make_job(FLAGS, mesh, setting)
   records = []
   for setting in compared:

@@ -1,13 +1,13 @@
-r"""Compiles one feed-forward layer with the TPU's compiler, in every order.
+r"""Compiles one feed-forward layer in every order with the TPU's compiler.
 
   python -m tools.dev.tpu_layer --size=base --variants=L2 --grids=16x16,32x32 \
     --rows=packed,unpacked --topologies=v3:2x2,v4:2x2x1 --output=layer.json
 
-The layer is the first of the encoder that the gin files describe, called as
-Unitransformer calls it and lowered as t5's whole step is, for one core; vanilla
-T5's is compiled too. Variables are arguments; y and, in training, all gradients
-are results. Seconds a program, where a whole step takes minutes. All figures
-are the compiler's estimates (docs/dev/tpu_compiler.md).
+The layer is the first encoder layer of the gin files, called as by
+Unitransformer and lowered as in t5's full step, for one core; vanilla T5's is
+compiled too. Variables are arguments; y and, in training, all gradients are
+results. A layer takes seconds to compile, a full step minutes. All figures are
+the compiler's estimates (docs/dev/tpu_compiler.md).
 """
 
 import dataclasses
@@ -32,15 +32,15 @@ def define_flags() -> None:
   models.define_size("base", activation_dtype="bfloat16")
   models.define_compared(["L2"])
   flags.DEFINE_list(
-    "contraction", None, "HyperGrid.contraction, one or more; all if not given."
+    "contraction", None, "HyperGrid.contraction, one or more; by default all."
   )
   flags.DEFINE_list("steps", ["train"], f"Of {', '.join(_STEPS)}.")
-  flags.DEFINE_list("rows", list(_ROWS), "Of packed, unpacked.")
-  flags.DEFINE_integer("batch", 8, "Rows on one core.", lower_bound=1)
-  flags.DEFINE_integer("tokens", 512, "Of a row.", lower_bound=1)
-  flags.DEFINE_list("topologies", ["v3:2x2"], "As libtpu names them.")
+  flags.DEFINE_list("rows", list(_ROWS), "Any of packed, unpacked.")
+  flags.DEFINE_integer("batch", 8, "Sequences on one core.", lower_bound=1)
+  flags.DEFINE_integer("tokens", 512, "Tokens per sequence.", lower_bound=1)
+  flags.DEFINE_list("topologies", ["v3:2x2"], "Names of topologies in libtpu.")
   flags.DEFINE_string("keep", None, "A folder for the programs in HLO.")
-  flags.DEFINE_string("cache", "runs/tpu_layer", "Answers, by program.")
+  flags.DEFINE_string("cache", "runs/tpu_layer", "A folder of cached answers.")
   flags.DEFINE_string("output", None, "Also write the estimates as JSON.")
 
 
@@ -57,24 +57,24 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import files
 from tools.cost.tpu import client, edges, hlo
 
-_CELL = ["topology", "step", "rows"]  # what a table holds fixed
+_CELL = ["topology", "step", "rows"]  # what is fixed within a table
 _VANILLA = models.VANILLA.variant
 _NONE = float("nan")
 _CONFIG = ("size", "batch", "tokens", "activation_dtype", "gin_param")
 
 
 class _Arguments:
-  """A graph's mesh, and what is given to its program."""
+  """A graph's mesh, and the arguments of its program."""
 
   def __init__(self, dtype: tf.DType):
-    # The layer knows a TPU by it.
+    # Tells the layer that it is on a TPU.
     placer = mtf.utils.BalancedVariablePlacer(["/device:CPU:0"], [0])
     self.mesh = mtf.Mesh(mtf.Graph(), "mesh", placer)
     self.dtype = dtype
     self.given: list[tuple[tf.Tensor, dict]] = []
 
   def add(self, name: str, shape, dtype: tf.DType | None = None) -> mtf.Tensor:
-    """A new argument."""
+    """Adds an argument."""
     shape = mtf.convert_to_shape(shape)
     tensor = tf.placeholder(dtype or self.dtype, shape.to_integer_list, name)
     self.given.append((tensor, dict(kind="feature", name=name)))
@@ -88,12 +88,12 @@ def _call(arguments: _Arguments, stack, step: str, rows: str, f):
     for layer in stack.layer_stack.layers
     if isinstance(layer, transformer_layers.DenseReluDense)
   )
-  # As in t5's models, whose batches have an outer part too.
+  # As in t5's models, whose batches also have an outer dimension.
   sizes = {"outer_batch": 1, "batch": f.batch}
   batch_dims = [mtf.Dimension(name, size) for name, size in sizes.items()]
   length_dim = mtf.Dimension("length", f.tokens)
   row = [*batch_dims, length_dim, stack.model_dim]
-  sequence_id: mtf.Tensor | int = 1  # one example a row
+  sequence_id: mtf.Tensor | int = 1  # one example per sequence
   if rows == "packed" and isinstance(layer, layers.HyperGrid):
     sequence_id = arguments.add("segmentation", row[:-1], tf.int32)
   context = transformer.Context(
@@ -116,17 +116,18 @@ def write_layer(
 
   Args:
     step: "train" (forward and backward) or "eval" (forward).
-    rows: "packed", several examples a row, or "unpacked".
+    rows: "packed", several examples per sequence, or "unpacked".
     setting: the model.
-    core: coordinates [x, y, z, core] of a core of a TPU.
+    core: coordinates [x, y, z, core] of one core.
     path: of the HLO.
     f: absl's FLAGS, parsed.
 
   Returns:
-    as `program.write`, less what a whole step has
+    as `program.write`, without the fields of a full step
 
   Raises:
-    UserError: for what describes no model, or an order that cannot serve it.
+    UserError: for flags that describe no model, or an order that cannot be
+      used.
   """
   bindings = [
     f'utils.get_variable_dtype.activation_dtype = "{f.activation_dtype}"',
@@ -185,14 +186,14 @@ def write_layer(
 def compile_layer(
   topology: str, core, step: str, rows: str, setting: models.Setting, f
 ) -> dict:
-  """What the compiler says of a layer; the other arguments: `write_layer`.
+  """The compiler's figures for a layer; other arguments as in `write_layer`.
 
   Args:
     topology: as libtpu names it.
 
   Returns:
-    what is compiled, "model" in words, "digest" of the program and "estimate",
-    of `client.compile_program`
+    what is compiled, "model" in words, "digest" of the program, and "estimate"
+    from `client.compile_program`
   """
   model = " ".join([setting.variant, setting.gated_kernel]).strip()
   if setting.grid_rows:
@@ -217,12 +218,12 @@ def compile_layer(
 
 
 def frame_of(records: list[dict]) -> pd.DataFrame:
-  """The figures of some records, those of vanilla among them.
+  """The figures of records, which include vanilla's.
 
   Returns:
-    a row each, in their order: "topology", "step", "rows", "model",
-    "contraction", "digest", "cycles" (millions), "temporaries" (MB), "flops"
-    (billions), and "ratio" of the cycles to vanilla's
+    one row each, in order: "topology", "step", "rows", "model", "contraction",
+    "digest", "cycles" (millions), "temporaries" (MB), "flops" (billions), and
+    "ratio" of the cycles to vanilla's
   """
   frame = pd.DataFrame(records)
   for column, scale in (("cycles", 1e6), ("flops", 1e9)):
@@ -238,12 +239,12 @@ def frame_of(records: list[dict]) -> pd.DataFrame:
 
 
 def table_of(frame: pd.DataFrame) -> pd.DataFrame:
-  """Cycles over vanilla's: a row a cell and model, a column an order.
+  """Cycles relative to vanilla's: a row per cell and model, a column per order.
 
-  The last columns say which order "auto" is, and which is the cheapest.
+  The last columns say which order "auto" chooses, and which is cheapest.
 
   Args:
-    frame: of `frame_of`.
+    frame: from `frame_of`.
   """
   gated = frame[frame.variant != _VANILLA]
   keys = [*_CELL, "model"]
@@ -298,7 +299,7 @@ def main(argv) -> None:
   text = table.to_string(
     sparsify=False, float_format="{:.2f}".format, na_rep="-"
   )
-  console.say(f"\ncycles over vanilla's\n{text}")
+  console.say(f"\ncycles relative to vanilla's\n{text}")
   if FLAGS.output:
     console.say(f"wrote {FLAGS.output}")
 

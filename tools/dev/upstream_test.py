@@ -1,10 +1,10 @@
-"""Runs the tests that mesh_tensorflow and t5 install, on the patched stack.
+"""Runs mesh_tensorflow's and t5's installed tests on the patched libraries.
 
   python -m tools.dev.upstream_test
 
 Every file `*_test.py` of both packages is run under pytest, with absl's flags
-parsed first. Two files change global state that the others read and are run in
-processes of their own. Exit status 1 if one fails.
+parsed first. Two files change global state that others read, so they run in
+their own processes. Exit status 1 if a test fails.
 """
 
 import os
@@ -20,21 +20,21 @@ import t5
 
 from tools import environment
 
-# Without links: pytest names tests by their place below it.
+# Resolved, because pytest names tests by their path below it.
 _SITE_PACKAGES = pathlib.Path(t5.__file__).resolve().parents[1]
 
-# These pass only where nothing has been imported or built before them.
+# These pass only if nothing was imported or built before.
 APART = (
   "mesh_tensorflow/transformer/learning_rate_schedules_test.py",
   "mesh_tensorflow/transformer/utils_test.py",
 )
-# These do not pass, for reasons outside of this project.
+# These fail for reasons outside this project.
 LEFT_OUT = (
   # Needs ortools, which nothing here uses.
   "--ignore=mesh_tensorflow/auto_mtf",
   # Imports tensorflow.contrib, which left TensorFlow in 2.0.
   "--ignore=mesh_tensorflow/experimental/data_aug_lib_test.py",
-  # Configures a TPU system; TensorFlow for CPU has no such kernel.
+  # Configures a TPU system; TensorFlow for CPUs has no such kernel.
   "-knot test_get_laidout_tensors",
 )
 

@@ -1,1 +1,1 @@
-"""What results, tables and comparisons are made of."""
+"""The parts of results, tables and comparisons."""

@@ -1,6 +1,6 @@
-"""The answers that an evaluation decoded: which tasks and steps are there.
+"""Finds the answers of evaluations: which tasks and steps were decoded.
 
-Read through tf.io.gfile throughout: a sweep keeps its models in the cloud.
+Uses tf.io.gfile throughout, because models may be in the cloud.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from tools.experiments import evaluation
 
 
 def read_lines(path: str, count: int | None = None) -> list[str]:
-  """The lines of a file of inputs, targets or predictions, as t5 wrote them.
+  """The lines of t5's file of inputs, targets or predictions.
 
-  Only a newline ends a line: `str.splitlines` would also break a text at
-  U+2028, U+0085, a form feed or a carriage return.
+  Only a newline ends a line: `str.splitlines` would also split at U+2028,
+  U+0085, form feeds and carriage returns.
 
   Args:
     path: local or in the cloud.
-    count: how many there should be. t5.models.MtfModel writes no newline at the
-      end, so that its empty last line is not told from the end otherwise.
+    count: the expected number. t5.models.MtfModel writes no newline at the end,
+      so otherwise an empty last line looks like the end.
 
   Raises:
     UserError: if it cannot be read, or is not UTF-8.
@@ -48,13 +48,13 @@ def read_lines(path: str, count: int | None = None) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """One file of predictions, a line an example.
+  """One file of predictions, one line per example.
 
   Attributes:
-    task: whose they are; it may be the variant with a task token.
+    task: their task, possibly the variant with a task token.
     step: of the checkpoint.
     path: of the file.
-    inputs_path: of the file of the inputs that were decoded; it may be missing.
+    inputs_path: path of the file of decoded inputs; it may be missing.
   """
 
   task: str
@@ -65,11 +65,11 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-  """What a folder of an evaluation holds.
+  """The content of an evaluation's folder.
 
   Attributes:
     folder: where it is.
-    tasks: {name without the mark of a task token: {step: Predictions}}.
+    tasks: {name without task token suffix: {step: Predictions}}.
   """
 
   folder: str
@@ -86,15 +86,15 @@ def show_steps(steps: Iterable[int]) -> str:
 
 
 def find(model_dir: str, split: str) -> Decoded:
-  """What was decoded of a split.
+  """Finds what was decoded of a split.
 
   Args:
     model_dir: from --model_dir, local or in the cloud.
-    split: that was decoded.
+    split: the decoded split.
 
   Raises:
-    UserError: if there is no such folder, it cannot be read, or it holds both
-      a task and its variant with a task token at one step.
+    UserError: if there is no such folder, it cannot be read, or it has both a
+      task and its task token variant at one step.
   """
   try:
     return read_folder(evaluation.folder_of(model_dir, split))
@@ -106,7 +106,7 @@ def find(model_dir: str, split: str) -> Decoded:
 
 
 def read_folder(folder: str) -> Decoded:
-  """As `find`, of the folder of an evaluation."""
+  """As `find`, for an evaluation's folder."""
   tasks: dict[str, dict[int, Predictions]] = {}
   for name in sorted(tf.io.gfile.listdir(folder)):
     if match := re.fullmatch(r"(\w+)_(\d+)_predictions", name):
@@ -117,7 +117,7 @@ def read_folder(folder: str) -> Decoded:
       other = by_step.setdefault(found.step, found)
       if other != found:
         raise errors.UserError(
-          f"{folder} holds predictions of {other.task} and of {found.task} at "
+          f"{folder} has predictions of {other.task} and of {found.task} at "
           f"step {found.step}: remove those of the task that the model was not "
           "trained on."
         )

@@ -1,9 +1,9 @@
-"""What the evaluations of a run left: the scores of each step, and how made.
+"""Reads the evaluations of a run: scores by step, and their configuration.
 
-t5's own reader (t5.evaluation.eval_utils) takes the event files in the order of
-the folder and drops their times, so of a step that was evaluated twice it does
-not know the later value. Here the latest counts, and each score knows the
-configuration it was made with.
+t5's own reader (t5.evaluation.eval_utils) reads event files in the folder's
+order and ignores their times, so if a step was evaluated twice it does not know
+which value is later. Here the latest counts, and each score has its
+configuration.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import eval_config
 from tools.experiments import protocol
 
-# What makes two evaluations different ones, beside model and data.
+# Settings that make evaluations different, apart from model and data.
 _PROTOCOL = (
   "run.dataset_split",
   "Bitransformer.decode.beam_size",
@@ -38,11 +38,11 @@ class Evaluation:
   """All evaluations of one split.
 
   Attributes:
-    folder: where they are.
-    scores: a row of _COLUMNS for each score, of each step the latest: `time` in
-      seconds since 1970; the path of the `config` it was made with, None if not
-      kept; a value may be nan.
-    damaged: paths of event files that could not be read to their end.
+    folder: their folder.
+    scores: one row of _COLUMNS per score, the latest for each step: `time` in
+      seconds since 1970; `config`, the path of its configuration, None if not
+      kept; values may be nan.
+    damaged: paths of event files that could not be read completely.
   """
 
   folder: str
@@ -66,16 +66,16 @@ class Evaluation:
     return int(self.scores["step"].max())
 
   def protocol(self, split: str) -> dict[str, str]:
-    """How the scores were made.
+    """The protocol by which the scores were made.
 
     Args:
-      split: that was evaluated.
+      split: the evaluated split.
 
     Returns:
       {binding: value as text}
 
     Raises:
-      UserError: if scores were made in different ways.
+      UserError: if scores were made by different protocols.
     """
     first, *others = self.scores.drop_duplicates("config").itertuples()
     bound = _protocol(first.config, split)
@@ -84,22 +84,22 @@ class Evaluation:
       if key := protocol.difference(found, bound):
         one, two = (p.get(key, "not bound") for p in (bound, found))
         raise errors.UserError(
-          f"{self.folder} holds evaluations of different kinds: {key} is "
+          f"{self.folder} has evaluations by different protocols: {key} is "
           f"{one} for {first.task} at step {first.step} and {two} for "
-          f"{other.task} at step {other.step}: evaluate all steps again in one "
-          "way (--gin_param=\"eval_checkpoint_step = 'all'\"), or remove the "
-          "folder first."
+          f"{other.task} at step {other.step}: evaluate all steps again in the "
+          "same way (--gin_param=\"eval_checkpoint_step = 'all'\"), or remove "
+          "the folder first."
         )
     return bound
 
   def notes(self) -> list[str]:
-    """Sentences about what is not as it should be."""
+    """Sentences about problems."""
     last = self.last_step()
     return [
-      f"{path} is damaged: what can be read of it is used."
+      f"{path} is damaged: only its readable part is used."
       for path in self.damaged
     ] + [
-      f"{self.folder}: {task} has no scores at step {last}, its last ones are "
+      f"{self.folder}: {task} has no scores at step {last}; its last ones are "
       f"of step {own}: evaluate step {last} again."
       for task, own in self.scores.groupby("task")["step"].max().items()
       if own < last
@@ -107,17 +107,17 @@ class Evaluation:
 
 
 def folder_of(model_dir: str, split: str) -> str:
-  """Where t5 wrote the evaluations of a split.
+  """The folder in which t5 wrote the evaluations of a split.
 
   Args:
-    model_dir: of a run.
-    split: the split it was evaluated on.
+    model_dir: of the run.
+    split: the evaluated split.
 
   Returns:
     the folder
 
   Raises:
-    UserError: if there is none; names the splits that there are.
+    UserError: if there is none; names the existing splits.
   """
   if not model_dir or not tf.io.gfile.isdir(model_dir):
     raise errors.UserError(
@@ -130,9 +130,9 @@ def folder_of(model_dir: str, split: str) -> str:
   splits = sorted(
     name.removesuffix(_FOLDER) for name in names if name.endswith(_FOLDER)
   )
-  there = f"there is one of {', '.join(splits)}; " if splits else ""
+  there = f"only of {', '.join(splits)}; " if splits else ""
   raise errors.UserError(
-    f"{model_dir} holds no evaluation of the split {split!r}: {there}run "
+    f"{model_dir} has no evaluation of the split {split!r}: {there}run "
     "hypergrid_mtf.main on it with --gin_file=experiments/local_eval.gin "
     f"--gin_param=\"run.dataset_split = '{split}'\" first."
   )
@@ -166,7 +166,7 @@ def read(folder: str) -> Evaluation:
             score = event.step, event.wall_time, value.simple_value, config
             rows.append((*parts[1:], *score))
     except tf.errors.OpError:
-      # A file that was being written when its run was killed has a broken end.
+      # If a run was killed while writing a file, the file's end is broken.
       damaged.append(path)
   if not rows:
     raise errors.UserError(_no_scores(folder, there, names, damaged))
@@ -178,30 +178,30 @@ def read(folder: str) -> Evaluation:
 def _no_scores(folder, there, names, damaged) -> str:
   if damaged:
     return (
-      f"{damaged[0]} is damaged, and {folder} holds no scores beside it: "
-      "evaluate again."
+      f"{damaged[0]} is damaged, and {folder} has no other scores: evaluate "
+      "again."
     )
   answers = any(name.endswith("_predictions") for name in there)
   if names and answers:
     return (
-      f"{folder} holds answers and no scores: the labels of this split are not "
-      "public, or its tasks have no metrics; give another --split, or make a "
-      "submission of the answers with tools.submit."
+      f"{folder} has answers but no scores: the labels of this split are not "
+      "public, or its tasks have no metrics; give another --split, or submit "
+      "the answers with tools.submit."
     )
   return (
-    f"{folder} holds no scores of an evaluation"
-    f"{'' if names else ' (no event file)'}: evaluate again."
+    f"{folder} has no scores of an "
+    f"evaluation{'' if names else ' (no event file)'}: evaluate again."
   )
 
 
 def bindings(path: str) -> dict[str, str]:
-  """The bindings of a gin file that gin wrote.
+  """The bindings in a gin file written by gin.
 
   Args:
-    path: of an operative_config.gin.
+    path: path of an operative_config.gin.
 
   Returns:
-    {"scope/name.parameter" or macro: its value as text}, imports left out
+    {"scope/name.parameter" or macro: value as text}, without imports
   """
   with tf.io.gfile.GFile(path) as f:
     text = f.read()
@@ -222,7 +222,7 @@ def bindings(path: str) -> dict[str, str]:
 
 
 def _protocol(config: str | None, split: str) -> dict[str, str]:
-  """The part of a configuration that makes an evaluation what it is."""
+  """The part of a configuration that defines an evaluation."""
   found = {"run.dataset_split": repr(split)}
   bound = bindings(config) if config else {}
   for key in _PROTOCOL:
@@ -230,7 +230,7 @@ def _protocol(config: str | None, split: str) -> dict[str, str]:
       value = bound[key]
       is_macro = value.startswith("%")
       found[key] = bound.get(value[1:], value) if is_macro else value
-  # Decoding is what all but a few evaluations do, and goes without saying.
+  # Decoding is the default, and is not listed.
   if bound.get(_MODE, "'eval'") != "'eval'":
     found[_MODE] = bound[_MODE]
   return found

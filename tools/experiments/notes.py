@@ -1,4 +1,4 @@
-"""What a reader of the tables should know: sentences next to them."""
+"""Notes for readers of the tables, as sentences."""
 
 import re
 
@@ -7,14 +7,14 @@ import pandas as pd
 
 from tools.experiments import protocol, result, statistics
 
-# Bindings in which the models of a comparison are meant to differ.
+# Bindings in which the models of a comparison should differ.
 _MEANT = re.compile(
   r"(.*/)?(HyperGrid\..*|make_layer_stack\.layers|MIXTURE_NAME"
   r"|define_mixture\..*)$"
 )
-# The cell of one model a task, which not every experiment has.
+# The cell with one model per task, which not every experiment has.
 SINGLE = "single"
-_NAMED = 4  # bindings in a sentence
+_NAMED = 4  # bindings listed in a sentence
 
 
 def notes(
@@ -23,13 +23,13 @@ def notes(
   baseline: str,
   single: str = SINGLE,
 ) -> list[str]:
-  """What a reader of the tables should know.
+  """Makes the notes for readers of the tables.
 
   Args:
     found: results.
     scores: {checkpoint: from `statistics.scores`}.
-    baseline: the cell that differences are from.
-    single: the cell of one model a task.
+    baseline: the cell that is subtracted.
+    single: the cell with one model per task.
 
   Returns:
     sentences
@@ -37,9 +37,9 @@ def notes(
   cells = {r["cell"] for r in found}
   sentences = other_differences(found, baseline)
   if baseline not in cells:
-    sentences.append(f"--baseline={baseline} is not there: no differences.")
+    sentences.append(f"--baseline={baseline} has no results: no differences.")
   if single not in cells and single != SINGLE:
-    sentences.append(f"--single={single} is not there: no shares of a gap.")
+    sentences.append(f"--single={single} has no results: no shares of a gap.")
   sentences += nans(pd.concat(scores.values()))
   for frame in scores.values():
     sentences += without_average(frame)
@@ -48,20 +48,20 @@ def notes(
     alone = dict.fromkeys(r["cell"] for r in records if r["seeds"] == 1)
     if alone:
       sentences.append(
-        f"one seed of {', '.join(alone)} is compared, which does not show how "
-        "much seeds differ, so there is no interval."
+        f"only one seed of {', '.join(alone)} is compared, so the variation "
+        "between seeds is unknown, and there is no interval."
       )
   return list(dict.fromkeys(sentences))
 
 
 def verdicts(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
-  """The outcome in words: each model beside the baseline, on average.
+  """The outcome in words: each model compared with the baseline, on average.
 
   Args:
-    frame: `statistics.scores` of the last checkpoint, which nobody chose on the
-      validation set.
+    frame: `statistics.scores` of the last checkpoint, which was not chosen on
+      the validation set.
     baseline: as in `notes`.
-    single: likewise.
+    single: as in `notes`.
   """
   sentences = []
   records = statistics.differences(frame, baseline, single)
@@ -80,7 +80,7 @@ def verdicts(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
 
 def _outcome(difference: statistics.Interval) -> str:
   if np.isnan(difference.value):
-    return "no number, because one of the scores is none"
+    return "undefined, because a score is undefined"
   if np.isnan(difference.low):
     return "one seed cannot distinguish them"
   if difference.low <= 0 <= difference.high:
@@ -102,7 +102,7 @@ def _some(names: list[str], separator: str = ", ") -> str:
 
 
 def nans(frame: pd.DataFrame) -> list[str]:
-  """A sentence for each task of a run with a metric that is nan in a table."""
+  """A sentence for each task of a run with a nan in a table."""
   own = frame[frame["value"].isna() & (frame["task"] != protocol.AVERAGE)]
   sentences = []
   for (run, seed, task), rows in own.groupby(
@@ -113,13 +113,13 @@ def nans(frame: pd.DataFrame) -> list[str]:
       f"{run} ({_seeds([seed])}) has nan for "
       f"{' and '.join(rows['metric'].unique())} of {task} at "
       f"step{'s' * (len(steps) > 1)} {' and '.join(steps)}, so its average is "
-      "nan: a correlation has no value where all answers are the same."
+      "nan: a correlation is undefined if all answers are equal."
     )
   return sentences
 
 
 def without_average(frame: pd.DataFrame) -> list[str]:
-  """A sentence for each model that lacks what others have."""
+  """A sentence for each model that lacks scores that others have."""
   plain = frame[frame["task"] != protocol.AVERAGE]
   plain = plain.assign(name=plain["task"] + "/" + plain["metric"])
   wanted = set(plain["name"])
@@ -137,7 +137,7 @@ def without_average(frame: pd.DataFrame) -> list[str]:
 
 
 def unpaired(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
-  """A sentence for each model that shares no seed with those it needs."""
+  """A sentence for each model that shares no seed with its comparison."""
   sentences = []
   for by_cell in statistics.averages(frame).values():
     for cell in by_cell:
@@ -157,7 +157,7 @@ def unpaired(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
 
 
 def other_differences(found: list[dict], baseline: str) -> list[str]:
-  """What differs from the baseline, apart from gates and tasks."""
+  """Differences from the baseline, apart from gates and tasks."""
   base: dict[str, str] = next(
     (r["config"] for r in found if r["cell"] == baseline), {}
   )

@@ -1,8 +1,8 @@
-"""T5's protocol: which checkpoint of a run counts, and what is averaged.
+"""T5's protocol: how the checkpoint is chosen, and what is averaged.
 
-Both are those of t5.evaluation.eval_utils. A task's metrics, and MNLI's two
-sets, are one group: they have one checkpoint, the best by the group's mean, and
-count once in the average of their benchmark.
+Both follow t5.evaluation.eval_utils. A task's metrics, and MNLI's two sets,
+form one group: it has one checkpoint, the best by the group's mean, and counts
+once in its benchmark's average.
 """
 
 import math
@@ -17,9 +17,9 @@ CHECKPOINTS = {
   "one": "best of all tasks by their average",
   "last": "last",
 }
-# Where a table has the name of a task.
+# Stands for the task's name in a table.
 AVERAGE = "average"
-# What an evaluation that binds none of these does, as mesh_tensorflow has it.
+# The defaults of mesh_tensorflow, if an evaluation does not bind them.
 _DEFAULTS = {
   "Bitransformer.decode.beam_size": "1",
   "Bitransformer.decode.alpha": "0.6",
@@ -33,7 +33,7 @@ _DEFAULTS = {
 def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
   """The first binding in which two evaluations differ, or None.
 
-  A binding that says the default makes no difference.
+  Binding a default makes no difference.
   """
   one, other = {**_DEFAULTS, **one}, {**_DEFAULTS, **other}
   return next((k for k in {**one, **other} if one.get(k) != other.get(k)), None)
@@ -42,11 +42,11 @@ def difference(one: dict[str, str], other: dict[str, str]) -> str | None:
 def chosen_steps(
   metrics: dict[str, dict[str, dict[str, float]]], checkpoint: str
 ) -> dict[str, str]:
-  """The checkpoint of each task of one run.
+  """Chooses the checkpoint of each task of one run.
 
   Args:
     metrics: {task: {metric: {step: value}}}.
-    checkpoint: one of CHECKPOINTS; of equals the earliest.
+    checkpoint: one of CHECKPOINTS; the earliest of equals.
 
   Returns:
     {task: step}
@@ -70,7 +70,7 @@ def chosen_steps(
     return dict.fromkeys(metrics, max(means, key=means.__getitem__))
   scores, names = {}, {}
   for task, by_metric in metrics.items():
-    # Where T5 knows the task, it chooses by the metrics that it knows.
+    # For T5's tasks, only T5's metrics count.
     for metric in [
       m for m in by_metric if benchmarks.known(task, m)
     ] or by_metric:
@@ -79,7 +79,7 @@ def chosen_steps(
       names[tag] = eval_utils.Metric(tag, name.group if name else task)
       scores[tag] = [(int(s), v) for s, v in by_metric[metric].items()]
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # written for an older pandas
+    warnings.simplefilter("ignore")  # eval_utils is written for an older pandas
     _, steps = eval_utils.metric_group_max(
       eval_utils.scores_to_df(scores, names), names
     )

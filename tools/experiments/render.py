@@ -1,4 +1,4 @@
-"""Tables of results as a person reads them, in three formats."""
+"""Tables of results for readers, in three formats."""
 
 import os
 import re
@@ -10,15 +10,15 @@ from hypergrid_mtf.run import files
 from tools.experiments import protocol, statistics
 
 MISSING = "—"
-# Averages that were published, T5-base. docs/fidelity.md has the sources.
+# Published averages of T5-base. docs/fidelity.md has the sources.
 _PUBLISHED = (
-  ("GLUE, 8 of 8 tasks", "one model a task", "single", 85.7),
-  ("SuperGLUE, 8 of 8 tasks", "one model a task", "single", 74.8),
+  ("GLUE, 8 of 8 tasks", "one model per task", "single", 85.7),
+  ("SuperGLUE, 8 of 8 tasks", "one model per task", "single", 74.8),
   ("GLUE, 8 of 8 tasks", "HyperGrid, one model", "L2", 85.0),
   ("SuperGLUE, 8 of 8 tasks", "HyperGrid, one model", "L2", 73.6),
 )
 _SOURCE = "public summaries of arXiv 2007.05891"
-# Columns of words; the others hold numbers.
+# Columns of words; the others are numbers.
 NAMES = ("task", "metric", "average", "model", "source", "on")
 _BASE = {"d_model": "768", "num_layers": "12"}
 
@@ -29,13 +29,13 @@ def tables(
   baseline: str,
   single: str,
 ) -> dict[str, pd.DataFrame]:
-  """All tables of some results.
+  """Makes all tables of results.
 
   Args:
     found: from `result.in_order`.
     scores: {checkpoint: from `statistics.scores`}.
-    baseline: the cell that differences are from.
-    single: the cell of one model a task.
+    baseline: the cell that is subtracted.
+    single: the cell with one model per task.
 
   Returns:
     {"scores_best": table, …}
@@ -63,7 +63,7 @@ def tables(
 
 
 def _mean_text(values: pd.Series) -> str:
-  """Mean ± standard deviation (seeds); nan, where one of them is nan."""
+  """Mean ± standard deviation (seeds); nan if any value is nan."""
   count = f" ({len(values)})" if len(values) else ""
   if not count or values.isna().any():
     return f"nan{count}" if count else MISSING
@@ -72,7 +72,7 @@ def _mean_text(values: pd.Series) -> str:
 
 
 def averages(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
-  """Every average of every model, the choices of a checkpoint side by side."""
+  """Every average of every model, for each choice of checkpoint."""
   columns = {}
   for checkpoint, frame in scores.items():
     own = frame[frame["task"] == protocol.AVERAGE]
@@ -83,7 +83,7 @@ def averages(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def scores_table(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-  """Mean ± standard deviation (seeds) of every metric, one column a cell."""
+  """Mean ± standard deviation (seeds) of every metric, one column per cell."""
   by_cell = frame.groupby(["task", "metric", "cell"])["value"]
   table = by_cell.agg(_mean_text).unstack("cell", fill_value=MISSING)
   table = table[frame["cell"].unique()].rename_axis(columns=None).reset_index()
@@ -96,7 +96,7 @@ def scores_table(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _costs(found: list[dict]) -> pd.DataFrame:
-  """A row for each model of a seed; of several models a seed, the sums."""
+  """One row per seed of a model; for one model per task, the sums."""
   runs = pd.DataFrame(
     dict(
       cell=r["cell"],
@@ -135,8 +135,8 @@ def _steps(seeds: pd.DataFrame) -> str:
 
 
 def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-  """What each model holds and took; sizes also as parts of the baseline's."""
-  # Of a seed that has all models.
+  """The parameters and cost of each model, also relative to the baseline."""
+  # From a seed that has all models.
   whole = _by_cell(costs, lambda seeds: seeds.loc[seeds["models"].idxmax()])
   rows = []
   for cell, seeds in costs.groupby("cell", sort=False):
@@ -148,13 +148,13 @@ def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     rows.append(
       {
         "model": cell,
-        "models a seed": _range(models.min(), models.max(), "d"),
+        "models per seed": _range(models.min(), models.max(), "d"),
         "parameters": f"{size['total']:,}",
-        "beside the embedding": f"{size['own']:,}",
+        "without the embedding": f"{size['own']:,}",
         f"of {baseline}'s": part,
         "training steps": _steps(seeds),
         "minutes of training": _range(minutes.min(), minutes.max(), ".1f"),
-        "steps a second": f"{seeds['steps'].sum() / max(seconds, 1e-9):.2f}",
+        "steps per second": f"{seeds['steps'].sum() / max(seconds, 1e-9):.2f}",
         "on": ", ".join(sorted(set.union(*seeds["on"]))),
       }
     )
@@ -162,14 +162,14 @@ def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def published_table(found: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
-  """Our averages beside the published ones, where they are of the same thing.
+  """Our averages next to the published ones of the same quantity.
 
   Args:
     found: results.
     frame: their scores.
 
   Returns:
-    a DataFrame; what was not run, or on other tasks or another size, is missing
+    a DataFrame; values not run, or run on other tasks or sizes, are missing
   """
   other_size = {
     (r["cell"], r["seed"])
@@ -195,7 +195,7 @@ def published_table(found: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-  """Markdown, what is not a name to the right."""
+  """Markdown, with everything but names aligned right."""
   return frame.to_markdown(
     index=False,
     colalign=["left" if c in NAMES else "right" for c in frame.columns],
@@ -211,26 +211,26 @@ def write(frame: pd.DataFrame, stem: str) -> None:
 
 
 def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
-  """Puts tables in their places in a document, such as docs/results.md.
+  """Updates the tables in a document, such as docs/results.md.
 
   Args:
-    text: with places such as `<!-- RESULTS: scores_last -->`, RESULTS being
-      the path as it is given to --results; a place ends with `<!-- end -->`.
-    results_path: of the results that the tables are of.
-    made: from `tables`; empty to check the places alone.
+    text: with places that start with `<!-- RESULTS: scores_last -->`, where
+      RESULTS is the path given to --results, and end with `<!-- end -->`.
+    results_path: the path of the results.
+    made: from `tables`; empty to check only the places.
 
   Returns:
-    the document with new tables in these places
+    the document with the new tables
 
   Raises:
-    UserError: if there is no place, or one for a table that was not made.
+    UserError: if there is no place, or a place for an unknown table.
   """
 
   def table(match):
     name = match[2]
     if name not in made:
       raise errors.UserError(
-        f"there is a place for {results_path}: {name}, and the tables are "
+        f"there is a place for {results_path}: {name}, but the tables are "
         f"{', '.join(made)}."
       )
     return f"{match[1]}\n\n{to_markdown(made[name])}\n\n<!-- end -->"
@@ -239,7 +239,7 @@ def update(text: str, results_path: str, made: dict[str, pd.DataFrame]) -> str:
 
 
 def places(text: str, results_path: str) -> re.Pattern:
-  """Matches the places of some results, of which the document has one."""
+  """Matches the places of results; raises UserError if there is none."""
   path = re.escape(results_path.rstrip("/"))
   place = re.compile(rf"(<!-- {path}/?: (\w+) -->).*?<!-- end -->", re.S)
   if not place.search(text):

@@ -1,4 +1,4 @@
-"""The results of runs: collected, written as JSON, read and checked."""
+"""Results of runs: collects, writes as JSON, reads and checks them."""
 
 import contextlib
 import glob
@@ -17,18 +17,18 @@ from tools import environment
 from tools.experiments import decoded, evaluation, protocol
 
 SCHEMA = 1
-# Of a run that was made without --seed.
+# The seed of a run without --seed.
 NO_SEED = -1
-# Bindings that say where, when or with which seed, and not what.
+# Bindings that say where, when or with which seed to run, not what.
 _NOT_CONFIG = (
   "run.model_dir",
   "run.eval_summary_dir",
   "mesh_train_dataset_fn.seed",
 )
-# How a training resumes is not what it is: as results have it since the first.
+# How a training resumes does not matter either; also keeps old hashes valid.
 _RESUMING = {"run.skip_seen_data": "False", "run.seen_data_init_step": "0"}
 _LOSSES = 200  # points of a curve
-# What the tables read.
+# The fields that the tables need.
 _KEYS = (
   "cell",
   "seed",
@@ -46,14 +46,14 @@ _KEYS = (
 
 
 def config_of(path: str) -> dict[str, str]:
-  """The bindings that make a run what it is, free of places.
+  """The bindings that define a run, without paths.
 
   Args:
-    path: of the operative_config.gin of its training.
+    path: path of the operative_config.gin of its training.
 
   Returns:
-    as `evaluation.bindings`; a file that is named by its path (a vocabulary) is
-    its name and the hash of its bytes.
+    as `evaluation.bindings`; a file's path (a vocabulary) becomes its name and
+    the hash of its bytes.
   """
   config = {}
   for name, value in evaluation.bindings(path).items():
@@ -72,7 +72,7 @@ def config_of(path: str) -> dict[str, str]:
 
 
 def config_hash(config: dict[str, str]) -> str:
-  """Twelve hexadecimal digits of a configuration."""
+  """A hash of a configuration: twelve hexadecimal digits."""
   text = json.dumps(config, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -97,11 +97,11 @@ def _data(folder: str, tasks: Iterable[str]) -> dict[str, dict]:
 
 
 def read_training(model_dir: str) -> tuple[float, dict[str, float]]:
-  """What the event files of a training say.
+  """Reads the event files of a training.
 
   Returns:
-    (its wall time in seconds without pauses, {step as text: loss}, of which
-    about _LOSSES are kept)
+    (wall time in seconds without pauses, {step as text: loss}); about _LOSSES
+    losses are kept
   """
   total, losses = 0.0, {}
   for name in sorted(tf.io.gfile.listdir(model_dir)):
@@ -109,7 +109,7 @@ def read_training(model_dir: str) -> tuple[float, dict[str, float]]:
       continue
     path = os.path.join(model_dir, name)
     times = []
-    # A file that was being written when its run was killed has a broken end.
+    # If a run was killed while writing a file, the file's end is broken.
     with contextlib.suppress(tf.errors.DataLossError):
       for event in tf.train.summary_iterator(path):
         times.append(event.wall_time)
@@ -124,17 +124,17 @@ def read_training(model_dir: str) -> tuple[float, dict[str, float]]:
 
 
 def count_parameters(model_dir: str) -> tuple[int, int]:
-  """Parameters of the last checkpoint, the optimizer's slots aside.
+  """Parameters of the last checkpoint, without optimizer slots.
 
   Args:
-    model_dir: of a run that was trained.
+    model_dir: of a trained run.
 
   Returns:
-    (all of them, those beside the embedding)
+    (all, all but the embedding)
   """
   path = checkpoints.latest_checkpoint(model_dir)
   if path is None:
-    raise errors.UserError(f"{model_dir} holds no checkpoint.")
+    raise errors.UserError(f"{model_dir} has no checkpoint.")
   total = embedding = 0
   for name, shape in checkpoints.reader_shapes(path, "its latest").items():
     if re.search(r"_slot_\w+$", name) or name == checkpoints.GLOBAL_STEP:
@@ -148,16 +148,16 @@ def count_parameters(model_dir: str) -> tuple[int, int]:
 def collect(
   model_dir: str, cell: str, seed: int | None, split: str = "validation"
 ) -> dict:
-  """Everything that is kept of a run.
+  """Collects the result of a run.
 
   Args:
-    model_dir: of a run that was trained and evaluated.
-    cell: the name of what the run is one seed (or one task) of.
+    model_dir: of a trained and evaluated run.
+    cell: the name of the model of which the run is one seed (or one task).
     seed: from --seed, or None.
-    split: that it was evaluated on.
+    split: the evaluated split.
 
   Returns:
-    what the JSON holds; docs/experiments.md describes it
+    the content of the JSON file, described in docs/experiments.md
 
   Raises:
     UserError: if the run is not finished.
@@ -165,8 +165,8 @@ def collect(
   config_path = os.path.join(model_dir, "operative_config.gin")
   if not tf.io.gfile.exists(config_path):
     raise errors.UserError(
-      f"{model_dir} holds no operative_config.gin: give the folder of a run "
-      "that was trained with hypergrid_mtf.main."
+      f"{model_dir} has no operative_config.gin: give the folder of a run that "
+      "was trained with hypergrid_mtf.main."
     )
   folder = evaluation.folder_of(model_dir, split)
   found = evaluation.read(folder)
@@ -195,9 +195,9 @@ def collect(
 
 
 def to_text(result: dict) -> str:
-  """The file of a result: one line of standard JSON, which has no nan.
+  """A result as one line of standard JSON, which has no nan.
 
-  A number that is not finite is the text "nan", "inf" or "-inf".
+  A number that is not finite becomes the text "nan", "inf" or "-inf".
   """
 
   def finite(value):
@@ -239,7 +239,7 @@ def load(path: str) -> tuple[list[dict], list[str]]:
       skipped.append(f"{name} is not a result ({why}): skipped.")
   if not found:
     raise errors.UserError(
-      f"--results={path} holds no results: give the folder `results` of a "
+      f"--results={path} has no results: give the folder `results` of a "
       f"sweep. {' '.join(skipped)}".strip()
     )
   check(found)
@@ -247,7 +247,7 @@ def load(path: str) -> tuple[list[dict], list[str]]:
 
 
 def _parsed(result: dict, path: str) -> dict:
-  """A result with numbers as numbers, also those that are the text "nan"."""
+  """Parses a result; texts such as "nan" become numbers."""
   if result.get("schema") != SCHEMA:
     raise ValueError(f'"schema" is not {SCHEMA}')
   if absent := [key for key in _KEYS if key not in result]:
@@ -271,7 +271,7 @@ def _parsed(result: dict, path: str) -> dict:
 
 
 def check(found: list[dict]) -> None:
-  """Refuses results that cannot be in one table."""
+  """Refuses results that cannot be in the same table."""
   first = found[0]
   data: dict[str, dict] = {}
   models: dict[tuple, dict] = {}
@@ -282,7 +282,8 @@ def check(found: list[dict]) -> None:
       shown = [r["protocol"].get(key, "not bound") for r in (result, first)]
       raise errors.UserError(
         f"{path} and {first['path']} were evaluated by different protocols "
-        f"({key} is {shown[0]} and {shown[1]}): they cannot be in one table."
+        f"({key} is {shown[0]} and {shown[1]}): they cannot be in the same "
+        "table."
       )
     for task, own in result["data"].items():
       before = data.setdefault(task, result)
@@ -290,7 +291,7 @@ def check(found: list[dict]) -> None:
         raise errors.UserError(
           f"{path} and {before['path']} were evaluated on different data of "
           f"{task} ({own['examples']} and {before['data'][task]['examples']} "
-          "examples, or others): they cannot be in one table."
+          "examples, or different ones): they cannot be in the same table."
         )
     for task in result["metrics"]:
       before = models.setdefault((cell, seed, task), result)
@@ -304,7 +305,7 @@ def check(found: list[dict]) -> None:
     if configs.setdefault(name, result["config_hash"]) != result["config_hash"]:
       raise errors.UserError(
         f"the seeds of {cell} have different configurations: they cannot be in "
-        "one table."
+        "the same table."
       )
 
 

@@ -1,10 +1,11 @@
 """Scores of models, their averages, and the differences of two models.
 
-Models are paired by seed: of one seed they saw the same training examples in
-the same order. The interval of a difference is Student's. That of a share of a
-gap is Fieller's (1954, "Some problems in interval estimation", JRSS B 16): all
-shares s for which the interval of `difference - s * gap` holds 0. Neither knows
-the noise of the validation examples, which are the same for every model.
+Models are paired by seed: with the same seed they saw the same training
+examples in the same order. The interval of a difference is Student's. That of a
+share of a gap is Fieller's (1954, "Some problems in interval estimation", JRSS
+B 16): all shares s for which the interval of `difference - s * gap` contains 0.
+Neither includes the noise of the validation examples, which are the same for
+every model.
 """
 
 import dataclasses
@@ -21,14 +22,14 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """An estimate and its 95 % interval, nan of a single seed."""
+  """An estimate and its 95 % interval, which is nan for a single seed."""
 
   value: float
   low: float
   high: float
 
   def to_text(self, form: str = ".2f") -> str:
-    """Such as "1.25 [-0.40, 2.90]"; the value alone where there is no more."""
+    """Text such as "1.25 [-0.40, 2.90]"; only the value without an interval."""
     if np.isnan(self.value):
       return "nan"
     if np.isnan(self.low + self.high):
@@ -37,17 +38,18 @@ class Interval:
 
 
 def scores(found: list[dict], checkpoint: str) -> pd.DataFrame:
-  """The scores of results at one checkpoint, and the averages of whole models.
+  """The scores of results at one checkpoint, and the averages of models.
 
   Args:
     found: from `results.load`.
     checkpoint: one of protocol.CHECKPOINTS.
 
   Returns:
-    a row for each score: cell, seed, run, task, metric, step, value. A value
-    may be nan (a correlation where all answers are the same), and so is its
-    average. A model of a seed that lacks what others have has no average; the
-    task of an average is protocol.AVERAGE, its metric says of what.
+    one row per score: cell, seed, run, task, metric, step, value. A value may
+      be nan (a correlation if all answers are equal), and then so is its
+      average. A model's seed that lacks scores that others have has no average.
+      The task of an average is protocol.AVERAGE, its metric is the average's
+      name.
   """
   rows = []
   for result in found:
@@ -72,7 +74,7 @@ def scores(found: list[dict], checkpoint: str) -> pd.DataFrame:
 
 
 def averages(frame: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
-  """{average: {cell: its values by seed}} of `scores`, without empty ones."""
+  """{average: {cell: values by seed}} from `scores`, without empty ones."""
   found: dict[str, dict[str, pd.Series]] = {}
   own = frame[frame["task"] == protocol.AVERAGE]
   for (label, cell), rows in own.groupby(["metric", "cell"], sort=False):
@@ -81,7 +83,7 @@ def averages(frame: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
 
 
 def common_seeds(by_cell: dict[str, pd.Series], *cells: str) -> list[int]:
-  """The seeds of which all of some cells have an average."""
+  """The seeds for which all given cells have an average."""
   having = [set(by_cell[c].index) if c in by_cell else set() for c in cells]
   return sorted(set.intersection(*having))
 
@@ -92,11 +94,11 @@ def differences(frame: pd.DataFrame, baseline: str, single: str) -> list[dict]:
   Args:
     frame: from `scores`.
     baseline: the cell to subtract.
-    single: the cell of one model a task; it may be absent.
+    single: the cell with one model per task; it may be absent.
 
   Returns:
-    records: `cell`, `average`, `seeds`, `difference` (Interval), and where
-    `single` is clearly above the baseline, `share` (Interval)
+    records: `cell`, `average`, `seeds`, `difference` (Interval), and, if
+      `single` is clearly above the baseline, `share` (Interval)
   """
   records = []
   for label, by_cell in averages(frame).items():
@@ -105,7 +107,7 @@ def differences(frame: pd.DataFrame, baseline: str, single: str) -> list[dict]:
       seeds = three or common_seeds(by_cell, cell, baseline)
       if cell == baseline or not seeds:
         continue
-      # Arrays: pandas would leave a nan out of a mean.
+      # Arrays, because pandas would skip nan in a mean.
       values = {c: v.reindex(seeds).to_numpy() for c, v in by_cell.items()}
       minus = values[cell] - values[baseline]
       record = dict(
@@ -113,7 +115,7 @@ def differences(frame: pd.DataFrame, baseline: str, single: str) -> list[dict]:
       )
       if three and cell != single:
         gap = values[single] - values[baseline]
-        if of_mean(gap).low > 0:  # a share of nothing is not a number
+        if of_mean(gap).low > 0:  # a share of zero is undefined
           record["share"] = of_ratio(minus, gap)
       records.append(record)
   return records
@@ -130,7 +132,7 @@ def of_mean(x: np.ndarray) -> Interval:
 def of_ratio(x: np.ndarray, y: np.ndarray) -> Interval:
   """The interval of a ratio of two means over the same seeds.
 
-  It is bounded because the interval of y, the denominator, is above 0.
+  It is bounded because the interval of the denominator y is above 0.
   """
   t = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)
   widths = t**2 * np.cov(x, y) / len(x)

@@ -1,8 +1,8 @@
-"""What is in the zip files that the GLUE and SuperGLUE servers take.
+"""Makes the files in the zips for the GLUE and SuperGLUE servers.
 
-File names, labels and the order of rows are the servers'. Each file is made
-from the predictions of one task, as t5 wrote them, and the official numbers of
-its test examples.
+File names, labels and the order of rows are those of the servers. Each file is
+made from t5's predictions for one task, and the official numbers of its test
+examples.
 """
 
 import ast
@@ -34,8 +34,8 @@ _NUMBERS = (
     f"idx/{p}" for p in ("passage", "query", "paragraph", "question", "answer")
   ),
 )
-_NO_LABEL = -1  # t5's mark for an answer that is none of the labels
-# And for one that is not a number.
+_NO_LABEL = -1  # t5's mark for an answer that is not a label
+# And t5's mark for one that is not a number.
 _NO_NUMBER = postprocessors.string_to_float("")
 _GREATEST = 5.0  # similarity of STS-B, from 0
 
@@ -47,12 +47,11 @@ class Entry:
   Attributes:
     file: its name in the zip.
     data: the TFDS data set whose test split it answers, "glue/cola".
-    task: whose predictions it holds.
-    labels: what the classes are called, by number; () for a real number or a
-      text.
-    filler: the answer where there is none.
-    optional: whether the filler needs no --fill: t5 has no such task in its
-      mixture.
+    task: the task of its predictions.
+    labels: names of the classes, by number; () for a real number or a text.
+    filler: the answer for missing predictions.
+    optional: whether the filler is used without --fill: t5's mixture has no
+      such task.
   """
 
   file: str
@@ -64,7 +63,7 @@ class Entry:
 
   @property
   def rows(self) -> int:
-    """Of the official test set."""
+    """Rows of the official test set."""
     return local_files.OFFICIAL_ROWS[self.data]["test"]
 
 
@@ -123,9 +122,9 @@ class TestSet:
   """The test examples of a task, in the order of decoding.
 
   Attributes:
-    numbers: the official ones, (idx,), (passage, query) of ReCoRD or
-      (paragraph, question, answer) of MultiRC.
-    inputs: what the model reads, as t5 writes it into a file of inputs.
+    numbers: the official numbers: (idx,), (passage, query) for ReCoRD,
+      (paragraph, question, answer) for MultiRC.
+    inputs: the model's inputs, as t5 writes them to a file.
   """
 
   numbers: list[tuple[int, ...]]
@@ -136,7 +135,7 @@ def test_set(task: str) -> TestSet:
   """Reads the test examples of a task.
 
   Args:
-    task: a registered task with a test split whose data are on disk.
+    task: a registered task with a test split on disk.
   """
   with tf.Graph().as_default():
     dataset = task_text.untokenized(seqio.TaskRegistry.get(task), "test")
@@ -148,53 +147,53 @@ def test_set(task: str) -> TestSet:
 
 
 def _numbered(entry: Entry, task: str) -> TestSet:
-  """`test_set`, checked to be official as far as numbers show it."""
+  """`test_set`, with a check that its numbers are the official ones."""
   found = test_set(task)
   if len(found.numbers) != entry.rows:
     raise errors.UserError(
-      f"{entry.file} needs {entry.rows} rows, and the test split of {task} has "
-      f"{len(found.numbers)} examples: prepare the whole official test set."
+      f"{entry.file} needs {entry.rows} rows, but the test split of {task} has "
+      f"{len(found.numbers)} examples: prepare the complete official test set."
     )
   if len(set(found.numbers)) != entry.rows:
     raise errors.UserError(
-      f"two examples of {task} have one number, so the data set is not the "
-      "official one."
+      f"two examples of {task} have the same number, so the data set is not "
+      "the official one."
     )
   absent = set(range(entry.rows)) - {number[-1] for number in found.numbers}
-  if absent and entry.file != _MULTIRC:  # its answers start again
+  if absent and entry.file != _MULTIRC:  # its answers restart
     raise errors.UserError(
-      f"no example of {task} has the number {min(absent)}, and {entry.file} "
-      f"has the numbers 0 to {entry.rows - 1}: the data set is not the "
+      f"no example of {task} has the number {min(absent)}, but {entry.file} "
+      f"needs the numbers 0 to {entry.rows - 1}: the data set is not the "
       "official one."
     )
   return found
 
 
 def _check_inputs(predictions: decoded.Predictions, wanted: list[str]) -> None:
-  """Checks that what was decoded are the examples that are numbered."""
+  """Checks that the decoded examples are the numbered ones."""
   path = predictions.inputs_path
   if not tf.io.gfile.exists(path):
     return
   inputs = decoded.read_lines(path, len(wanted))
   pairs = enumerate(itertools.zip_longest(inputs, wanted, fillvalue=""), 1)
-  # Older evaluations wrote inputs as Python writes bytes.
+  # Older evaluations wrote inputs as Python bytes literals.
   differ = (i for i, (a, b) in pairs if a not in (b, str(b.encode())))
   line = next(differ, None)
   if line:
     raise errors.UserError(
-      f"{path}, line {line}: what was decoded is not the test split of "
-      f"{predictions.task} in this data folder, in this order: decode it "
-      "again, or give the --t5_tfds_data_dir that was decoded."
+      f"{path}, line {line}: the decoded example is not the one in the test "
+      f"split of {predictions.task} in this data folder: decode again, or give "
+      "the --t5_tfds_data_dir that was decoded."
     )
 
 
 def _answer(entry: Entry, line: str):
-  """An answer as the server writes it; None for one that is not a label.
+  """An answer in the server's format; None if it is not a label.
 
   Args:
-    entry: which file it is for.
-    line: as t5 wrote it. MultiRC's and ReCoRD's is a {"value": …}, but for
-      ReCoRD's before 2022.
+    entry: the file that it is for.
+    line: as t5 wrote it. For MultiRC and ReCoRD it is {"value": …}, except for
+      ReCoRD before 2022.
 
   Raises:
     ValueError, SyntaxError, TypeError, KeyError, RecursionError: for a line
@@ -215,15 +214,15 @@ def _answer(entry: Entry, line: str):
 
 
 def answers(entry: Entry, lines: list[str], path: str = "") -> tuple[list, int]:
-  """Answers as the server writes them.
+  """Answers in the server's format.
 
   Args:
-    entry: which file they are for.
+    entry: the file that they are for.
     lines: t5's predictions.
     path: of their file, for messages.
 
   Returns:
-    (answers, how many were no label and became the filler)
+    (answers, how many were not a label and became the filler)
 
   Raises:
     UserError: for a line that is not a prediction of the task.
@@ -276,7 +275,7 @@ def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
 
 
 def needs_data(entry: Entry) -> bool:
-  """Whether a file of fillers is numbered by what only the data say."""
+  """Whether the numbers for a file of fillers are only in the data."""
   return entry.file == _MULTIRC  # paragraph, question, answer
 
 
@@ -287,13 +286,13 @@ def make_file(
 
   Args:
     entry: which one.
-    predictions: of its task; None for one answer throughout.
+    predictions: of its task; None for the same answer throughout.
 
   Returns:
-    (its contents, what submission.json says of it)
+    (contents, its record for submission.json)
 
   Raises:
-    UserError: if the answers are not those of the official test set.
+    UserError: if the answers are not for the official test set.
   """
   record = dict(file=entry.file, task=entry.task, rows=entry.rows, step=None)
   record.update(filler=entry.filler, no_label=0)
@@ -306,8 +305,8 @@ def make_file(
   lines = decoded.read_lines(predictions.path, entry.rows)
   if len(lines) != entry.rows:
     raise errors.UserError(
-      f"{entry.file} needs {entry.rows} rows, and {predictions.path} has "
-      f"{len(lines)} predictions: decode the whole official test set."
+      f"{entry.file} needs {entry.rows} rows, but {predictions.path} has "
+      f"{len(lines)} predictions: decode the complete official test set."
     )
   _check_inputs(predictions, found.inputs)
   filled, wrong = answers(entry, lines, predictions.path)

@@ -1,11 +1,11 @@
 """Makes the checks of `hypergrid_mtf.main` for the jobs of a sweep.
 
-In a process of its own, since it changes flags, gin and SeqIO's registry:
+In a separate process, because it changes flags, gin and SeqIO's registry:
 
   python -m tools.experiments.sweep_check FOLDER < jobs.json
 
 reads [[flags of a training or null, flags of its evaluation], …] and prints a
-line of JSON for each: `split`, which is evaluated, or at last `error`.
+line of JSON for each: the evaluated `split`, or finally an `error`.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ from hypergrid_mtf.run import config, t5_main
 def check(
   train: Sequence[str] | None, evaluate: Sequence[str], folder: str
 ) -> str:
-  """The split that a job evaluates.
+  """Checks a job and returns the split that it evaluates.
 
   Args:
-    train: flags of its training; None if that came to its end.
+    train: flags of its training; None if that is complete.
     evaluate: flags of its evaluation.
-    folder: to make another model_dir in, so that nothing is left in the job's.
+    folder: for a temporary model_dir, so that nothing is written to the job's.
 
   Raises:
-    UserError: for what the training would be refused for.
+    UserError: if the training would be refused.
   """
   for given, only_read in ((train, False), (evaluate, True)):
     if given is None:

@@ -1,4 +1,4 @@
-"""The files that describe a sweep, and the jobs that they name."""
+"""Reads the files that describe sweeps, and lists their jobs."""
 
 import dataclasses
 import os
@@ -24,9 +24,9 @@ class Job:
 
   Attributes:
     name: of its line, e.g. "L2" or "single/glue_rte_v002".
-    seed: given as --seed.
-    flags: of its training and its evaluation.
-    eval_flags: of its evaluation, after `flags`.
+    seed: the value of --seed.
+    flags: flags of its training and its evaluation.
+    eval_flags: more flags of its evaluation, after `flags`.
   """
 
   name: str
@@ -40,18 +40,18 @@ class Job:
 
   @property
   def label(self) -> str:
-    """As a file name can have it."""
+    """The job's name as part of a file name."""
     return f"{self.name.replace('/', '-')}-seed{self.seed}"
 
 
 def find(name: str) -> str:
-  """The path of a sweep, by its path or by its name in operative_configs."""
+  """The path of a sweep, given its path or its name in operative_configs."""
   for path in (name, os.path.join(SWEEPS, name)):
     if os.path.isfile(path):
       return path
   known = sorted(os.listdir(SWEEPS)) if os.path.isdir(SWEEPS) else []
   raise errors.UserError(
-    f"--sweep={name} is not a file, and operative_configs/sweeps has "
+    f"--sweep={name} is not a file; operative_configs/sweeps has "
     f"{', '.join(known) or 'none'}."
   )
 
@@ -77,10 +77,10 @@ def parse(
     given: {WORD: text} of --set.
 
   Returns:
-    all names of the first seed first
+    all jobs of the first seed first
 
   Raises:
-    UserError: naming file and line.
+    UserError: with file and line.
   """
   usual: dict[str, str] = {}
   lines: dict[str, tuple[str, ...]] = {}
@@ -106,13 +106,13 @@ def parse(
         )
       except KeyError as e:
         raise errors.UserError(
-          f"{at}: ${e.args[0]} is not known: give it with "
+          f"{at}: ${e.args[0]} is not defined: give it with "
           f"--set={e.args[0]}=TEXT."
         ) from None
       except ValueError as e:
         raise errors.UserError(f"{at}: {errors.sentence(e)}") from None
       if name in lines:
-        raise errors.UserError(f"{at}: {name!r} is there twice.")
+        raise errors.UserError(f"{at}: {name!r} is there already.")
       lines[name] = tuple(parts)
   train, evaluate = (lines.pop(name, ()) for name in ("train", "eval"))
   if not lines:
@@ -125,9 +125,9 @@ def parse(
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-  """(number, line); one that continues after a backslash by its first number.
+  """Yields (number, line), joining lines that continue after a backslash.
 
-  Without empty lines and comments.
+  Skips empty lines and comments.
   """
   number = 1
   # Only a newline ends a line: str.splitlines also breaks a name at U+2028.
@@ -139,7 +139,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def word_and_text(pair: str, where: str) -> tuple[str, str]:
-  """WORD=TEXT as its two parts."""
+  """Splits WORD=TEXT into its parts."""
   word, equals, text = pair.partition("=")
   if not equals or not word.isidentifier():
     raise errors.UserError(f"{where}: {pair!r} is not WORD=TEXT.")
@@ -147,7 +147,7 @@ def word_and_text(pair: str, where: str) -> tuple[str, str]:
 
 
 def split_flags(text: str, at: str) -> list[str]:
-  """Flags in a line, as a shell would split them."""
+  """Splits the flags in a line as a shell would."""
   try:
     parts = shlex.split(text)
   except ValueError as e:
@@ -155,23 +155,23 @@ def split_flags(text: str, at: str) -> list[str]:
   for part in parts:
     if not part.startswith("--"):
       raise errors.UserError(
-        f"{at}: {part!r} is not a flag: every option begins with --, and one "
-        "with spaces is quoted."
+        f"{at}: {part!r} is not a flag: every option begins with --, and must "
+        "be quoted if it has spaces."
       )
   return parts
 
 
 def select(jobs: list[Job], cells: list[str], share: str) -> list[Job]:
-  """A part of the jobs.
+  """Selects a part of the jobs.
 
   Args:
-    jobs: of a sweep, in its order.
-    cells: their names; none means all.
-    share: "2/3" for what the second of three machines does: every third job,
-      from the second; "" means all.
+    jobs: of a sweep, in order.
+    cells: names of cells; none means all.
+    share: "2/3" for the second of three machines: every third job, from the
+      second on; "" means all.
 
   Raises:
-    UserError: for a cell that the sweep does not have, or what is not a share.
+    UserError: for a cell that the sweep does not have, or a malformed share.
   """
   known = dict.fromkeys(job.cell for job in jobs)
   for cell in cells:

@@ -23,18 +23,18 @@ from hypergrid_mtf.run import console, files
 from tools import environment
 from tools.experiments import result, sweep_file
 
-TRAINED = "trained.json"  # in the folder of a model whose training ended
+TRAINED = "trained.json"  # in the folder of a model whose training is complete
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-  """Where the parts of a sweep are.
+  """The paths of a sweep.
 
   Attributes:
-    output_dir: of results and logs, local.
-    models_dir: of the models, local or in the cloud.
+    output_dir: for results and logs, local.
+    models_dir: for models, local or in the cloud.
   """
 
   output_dir: str
@@ -51,15 +51,15 @@ class Places:
 
 
 def _flags_text(job: sweep_file.Job) -> str:
-  """The flags of a job as its result keeps them."""
+  """The flags of a job as recorded in its result."""
   return shlex.join((*job.flags, "--", *job.eval_flags))
 
 
 def state(job: sweep_file.Job, places: Places) -> str:
-  """How far a job has come: "done", "trained", "begun" or "to do".
+  """The state of a job: "done", "trained", "begun" or "to do".
 
   Raises:
-    UserError: for a result that was made by other flags.
+    UserError: for a result that was made with other flags.
   """
   path = places.result(job)
   if os.path.exists(path):
@@ -68,26 +68,26 @@ def state(job: sweep_file.Job, places: Places) -> str:
         made_by = json.load(f)["flags"]
     except (ValueError, KeyError, TypeError):
       raise errors.UserError(
-        f"{path} is damaged: remove it, and the run is done again."
+        f"{path} is damaged: remove it, and the run is repeated."
       ) from None
     if made_by != _flags_text(job):
       raise errors.UserError(
-        f"{path} was made by other flags than the sweep has now for "
+        f"{path} was made with other flags than the sweep now has for "
         f"{job.name}: give another --output_dir, or remove it."
       )
     return "done"
-  with contextlib.suppress(errors.UserError):  # its own run will say it
+  with contextlib.suppress(errors.UserError):  # its own run will report it
     if training(job, places):
       return "trained"
   return "begun" if tf.io.gfile.isdir(places.model(job)) else "to do"
 
 
 def training(job: sweep_file.Job, places: Places) -> dict | None:
-  """What is kept of a training that came to its end.
+  """The record of a completed training.
 
   Returns:
-    `seconds`, `cores` and `versions`; None if the model is not there, not
-    whole, or of other flags
+    `seconds`, `cores` and `versions`; None if the model does not exist, is
+    damaged, or has other flags
   """
   path = os.path.join(places.model(job), TRAINED)
   if not tf.io.gfile.exists(path):
@@ -105,7 +105,7 @@ def training(job: sweep_file.Job, places: Places) -> dict | None:
 
 
 def status(jobs: list[sweep_file.Job], places: Places) -> pd.DataFrame:
-  """One row a model, one column a seed."""
+  """A table with one row per model and one column per seed."""
   states = {(j.name, f"seed {j.seed}"): state(j, places) for j in jobs}
   frame = pd.Series(states).unstack()
   names, seeds = (dict.fromkeys(key[i] for key in states) for i in (0, 1))
@@ -113,7 +113,7 @@ def status(jobs: list[sweep_file.Job], places: Places) -> pd.DataFrame:
 
 
 def split_cores(parallel: int) -> list[list[int]]:
-  """The cores of each of some runs; with fewer cores than runs, some share."""
+  """The cores for each parallel run; with fewer cores than runs, some share."""
   cores = sorted(os.sched_getaffinity(0))
   each = max(1, len(cores) // parallel)
   return [
@@ -123,13 +123,13 @@ def split_cores(parallel: int) -> list[list[int]]:
 
 
 def _in_child(cores: list[int]) -> None:
-  """A sweep that is killed leaves nobody writing in its folders."""
+  """Makes a program end with its sweep, and sets its cores."""
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   os.sched_setaffinity(0, cores)
 
 
 def _set_aside(folder: str) -> None:
-  """Renames what a killed run left: nothing that was saved is removed."""
+  """Renames the remains of a killed run; nothing that was saved is removed."""
   if not os.path.isdir(folder):
     return
   number = 1
@@ -139,7 +139,7 @@ def _set_aside(folder: str) -> None:
 
 
 class Runner:
-  """Runs what has no result yet."""
+  """Runs the jobs without a result."""
 
   def __init__(
     self,
@@ -151,10 +151,10 @@ class Runner:
     """Creates the runner.
 
     Args:
-      places: of the sweep.
-      parallel: runs at the same time.
+      places: the paths of the sweep.
+      parallel: number of parallel runs.
       resume: continue from the checkpoints of killed runs.
-      common: flags of every program that do not change what a run is.
+      common: flags for every program that do not change the result.
     """
     self._places = places
     self._resume = resume or "://" in places.models_dir
@@ -169,18 +169,18 @@ class Runner:
     """Trains, evaluates, and writes the result.
 
     Args:
-      job: one of the sweep.
-      split: that its flags evaluate.
+      job: a job of the sweep.
+      split: the split that it evaluates.
 
     Raises:
-      UserError: if one of the programs failed; its log is named.
+      UserError: if a program fails; names its log.
     """
     folder = self._places.model(job)
     flags = *self._common, f"--model_dir={folder}", f"--seed={job.seed}"
     cores = self._free.get()
     try:
       trained = training(job, self._places)
-      # A model that is whole is evaluated again, and not trained again.
+      # A complete model is evaluated again, but not trained again.
       if trained is None:
         trained = self._train(job, (*flags, *job.flags), cores)
       elif not self._resume:
@@ -200,9 +200,9 @@ class Runner:
     files.write(self._places.result(job), result.to_text(found))
 
   def _train(self, job: sweep_file.Job, flags, cores: list[int]) -> dict:
-    """Trains, and keeps next to the model that it came to its end."""
+    """Trains, and records completion next to the model."""
     start = time.time()
-    # Of the code that trains: a checkout may move on while it does.
+    # The versions of the training code: the checkout may change meanwhile.
     versions = environment.versions()
     folder = self._places.model(job)
     if not self._resume:
@@ -242,12 +242,11 @@ class Runner:
       with open(log, errors="replace") as f:
         last = [line for line in f.read().split("\n") if line.strip()][-1]
       raise errors.UserError(
-        f"{job.label} stopped with exit status {code}: {last[:300]} (all of "
-        f"it: {log})"
+        f"{job.label} stopped with exit status {code}: {last[:300]} (see {log})"
       )
 
   def stop(self) -> None:
-    """Ends what is running, and lets nothing begin."""
+    """Stops what is running, and starts nothing more."""
     self._stopped.set()
     for child in list(self._children):
       child.terminate()
@@ -256,15 +255,15 @@ class Runner:
 def check(
   jobs: list[sweep_file.Job], places: Places, common: tuple[str, ...] = ()
 ) -> dict[str, str]:
-  """Checks each model as its training will, before the first one is trained.
+  """Checks each model as its training will, before any is trained.
 
   Args:
-    jobs: that have no result yet.
-    places: of the sweep.
-    common: flags of every program.
+    jobs: jobs without a result.
+    places: the paths of the sweep.
+    common: flags for every program.
 
   Returns:
-    {name: the split that is evaluated}
+    {name: evaluated split}
 
   Raises:
     UserError: for a model that would be refused.
@@ -292,15 +291,15 @@ def check(
     found = [json.loads(line) for line in done.stdout.splitlines()]
     if not found:
       raise errors.UserError(
-        f"{todo[0]}: the checks ended with exit status {done.returncode}; "
-        f"{places.output_dir}/hypergrid_mtf.log says why."
+        f"{todo[0]}: the checks ended with exit status {done.returncode}; see "
+        f"{places.output_dir}/hypergrid_mtf.log."
       )
     for name, answer in zip(todo, found, strict=False):
       if "split" in answer:
         splits[name] = answer["split"]
       elif name == todo[0]:
         raise errors.UserError(f"{name}: {answer['error']}")
-      # After others in one process: the next one has it to itself.
+      # It ran after others in one process; the next gets a new process.
   return splits
 
 
@@ -311,7 +310,7 @@ def run_all(
   resume: bool = False,
   common: tuple[str, ...] = (),
 ) -> list[str]:
-  """Runs what has no result yet; the arguments are those of Runner.
+  """Runs the jobs without a result; the arguments are those of Runner.
 
   Returns:
     a sentence for each job that failed

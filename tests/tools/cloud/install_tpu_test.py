@@ -133,7 +133,7 @@ def test_the_tensorflow_of_the_image_is_kept(tmp_path, monkeypatch):
     install_tpu.count_cores(python)
   t5 = next(venv.rglob("t5-*/METADATA"))
   t5.write_text(t5.read_text().replace("shared>=1.2", "shared>=3"))
-  with pytest.raises(command_line.UserError, match="do not agree: t5 0.9.4 h"):
+  with pytest.raises(command_line.UserError, match="conflict: t5 0.9.4 h"):
     install_tpu.check_agreement(python, {"t5", "tensorflow-text"})
   (pin,) = [
     pin

@@ -136,7 +136,7 @@ def test_one_v3_8_from_nothing_to_results(cloud):
   ]
   assert "TPU cores: 8." in cloud.text and "still exist" not in cloud.text
   assert cloud.lines[-1].startswith("l2: deleted, after 0.0")
-  assert cloud.lines[-1].endswith(" at 2 a chip and hour")
+  assert cloud.lines[-1].endswith(" at 2 per chip and hour")
   (create,) = cloud.calls("tpu-vm create")
   assert "--version=tpu-vm-tf-2.15.0-se" in create and "--spot" not in create
   assert cloud.run("status", *_ONE[:1]) == 0
@@ -157,7 +157,7 @@ def test_a_spot_v3_32_that_is_taken_away_twice(cloud):
   assert cloud.run("run", *_SPOT, "--", "--gin_file=x.gin") == 0, cloud.text
   assert cloud.nodes == []
   text = cloud.text
-  assert text.count("was taken away") == 2
+  assert text.count("was preempted") == 2
   assert "l2: WAITING_FOR_RESOURCES" in text
   assert "error: the lock was not installed" in text and "worker 2" in text
   assert text.count("cannot be reached") == 2
@@ -197,7 +197,7 @@ def test_what_does_not_pass_by_itself_is_said_and_leaves_nothing(cloud):
   assert cloud.run("run", *_ONE) == 1
   assert cloud.nodes == [] and not cloud.slept
   assert cloud.lines[-1].startswith("error: l2: ERROR: (gcloud.compute")
-  assert "ask for quota" in cloud.lines[-1]
+  assert "request quota" in cloud.lines[-1]
 
   cloud.faults({"when": "tpu-vm create", "say": _NO_CAPACITY, "times": 99})
   assert cloud.run("run", *_ONE, "--capacity_hours=0.2") == 1
@@ -229,7 +229,7 @@ def test_a_tpu_that_cannot_be_deleted_is_said_with_its_cost(cloud):
   assert left.startswith(
     "l2: a TPU in us-central1-a may still exist and cost money since 20"
   )
-  assert " at 2 a chip and hour: " in left
+  assert " at 2 per chip and hour: " in left
   assert left.endswith("tpus tpu-vm delete l2 --zone=us-central1-a --quiet")
   assert error == "error: l2: it was not deleted: ERROR: INTERNAL"
   cloud.slept.append(7200)
@@ -246,7 +246,7 @@ def test_a_worker_that_never_installs(cloud):
 
   cloud.faults({"when": "install_tpu", "preempt": "l2", "say": "ERROR: gone"})
   assert cloud.run("run", *_SPOT, "--restarts=0") == 1
-  assert "it was taken away 1 times, and --restarts=0" in cloud.lines[-1]
+  assert "it was preempted 1 times, and --restarts=0" in cloud.lines[-1]
   assert cloud.nodes == []
 
 
@@ -280,7 +280,9 @@ def test_this_program_is_ended_and_started_again(cloud):
   # Another job does not push it aside.
   cloud.at_sleep = lambda: None
   assert cloud.run("run", *_ONE, "--train_only") == 1
-  assert "another job runs on it" in cloud.lines[-1] and cloud.nodes == ["l2"]
+  assert "another job is running on it" in cloud.lines[-1] and cloud.nodes == [
+    "l2"
+  ]
   (cloud.root / "pause").unlink()
   assert cloud.run("run", *_ONE) == 0, cloud.text
   for part in ("tpu-vm create", "tpu-vm scp", "job start"):
@@ -291,7 +293,7 @@ def test_this_program_is_ended_and_started_again(cloud):
 def test_a_job_that_fails(cloud):
   (cloud.root / "fails").write_text("1 2")
   assert cloud.run("run", *_ONE) == 0
-  assert cloud.text.count("exit status 1; starting it again") == 2
+  assert cloud.text.count("exit status 1; restarting it") == 2
   assert len(cloud.calls("tpu-vm create")) == 1
   (cloud.root / "fails").write_text("2 1")
   assert cloud.run("run", *_ONE, "--keep_after_error") == 1
@@ -324,11 +326,17 @@ def test_what_is_brought_to_a_tpu(tmp_path):
     (["--name=L2"], "is not a name for a TPU"),
     (["--zone="], "--zone is not given"),
     (["--gs_dir="], "--gs_dir is not given"),
-    (["--accelerator_type=v5litepod-8"], "v5litepod-8 has the PJRT runtime"),
-    (["--accelerator_type=v5p-8"], "v5p-8 has the PJRT runtime only"),
-    (["--accelerator_type=v6e-4"], "v6e-4 has the PJRT runtime only"),
+    (
+      ["--accelerator_type=v5litepod-8"],
+      "v5litepod-8 has only the PJRT runtime",
+    ),
+    (["--accelerator_type=v5p-8"], "v5p-8 has only the PJRT runtime"),
+    (["--accelerator_type=v6e-4"], "v6e-4 has only the PJRT runtime"),
     (["--accelerator_type=v3"], "'v3' is not a type of TPU"),
-    (["--runtime_version=x-pjrt"], "the image x-pjrt has the PJRT runtime"),
+    (
+      ["--runtime_version=x-pjrt"],
+      "the image x-pjrt has only the PJRT runtime",
+    ),
     (
       ["--runtime_version=tpu-vm-tf-2.15.0-pod-se"],
       "is for pods: take tpu-vm-tf-2.15.0-se",

@@ -79,7 +79,7 @@ def test_a_later_run_resumes(server, tmp_path):
     "file.bin.part": CONTENT[:70_000]
   }
   server.faults[PATH] = ["html"]
-  there = _fetch(server, tmp_path, "or a web page in its place")
+  there = _fetch(server, tmp_path, "or a web page instead")
   assert there == {"file.bin.part": CONTENT[:70_000]}
   assert _fetch(server, tmp_path) == {"file.bin": CONTENT}
   assert server.ranges[-1] == (PATH, "bytes=70000-")
@@ -94,7 +94,7 @@ def test_an_old_part(server, tmp_path, part):
 
 def test_wrong_bytes(server, tmp_path):
   server.files[PATH] = CONTENT[:-1] + b"?"
-  assert not _fetch(server, tmp_path, "gives other bytes .*" + INFO.checksum)
+  assert not _fetch(server, tmp_path, "sent other bytes .*" + INFO.checksum)
   server.files[PATH] = CONTENT + b"?"
   assert not _fetch(server, tmp_path, "has 200,001 bytes, expected 200,000")
 
@@ -152,7 +152,7 @@ def test_a_corrupted_file_is_fetched_again(contents, tmp_path):
   with official_server.serve(contents) as server:
     cola = server.files[_COLA]
     server.files[_COLA] = cola[:50] + b"?" + cola[51:]
-    with pytest.raises(UserError, match=r"CoLA\.zip gives other bytes"):
+    with pytest.raises(UserError, match=r"CoLA\.zip sent other bytes"):
       _download(server, contents, tmp_path, "glue/wnli", "cola", "cb")
     server.files[_COLA] = cola
     _download(server, contents, tmp_path, "glue/wnli")

@@ -58,7 +58,7 @@ def test_every_order_beside_vanilla(compiled, tmp_path, monkeypatch, capsys):
   assert made == 1 + len(packed) - 2 + len(unpacked) - 2
   said = capsys.readouterr().out
   assert "v3:2x2 train unpacked L2 4x4 weights: " in said
-  table = said.partition("cycles over vanilla's\n")[2].splitlines()
+  table = said.partition("cycles relative to vanilla's\n")[2].splitlines()
   columns, _, packed, unpacked = map(str.split, table[:4])
   assert columns[:3] == ["contraction", "auto", "plain"]
   assert packed[:5] == ["v3:2x2", "train", "packed", "L2", "4x4"]

@@ -95,7 +95,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(tmp_path):
   found = evaluation.read(str(tmp_path))
   assert found.metrics()["a"] == {"accuracy": {"20": 70.0}}
   assert found.notes() == [
-    f"{cut} is damaged: what can be read of it is used.",
+    f"{cut} is damaged: only its readable part is used.",
     f"{tmp_path}: {TASK} has no scores at step 20, its last ones are of step "
     "10: evaluate step 20 again.",
   ]
@@ -109,7 +109,7 @@ def test_a_folder_without_scores_is_said(tmp_path):
   with pytest.raises(errors.UserError, match="no event file"):
     evaluation.read(str(tmp_path))
   event_files.write(tmp_path, 1000.0)
-  with pytest.raises(errors.UserError, match="holds no scores of an eval"):
+  with pytest.raises(errors.UserError, match="has no scores of an eval"):
     evaluation.read(str(tmp_path))
   (tmp_path / f"{TASK}_10_predictions").write_text("1\n")
   with pytest.raises(errors.UserError, match="labels .* are not public"):

@@ -27,11 +27,11 @@ def test_other_differences_and_names_that_are_not_there():
   )
   assert _notes(found) == [size]
   assert _notes(found, "absent") == [
-    "--baseline=absent is not there: no differences."
+    "--baseline=absent has no results: no differences."
   ]
   assert _notes(found, single="singel") == [
     size,
-    "--single=singel is not there: no shares of a gap.",
+    "--single=singel has no results: no shares of a gap.",
   ]
 
 
@@ -60,7 +60,7 @@ def test_the_outcome_in_words():
   found[3]["metrics"][made_up.SORT][made_up.METRIC]["20"] = 19.0
   assert said(found)[0].endswith("2 seeds: worse.")
   found[3]["metrics"][made_up.SORT][made_up.METRIC]["20"] = NAN
-  assert "one of the scores is none" in said(found)[0]
+  assert "a score is undefined" in said(found)[0]
   assert said(found[2:]) == []
 
 

@@ -40,7 +40,7 @@ def test_best_and_last_checkpoints_and_costs():
   assert cost.loc["single", "parameters"] == "2,000"
   assert cost.loc["single", "of vanilla's"] == "2.000"
   assert cost.loc["L2", "minutes of training"] == "1.0"
-  assert cost.loc["single", "steps a second"] == "0.33"
+  assert cost.loc["single", "steps per second"] == "0.33"
 
 
 def test_what_is_missing_looks_missing():

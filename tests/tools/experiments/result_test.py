@@ -207,5 +207,5 @@ def test_a_damaged_file_is_named_and_skipped(tmp_path):
     assert words in sentence
     assert f"/{i if i < 6 else 'a'}.json is " in sentence
   (tmp_path / "0.json").unlink()
-  with pytest.raises(errors.UserError, match="holds no results"):
+  with pytest.raises(errors.UserError, match="has no results"):
     result.load(str(tmp_path))

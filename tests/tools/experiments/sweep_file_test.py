@@ -55,7 +55,7 @@ def test_lines_become_runs():
     ("a: --x=1\na: --x=2", "line 2: 'a' is there twice"),
     ("a: x=1", "'x=1' is not a flag"),
     ("a: --x='1", "line 1: No closing quotation"),
-    ("a: --x=$DATA", r"\$DATA is not known: give it with --set=DATA=TEXT"),
+    ("a: --x=$DATA", r"\$DATA is not defined: give it with --set=DATA=TEXT"),
     ("set: A", "'A' is not WORD=TEXT"),
     ("# nothing", "names no model"),
   ],

@@ -104,7 +104,7 @@ def test_only_what_has_no_result_is_run(tmp_path, recorder):
 def test_a_result_of_other_flags_is_not_taken(tmp_path, recorder):
   places = _places(tmp_path)
   sweep_runner.run_all(parse(seeds=[0]), places)
-  with pytest.raises(errors.UserError, match="made by other flags"):
+  with pytest.raises(errors.UserError, match="made with other flags"):
     sweep_runner.status(parse(seeds=[0], STEPS="5"), places)
   path = places.result(parse(seeds=[0])[0])
   with open(path, "w") as f:
@@ -195,7 +195,7 @@ def test_another_split_is_another_result(tmp_path, recorder):
   sweep_runner.run_all([run], places)
   split = "--gin_param=run.dataset_split = 'test'"
   other = dataclasses.replace(run, eval_flags=(*run.eval_flags, split))
-  with pytest.raises(errors.UserError, match="made by other flags"):
+  with pytest.raises(errors.UserError, match="made with other flags"):
     sweep_runner.run_all([other], places)
   recorder.ran.clear()
   elsewhere = sweep_runner.Places(str(tmp_path / "test"), places.models_dir)

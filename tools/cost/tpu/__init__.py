@@ -1,1 +1,1 @@
-"""Programs of a TPU: what t5 would run on one, by the compiler of the TPU."""
+"""TPU programs: what t5 would run on a TPU, compiled by the TPU's compiler."""

@@ -1,4 +1,4 @@
-"""Asks the compiler of the TPU, which lives in an environment of its own."""
+"""Calls the TPU's compiler, which is in a separate environment."""
 
 import hashlib
 import inspect
@@ -18,22 +18,22 @@ _LOCK = pathlib.Path(environment.ROOT, "requirements-tpu-compiler.txt")
 
 
 def check(output: str | None = None) -> None:
-  """Raises UserError where a compilation, or its output, would end in nothing.
+  """Raises UserError if compiling, or writing the output, cannot work.
 
   Args:
-    output: the file that the answer is written to, if any.
+    output: the file for the answer, if any.
   """
   if not PYTHON.exists():
     raise errors.UserError(
-      "there is no .venv-tpu, which holds the compiler of the TPU: make it "
-      "with `make tpu-compiler`."
+      "there is no .venv-tpu, which has the TPU's compiler: make it with `make "
+      "tpu-compiler`."
     )
   if output:
     files.check_output(output)
 
 
 def _ask(request: dict) -> dict:
-  """One request to `tools.cost.tpu.compiler`, in a process of its own."""
+  """Sends one request to `tools.cost.tpu.compiler`, in a separate process."""
   check()
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "request.json")
@@ -43,8 +43,7 @@ def _ask(request: dict) -> dict:
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True)
   if ran.returncode:
     raise RuntimeError(
-      f"the compiler of the TPU ended with status {ran.returncode} (what it "
-      "said is in the log)"
+      f"the TPU's compiler ended with status {ran.returncode} (see the log)"
     )
   return json.loads(ran.stdout)
 
@@ -53,15 +52,15 @@ def cores(topology: str) -> list[list[int]]:
   """Coordinates [x, y, z, core on its chip] of a topology's cores, sorted.
 
   Args:
-    topology: as libtpu names it: "v3:2x2", a kind and its chips.
+    topology: libtpu's name: "v3:2x2", a kind and its chips.
 
   Raises:
-    UserError: where there is no compiler, or it knows of no such topology.
+    UserError: if there is no compiler, or it does not know the topology.
   """
   answer = _ask({"topology": topology})
   if "refused" in answer:
     raise errors.UserError(
-      f"--topology={topology} is not one that the compiler knows "
+      f"--topology={topology} is unknown to the compiler "
       f"({answer['refused'].rstrip('.')}): give a kind and its chips, such as "
       "v3:2x2, v3:4x4, v4:2x2x1 or v5e:2x2."
     )
@@ -74,15 +73,15 @@ def compile_program(
   """Compiles a program for a TPU.
 
   Args:
-    topology: as above.
+    topology: as in `cores`.
     program: from `program.write`.
-    path: of the HLO that it wrote; the compiled program goes next to it.
-    cache: a folder of answers, by a hash of all that they depend on. Where the
-      answer is there, nothing is compiled.
+    path: of its HLO; the compiled program is written next to it.
+    cache: a folder of answers, by a hash of everything they depend on; a cached
+      answer needs no compilation.
 
   Returns:
-    of `compiler.compile_for_tpu` and `compiled.costs`; or {"compiles": False,
-    "refused": the compiler's sentence}
+    the answers of `compiler.compile_for_tpu` and `compiled.costs`; or
+    {"compiles": False, "refused": the compiler's sentence}
   """
   known = cache and os.path.join(cache, f"{_key(topology, program, path)}.json")
   if known and os.path.exists(known):
@@ -98,7 +97,7 @@ def compile_program(
 
 
 def _key(topology: str, program: dict, path: str) -> str:
-  """A hash of all that the answer depends on."""
+  """A hash of everything that the answer depends on."""
   parts = [hlo.digest(path), topology, program["cores"], program["loop"]]
   found = hashlib.sha256(json.dumps(parts).encode())
   found.update(_LOCK.read_bytes())
@@ -108,13 +107,13 @@ def _key(topology: str, program: dict, path: str) -> str:
 
 
 def execute(program: dict, path: str, values: str) -> None:
-  """Runs a program on virtual CPU devices, one a replica.
+  """Runs a program on virtual CPU devices, one per replica.
 
   Args:
     program: from `program.write`.
-    path: of the HLO that it wrote.
-    values: an .npz of the arguments, by the names "0", "1", …, with a leading
-      dimension of replicas; it is replaced by that of the results.
+    path: of its HLO.
+    values: an .npz of the arguments, named "0", "1", …, with a leading
+      dimension of replicas; the results replace it.
   """
   answer = _ask(dict(program=program, hlo=path, values=values))
   if "refused" in answer:

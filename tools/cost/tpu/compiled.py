@@ -1,7 +1,7 @@
-"""What a program that the TPU's compiler made costs a core.
+"""The cost per core of a program compiled for a TPU.
 
-The bodies of loops count as often as they run, and fusions as the compiler
-costs them, as one instruction.
+Loop bodies count as often as they run; a fusion counts as one instruction, as
+in the compiler's costs.
 """
 
 import collections
@@ -17,7 +17,7 @@ _COLLECTIVES = (
   "reduce-scatter",
 )
 _PRODUCTS = ("convolution", "dot")
-# Where an instruction comes from, by the names of Mesh TensorFlow's scopes.
+# The part of the model that an instruction belongs to, by scope names.
 _SCOPES = {
   "hypergrid": r"hypergrid",
   "feed-forward": r"DenseReluDense|DenseGated",
@@ -26,18 +26,18 @@ _SCOPES = {
 
 
 def costs(module, loop: int = 1) -> dict:
-  """What a compiled program costs a core.
+  """The cost per core of a compiled program.
 
   Args:
     module: from `hlo.read`.
-    loop: as `hlo.walk` takes it.
+    loop: as in `hlo.walk`.
 
   Returns:
-    "instructions" that have a cost, "cycles" (estimated by the compiler; what
-    overlaps is counted twice) in all and "cycles_by_kind", "cycles_by_scope",
-    "loop_cycles" of mtf's loop once: a microbatch, or a step of decoding;
-    "collectives" ({kind: {"count", "bytes"}}: sent by a core in one step),
-    "loops" ({"mtf", "other"})
+    "instructions" that have a cost; "cycles" (the compiler's estimate; overlaps
+    count twice) in total, "cycles_by_kind" and "cycles_by_scope"; "loop_cycles"
+    of one pass of mtf's loop: a microbatch, or a decoding step; "collectives"
+    ({kind: {"count", "bytes"}}, sent by a core in one step); "loops" ({"mtf",
+    "other"})
   """
   fused = {
     c.id: {i.opcode for i in c.instructions} for c in module.computations

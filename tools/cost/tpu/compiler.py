@@ -1,16 +1,16 @@
-"""The process of .venv-tpu: compiles a program for a TPU, without a TPU.
+"""Compiles a program for a TPU, without a TPU, in a process of .venv-tpu.
 
-`tools.cost.tpu.client` starts it, by its path: this environment has
-neither TensorFlow nor this project. It is given one JSON request as its only
-argument, and prints one JSON answer:
+`tools.cost.tpu.client` runs this file by its path, because .venv-tpu has
+neither TensorFlow nor this project. The only argument is a JSON request; the
+output is one JSON answer:
 
-  {"topology": "v3:2x2"}         what libtpu knows of it
+  {"topology": "v3:2x2"}         what libtpu knows about it
   {"topology", "program", "hlo"} the program's compilation
   {"program", "hlo", "values"}   its execution on virtual CPU devices
 
-`hlo` is a file of `tools.cost.tpu.program`, and `program` what it said of it.
-The compiled program is written next to it: `compiled.hlo`, and as a person
-reads it `compiled.txt`.
+`hlo` is a file from `tools.cost.tpu.program`, and `program` its description.
+The compiled program is written next to it, as `compiled.hlo` and, readable, as
+`compiled.txt`.
 """
 
 import json
@@ -18,7 +18,7 @@ import os
 import sys
 import time
 
-# libtpu looks for a TPU of Google Cloud, and for a lock, unless it is told.
+# Keeps libtpu from looking for a TPU on Google Cloud, and for its lock.
 os.environ.update(
   ALLOW_MULTIPLE_LIBTPU_LOAD="1",
   JAX_PLATFORMS="cpu",
@@ -29,18 +29,18 @@ os.environ.update(
   TPU_WORKER_HOSTNAMES="localhost",
 )
 
-# In tools.cost.tpu.program, which TensorFlow's XLA for CPUs lets pass.
+# The marks of tools.cost.tpu.program, which XLA for CPUs lets pass.
 ALL_REDUCE = "mtf_all_reduce"
 ALL_TO_ALL = "mtf_all_to_all"
 PERMUTE = "mtf_collective_permute"
 
 
 class Refused(Exception):
-  """What the compiler does not take, in its own words."""
+  """A program that the compiler refuses, with its reason."""
 
 
 def describe(name: str):
-  """The topology of a name.
+  """The topology with a name.
 
   Args:
     name: "v3:2x2".
@@ -49,7 +49,7 @@ def describe(name: str):
     jax's TopologyDescription
 
   Raises:
-    Refused: where libtpu knows none of this name.
+    Refused: if libtpu does not know the name.
   """
   from jax.experimental import topologies
 
@@ -69,10 +69,10 @@ def to_module(path: str, program: dict):
 
   Args:
     path: of the HLO.
-    program: what is beside it.
+    program: its description.
 
   Returns:
-    an ir.Module; a context of MLIR must be entered.
+    an ir.Module; an MLIR context must be entered.
   """
   from jax._src.lib import _jax, xla_client
   from jax._src.lib.mlir import ir
@@ -149,7 +149,7 @@ def _table(rows):
 
 
 def _alias(module, program) -> None:
-  """An updated variable takes the place of the old one, as on a TPU."""
+  """Lets an updated variable reuse the memory of the old one, as on a TPU."""
   from jax._src.lib.mlir import ir
 
   main = next(o for o in module.body.operations if o.name.value == "main")
@@ -176,7 +176,7 @@ def _alias(module, program) -> None:
 
 
 def _compile(request, devices, compile_):
-  """Compiles for some devices; replica i runs on the i-th."""
+  """Compiles for devices; replica i runs on the i-th."""
   import numpy as np
   from jax._src import compiler
   from jax._src.interpreters import mlir
@@ -214,15 +214,14 @@ def compile_for_tpu(request: dict) -> dict:
   """Compiles for a topology.
 
   Args:
-    request: as above.
+    request: as in the module's docstring.
 
   Returns:
-    {"compiles": True, "seconds" that the compiler took here, "flops",
-    "bytes_accessed", "memory"}, a core; a loop's body is in FLOPs and bytes
-    once
+    {"compiles": True, "seconds" of compilation, "flops", "bytes_accessed",
+    "memory"}, per core; a loop's body counts once in FLOPs and bytes
 
   Raises:
-    Refused: where the compiler does not take it.
+    Refused: if the compiler refuses it.
   """
   topology = describe(request["topology"])
   by_place = {(*d.coords, d.core_on_chip): d for d in topology.devices}
@@ -251,11 +250,12 @@ def execute(request: dict) -> dict:
   """Runs a program once, each replica on a virtual CPU device.
 
   Args:
-    request: as above. `values` is an .npz: argument i of all replicas,
-      [replicas, ...], by the name "i"; the results go to the same file.
+    request: as in the module's docstring. `values` is an .npz with argument i
+      of all replicas, [replicas, ...], under the name "i"; the results replace
+      it.
 
   Returns:
-    {"seconds"}: of the compilation for CPUs
+    {"seconds"} of compilation for CPUs
   """
   import jax
   import numpy as np
@@ -285,13 +285,13 @@ def _sentence(error) -> str:
 
 
 def main(request: dict) -> dict:
-  """The answer to a request."""
+  """Answers a request."""
   try:
     if "values" in request:
       replicas = request["program"]["replicas"]
       os.environ["XLA_FLAGS"] = (
         f"--xla_force_host_platform_device_count={replicas} "
-        # It runs once: compiling takes longer.
+        # It runs only once, so fast compilation matters more.
         "--xla_backend_optimization_level=0 "
         "--xla_llvm_disable_expensive_passes=true"
       )
@@ -307,7 +307,7 @@ def main(request: dict) -> dict:
 
 
 if __name__ == "__main__":
-  # What the libraries print must not get into the answer.
+  # The libraries' output must not get into the answer.
   channel = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   with open(sys.argv[1]) as given:

@@ -1,11 +1,11 @@
-"""A TPU that is only described: what a real one would tell TPUEstimator."""
+"""The description of a TPU: what a real one would tell TPUEstimator."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 
 def metadata(cores) -> tf.tpu.experimental.TPUSystemMetadata:
-  """What a TPU of these cores would tell TPUEstimator.
+  """What a TPU with these cores would tell TPUEstimator.
 
   Args:
     cores: coordinates [x, y, z, core on its chip].
@@ -17,7 +17,7 @@ def metadata(cores) -> tf.tpu.experimental.TPUSystemMetadata:
     ValueError: for chips that do not fill their hosts.
   """
   places = np.array(cores)
-  # A host has a square of chips, and all cores of each.
+  # A host has a square of chips with all their cores.
   of_host: dict = {}
   for x, y, z, core in places.tolist():
     of_host.setdefault((z, y // 2, x // 2), []).append([x, y, z, core])

@@ -1,4 +1,4 @@
-"""The edges of a TPU's program, where Mesh TensorFlow meets what is not there.
+"""The interface of a TPU program, which replaces what only a real TPU has.
 
 A core's slices of the variables are arguments of the program, the collectives
 are marked custom calls, and a core's number in the mesh is XLA's replica id.
@@ -19,7 +19,7 @@ from tools.cost.tpu import compiler
 
 
 class Slices:
-  """What became of the variables of a mesh, on one core.
+  """The variables of a mesh on one core, as arguments and results.
 
   Attributes:
     mesh_impl: t5's mesh.
@@ -38,7 +38,7 @@ class _Slice(simd_mesh_impl.SimdMeshImpl.LaidOutVariable):
 
   def __init__(self, slices, variable, mesh_impl):
     slices.mesh_impl = mesh_impl
-    _number(mesh_impl)  # before the first loop, and not inside
+    _number(mesh_impl)  # before the first loop, not inside one
     shape = mesh_impl.slice_shape(variable.outputs[0].shape)
     piece = tf.placeholder(variable.slice_dtype, shape)
     slices.arguments[variable.name] = variable, piece
@@ -74,7 +74,7 @@ def _number(mesh_impl):
 
 
 class _Collectives:
-  """In place of TensorFlow's operations for TPUs: marked custom calls."""
+  """Marked custom calls that replace TensorFlow's operations for TPUs."""
 
   @staticmethod
   def cross_replica_sum(x, group_assignment=None, name=None):
@@ -119,7 +119,7 @@ def _marked(target, x, shape, config):
 
 @contextlib.contextmanager
 def patched(cores, slices: Slices):
-  """Within this context, Mesh TensorFlow as the edges of a program need it.
+  """Within this context, Mesh TensorFlow lowers to such a program.
 
   Args:
     cores: coordinates [x, y, z, core on its chip].
@@ -129,7 +129,7 @@ def patched(cores, slices: Slices):
   given = types.SimpleNamespace(logical_cores_per_chip=per_chip, fold_xy=False)
   sliced = functools.partial(_Slice, slices)
   before = tf.control_flow_v2_enabled()
-  tf.enable_control_flow_v2()  # loops are functions, which XLA takes
+  tf.enable_control_flow_v2()  # makes loops functions, which XLA accepts
   try:
     with (
       mock.patch.object(simd_mesh_impl.SimdMeshImpl, "LaidOutVariable", sliced),

@@ -1,4 +1,4 @@
-"""Programs of XLA (HLO): written from a graph, read, walked through."""
+"""XLA programs (HLO): writes them from a graph, reads and walks them."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ _CALLS = ("while", "call", "async-start")
 
 
 def write(graph, arguments, results, path) -> list[dict]:
-  """Writes the HLO of some tensors of a graph as a function of others.
+  """Writes the HLO that computes some tensors of a graph from others.
 
   Args:
     graph: a tf.Graph.
@@ -24,8 +24,8 @@ def write(graph, arguments, results, path) -> list[dict]:
     path: of the file.
 
   Returns:
-    descriptions of further arguments: variables that t5 reads from the host,
-    which is the step counter.
+    descriptions of further arguments: variables on the host that t5 reads,
+      which is the step counter.
   """
   names_in = [t.op.name for t, _ in arguments]
   names_out = [t.name for t in results]
@@ -41,7 +41,7 @@ def write(graph, arguments, results, path) -> list[dict]:
       kind = tf.as_dtype(node.attr["dtype"].type)
       shape = graph.get_tensor_by_name(f"{node.name}:0").shape
       hosted[handle] = tf2.TensorSpec(shape, kind, name=handle)
-      # It reads the argument that stands for the variable.
+      # Reads the argument that replaces the variable.
       del node.input[:]
       node.input.append(f"{handle}_argument")
       node.op = "Identity"
@@ -87,25 +87,25 @@ def write(graph, arguments, results, path) -> list[dict]:
 
 
 def read(path: str) -> hlo_pb2.HloModuleProto:
-  """The program that `write`, or the compiler, wrote."""
+  """Reads a program written by `write` or the compiler."""
   with open(path, "rb") as f:
     return hlo_pb2.HloModuleProto.FromString(f.read())
 
 
 def is_mtf_loop(instruction) -> bool:
-  """Whether it is mtf.while_loop, as Mesh TensorFlow names it."""
+  """Whether an instruction is mtf.while_loop, by its name."""
   name = instruction.metadata.op_name
   is_named = re.search(r"\bwhile_loop.*while", name) is not None
   return instruction.opcode == "while" and is_named
 
 
 def walk(module: hlo_pb2.HloModuleProto, loop: int) -> Iterator[tuple]:
-  """Yields the instructions that a program runs; a fusion is one of them.
+  """Yields the instructions that a program runs; a fusion is one.
 
   Args:
     module: from `read`.
     loop: how often mtf's while loop runs: microbatches, or decoding steps.
-      Another loop, which the compiler made, counts as once.
+      Loops made by the compiler count once.
 
   Yields:
     (instruction, bytes of its operands, how often it runs, how often in one
@@ -133,7 +133,7 @@ def num_bytes(shape: xla_data_pb2.ShapeProto) -> int:
 
 
 def digest(path: str) -> str:
-  """A hash of a program without its names, in which TensorFlow counts."""
+  """A hash of a program without names, since TensorFlow numbers them."""
   module = read(path)
   for field in ("name", "entry_computation_name", "id"):
     module.ClearField(field)

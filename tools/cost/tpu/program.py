@@ -1,8 +1,8 @@
-"""Writes what t5 runs on a TPU as a program of XLA (HLO).
+"""Writes t5's TPU program as an XLA program (HLO).
 
-Nothing is copied: `utils.run` makes the TPUEstimator with `use_tpu`, on a TPU
-that is only described to it, and its own model function builds the graph, which
-Mesh TensorFlow's SimdMeshImpl lowers. What changes is at the edges:
+Nothing is reimplemented: `utils.run` makes the TPUEstimator with `use_tpu`, for
+a described TPU, its own model function builds the graph, and Mesh TensorFlow's
+SimdMeshImpl lowers it. Only the interface changes:
 
 * a core's slices of the variables are arguments, their new values results;
 * features and step counter are arguments (all cores get the whole batch, which
@@ -10,8 +10,8 @@ Mesh TensorFlow's SimdMeshImpl lowers. What changes is at the edges:
 * the collectives of a TPU, which TensorFlow's XLA for CPUs does not know, are
   marked custom calls; `compiler` makes them StableHLO's.
 
-What runs on the host is left out: the infeed, summaries and checkpoints. The
-learning rate, computed on the host of a TPU, is a few scalars of the program.
+The host's part is left out: the infeed, summaries and checkpoints. The learning
+rate, which a TPU's host computes, is part of the program: a few scalars.
 """
 
 import dataclasses
@@ -35,8 +35,9 @@ class Request:
 
   Attributes:
     job: a step of a model.
-    mesh: over which it is spread.
-    cores: coordinates [x, y, z, core] of the TPU's cores, as many as the mesh.
+    mesh: the mesh over which it is spread.
+    cores: coordinates [x, y, z, core] of the TPU's cores, one per device of the
+      mesh.
   """
 
   job: steps.Job
@@ -51,7 +52,7 @@ def _call_model_fn(estimator, mode, features, cores):
     master = context._get_master_address()
     context._lazy_tpu_system_metadata_dict[master] = described.metadata(cores)
     context._validate_tpu_configuration()
-    # TPUEstimator's own wrapper goes on to the infeed and a session.
+    # TPUEstimator's own wrapper would continue with the infeed and a session.
     wrapped = inspect.getclosurevars(estimator._model_fn).nonlocals["model_fn"]
     given = tpu_context.TPUContext(context, call_from_input_fn=False)
     spec = wrapped(
@@ -64,13 +65,13 @@ def write(request: Request, path: str) -> dict:
   """Builds the program and writes its HLO to a path.
 
   Returns:
-    what the compile process, and a reader, must know: "arguments" and
-    "results" ({"kind", "name", "shape", "dtype"}, in the order of the program;
-    a variable also has "masters", its variables in a checkpoint, "stacked" or
-    not, and "split", {dimension: axis of the mesh}; a new value "argument", the
-    number of the old one), "replicas", "mesh", "cores" (of each replica),
-    "logical" (each replica's number in the mesh), "parameters" of the model,
-    "loop" (microbatches, or tokens that are decoded)
+    what the compile process, and a reader, must know: "arguments" and "results"
+    ({"kind", "name", "shape", "dtype"}, in the order of the program; a variable
+    also has "masters", its variables in a checkpoint, "stacked" or not, and
+    "split", {dimension: axis of the mesh}; a new value "argument", the number
+    of the old one), "replicas", "mesh", "cores" (of each replica), "logical"
+    (each replica's number in the mesh), "parameters" of the model, "loop"
+    (microbatches, or tokens that are decoded)
 
   Raises:
     UserError: for bindings that describe no model.
@@ -132,7 +133,7 @@ def write(request: Request, path: str) -> dict:
 
 
 def _loop(case, mode, mesh_impl) -> int:
-  """How often the loop of Mesh TensorFlow runs, if there is one."""
+  """How often Mesh TensorFlow's loop runs, if there is one."""
   if case.name == "decode":
     bound = config.value("Bitransformer.decode.max_decode_length")
     return bound or case.inputs

@@ -1,4 +1,4 @@
-"""What a program sends, as it was written, before the TPU's compiler saw it."""
+"""What a program sends as written, before the TPU's compiler changes it."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tools.cost.tpu import compiler, hlo
 
-# A compiled program names them so.
+# Their names in a compiled program.
 _KINDS = {
   compiler.ALL_REDUCE: "all-reduce",
   compiler.ALL_TO_ALL: "all-to-all",
@@ -15,14 +15,14 @@ _KINDS = {
 
 
 def count_by_axis(path: str, written: dict) -> dict[str, dict[str, int]]:
-  """What goes along which axes of the mesh.
+  """Counts the bytes sent along each set of mesh axes.
 
   Args:
     path: of the HLO.
-    written: what `program.write` said of it.
+    written: its description from `program.write`.
 
   Returns:
-    {kind: {axes joined by "+": bytes that a core puts in, in one step}}
+    {kind: {axes joined by "+": bytes that a core contributes per step}}
   """
   axes = dict(written["mesh"])
   found: dict[str, dict[str, int]] = {}
