@@ -87,7 +87,7 @@ class Slice:
     """Bytes per second that a core sends into a ring, in both directions.
 
     A ring uses one dimension of the torus: two links per chip, shared by the
-      chip's cores.
+    chip's cores.
     """
     return 2 * self.chip.link / self.per_chip
 

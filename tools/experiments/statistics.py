@@ -46,10 +46,10 @@ def scores(found: list[dict], checkpoint: str) -> pd.DataFrame:
 
   Returns:
     one row per score: cell, seed, run, task, metric, step, value. A value may
-      be nan (a correlation if all answers are equal), and then so is its
-      average. A model's seed that lacks scores that others have has no average.
-      The task of an average is protocol.AVERAGE, its metric is the average's
-      name.
+    be nan (a correlation if all answers are equal), and then so is its
+    average. A model's seed that lacks scores that others have has no average.
+    The task of an average is protocol.AVERAGE, its metric is the average's
+    name.
   """
   rows = []
   for result in found:

@@ -112,7 +112,7 @@ def parse(
       except ValueError as e:
         raise errors.UserError(f"{at}: {errors.sentence(e)}") from None
       if name in lines:
-        raise errors.UserError(f"{at}: {name!r} is there already.")
+        raise errors.UserError(f"{at}: {name!r} is defined twice.")
       lines[name] = tuple(parts)
   train, evaluate = (lines.pop(name, ()) for name in ("train", "eval"))
   if not lines:
