@@ -11,8 +11,8 @@ dimension is a batch.
 
 The optimization barriers keep XLA from sharing a value between two products: it
 would have to stay in memory between them, or between the forward and the
-backward pass. docs/dev/tpu_layer.md has the cost of each order, as estimated by the TPU's
-compiler.
+backward pass. docs/dev/tpu_layer.md has the cost of each order, as estimated by
+the TPU's compiler.
 
 Below, N is the number of sequences and T the tokens of each. The gate is G [N,
 T, R, C], with 1 instead of T if the tokens of a sequence share it, and instead

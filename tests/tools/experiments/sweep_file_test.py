@@ -52,7 +52,7 @@ def test_lines_become_runs():
   ("text", "sentence"),
   [
     ("vanilla --x=1", "line 1: .* is not a line of a sweep"),
-    ("a: --x=1\na: --x=2", "line 2: 'a' is there twice"),
+    ("a: --x=1\na: --x=2", "line 2: 'a' is defined twice"),
     ("a: x=1", "'x=1' is not a flag"),
     ("a: --x='1", "line 1: No closing quotation"),
     ("a: --x=$DATA", r"\$DATA is not defined: give it with --set=DATA=TEXT"),
