@@ -5,11 +5,11 @@ gates serve T tokens each: with one example per sequence, N sequences of T
 tokens; with packed examples, one gate per token (T = 1); with a gate that is
 the same for all examples, N = 1.
 
-  order    intermediate values                           their elements
-  plain    all partial products of grid rows at once     N T R M
-  weights  a gated W for each gate                       N F M
-  rows     the same, in small steps, redone in gradients N T R M
-  cols     a scaled copy of h for each grid column       N T C F
+      order    intermediate values                           their elements
+      plain    all partial products of grid rows at once     N T R M
+      weights  a gated W for each gate                       N F M
+      rows     the same, in small steps, redone in gradients N T R M
+      cols     a scaled copy of h for each grid column       N T C F
 """
 
 import dataclasses
