@@ -86,6 +86,6 @@ def test_the_command_outside_a_clone_refuses_in_one_sentence(wheel, tmp_path):
   # So it found its gin files.
   assert done.stderr.startswith(
     "error: No task or mixture named 'embedded_copy_v2' is registered; "
-    "nearest: embedded_copy_v1, "
+    "similar: embedded_copy_v1, "
   ), done.stderr
   assert (tmp_path / "model" / "hypergrid_mtf.log").exists()

@@ -135,7 +135,7 @@ def test_examples_rate_of_a_task_of_unknown_size():
 
 
 def test_unknown_names_get_the_nearest():
-  with pytest.raises(UserError, match="(?s)'glue_v002_propotional'.*nearest"):
+  with pytest.raises(UserError, match="(?s)'glue_v002_propotional'.*similar"):
     mixtures.get_mixture_or_task("glue_v002_propotional")
   with pytest.raises(UserError, match="--module_import"):
     mixtures.get_mixture_or_task("")

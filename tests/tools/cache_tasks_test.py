@@ -171,7 +171,7 @@ def test_a_run_without_raw_data_is_not_refused(flags, tfds_dir):
   _same(read[False], read[True])
   for task in mixture.tasks:
     task.source.tfds_dataset.override_data_dir(None)
-  with pytest.raises(UserError, match="does not hold: glue/cola:1.0.0, glue/"):
+  with pytest.raises(UserError, match="empty: glue/cola:1.0.0, glue/"):
     command_line.call(
       *flags, "--gin_param=mesh_train_dataset_fn.use_cached = False"
     )
@@ -199,7 +199,7 @@ def test_another_vocabulary_is_refused(
   record["inputs"] |= {"ids": 1, "described": "another"}
   path.write_text(json.dumps(record))
   seqio.set_global_cache_dirs([])
-  with pytest.raises(UserError, match="glue_cola_v002 was cached with other"):
+  with pytest.raises(UserError, match="glue_cola_v002 was cached with another"):
     command_line.call(*flags, f"--additional_task_cache_dirs={copy}")
   command_line.reset()
   seqio.set_tfds_data_dir_override(str(tfds_dir))

@@ -125,7 +125,7 @@ def test_fillers_without_data_are_refused_at_once(
   monkeypatch.setattr(submissions, "test_set", read)
   model_dir = _decode(tmp_path, examples, "super_glue_cb_v102")
   says = refused(model_dir=model_dir, fill=True)
-  assert says.startswith("super_glue_multirc_v102 needs data that is not on")
+  assert says.startswith("super_glue_multirc_v102 needs data that are not on")
   says = refused(model_dir=model_dir, fill=True, t5_tfds_data_dir=str(tfds_dir))
   assert "does not hold: super_glue/multirc:1.0.2" in says
 

@@ -114,7 +114,7 @@ def test_t5s_vocabulary_is_not_needed_to_read_text(monkeypatch):
 @pytest.mark.parametrize(
   ("arguments", "says"),
   [
-    ({"mixture": "embedded_v2"}, "'embedded_v2'.*nearest: embedded_v1"),
+    ({"mixture": "embedded_v2"}, "'embedded_v2'.*similar: embedded_v1"),
     ({"size": 9000}, r"--size is 9000.*at most (\d+) pieces"),
     ({"size": 9000, "model_type": "bpe"}, r"at most (\d+) pieces"),
     ({"size": 1}, r"--size is 1, .* alone need 98 pieces: give --size=98"),
@@ -204,8 +204,11 @@ def test_it_is_recommended_to_tasks_that_can_take_it(capsys):
   mixtures.define_mixture("some_can", tasks)
   try:
     for name, said in (
-      ("glue_cola_v002", ["use it: --vocabulary=v.model"]),
-      ("some_can", ["use it: --vocabulary=v.model", "not for embedded_copy"]),
+      ("glue_cola_v002", ["to use it: --vocabulary=v.model"]),
+      (
+        "some_can",
+        ["to use it: --vocabulary=v.model", "not for embedded_copy"],
+      ),
       ("embedded_v1", ["not for embedded_copy_v1, embedded_dedup_v1, "]),
     ):
       train_vocabulary._say_how_to_use(
@@ -236,7 +239,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "150 pieces (250 ids" in said
     # The embedded tasks keep their bytes, so it is not recommended for them.
     assert "use it" not in said
-    assert "not for embedded_copy_v1: with a vocabulary of their" in said
+    assert "not for embedded_copy_v1: these tasks have their" in said
     with pytest.raises(UserError, match="No task or mixture named 'min'"):
       run("--mixture=min", f"--output={tmp_path}")
     for wrong in (
