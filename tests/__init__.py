@@ -1,3 +1,3 @@
-"""Tests; importing the package first patches the stack."""
+"""Tests; importing the package first patches the libraries."""
 
 import hypergrid_mtf  # noqa: F401

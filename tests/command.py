@@ -1,4 +1,4 @@
-"""Programs as a user calls them, for tests."""
+"""Runs programs as a user does, for tests."""
 
 import atexit
 import contextlib
@@ -26,7 +26,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 
 def flags(*words: str) -> list[str]:
-  """Flags as they are; a gin file or a binding as the flag that gives it."""
+  """Turns gin files and bindings into flags; keeps other flags."""
   found = []
   for word in words:
     if not word.startswith("--"):
@@ -72,7 +72,7 @@ def python(
 
 
 def _main(module: str, arguments: tuple[str, ...], folder: str) -> None:
-  """Becomes a program, whose streams are files of a folder."""
+  """Runs a program in this process, with its streams in files of a folder."""
   from hypergrid_mtf.run import console
 
   for number, name in enumerate(_STREAMS):
@@ -109,13 +109,13 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def call(function, *arguments):
-  """Calls a function of a module in a process of its own; what it returns."""
+  """Calls a function of a module in a separate process; returns its result."""
   with futures.ProcessPoolExecutor(1, mp_context=_FORKS) as pool:
     return pool.submit(function, *arguments).result()
 
 
 def _without_rewriting(session, original, target="", graph=None, config=None):
-  """Starts a session as `original` does, but for TensorFlow's rewriting."""
+  """Starts a session as `original` does, without TensorFlow's rewriting."""
   from tensorflow.core.protobuf import config_pb2
 
   options = config_pb2.ConfigProto()
@@ -165,7 +165,7 @@ def _run_all(command_lines: dict[str, list[str]], python_path: str) -> dict:
 
 
 def outcomes(command_lines: dict[str, list[str]], python_path="") -> dict:
-  """Runs of hypergrid_mtf.main in one process, also those that fail.
+  """Runs hypergrid_mtf.main several times in one process, even if runs fail.
 
   Args:
     command_lines: the flags of each, by a name.
@@ -179,7 +179,7 @@ def outcomes(command_lines: dict[str, list[str]], python_path="") -> dict:
 
 
 def run(*command_lines: list[str], python_path="") -> str:
-  """What good runs print; in one process, because TensorFlow starts slowly."""
+  """The output of successful runs; one process saves TensorFlow's start."""
   named = {str(n): line for n, line in enumerate(command_lines)}
   found = outcomes(named, python_path).values()
   for one in found:

@@ -9,7 +9,7 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter):
-  """On a workflow's page: how many passed, and why others were skipped."""
+  """Writes passed tests and reasons of skipped ones to a workflow's page."""
   path = os.environ.get("GITHUB_STEP_SUMMARY")
   if not path:
     return
@@ -41,7 +41,7 @@ def shared_data() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def downloads(tmp_path_factory) -> pathlib.Path:
-  """Made-up files of every task, in `glue` and `super_glue`."""
+  """Invented files of every task, in `glue` and `super_glue`."""
   from tests.tools.data import benchmark_files
 
   root = tmp_path_factory.mktemp("downloads")
@@ -63,7 +63,7 @@ def tfds_dir(downloads, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(autouse=True)
 def tensorflow_as_it_was():
-  """A program that a test calls may turn TensorFlow 2 off: for that test."""
+  """Restores TensorFlow 2's behavior, which a called program may disable."""
   yield
   tf = sys.modules.get("tensorflow")
   if tf is not None and not tf.executing_eagerly():
@@ -73,7 +73,7 @@ def tensorflow_as_it_was():
 
 @pytest.fixture(autouse=True)
 def no_data_folder_left_behind():
-  """A SeqIO loader keeps the first data folder it saw: not past the test."""
+  """Clears the data folder that SeqIO's loaders keep, after the test."""
   yield
   seqio = sys.modules.get("seqio")
   for name in seqio.TaskRegistry.names() if seqio else ():

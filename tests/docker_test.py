@@ -1,4 +1,4 @@
-"""The recipe of the image, as far as it can be checked without building it."""
+"""The Dockerfile, as far as it can be checked without building it."""
 
 import fnmatch
 import json

@@ -1,6 +1,7 @@
-"""Every page's commands in order, in one folder, after those of the README.
+"""Runs every page's commands in order, in one folder, after the README's.
 
-Cut to a few steps of small models on made-up data, and through bash.
+They are reduced to a few steps of small models on invented data, and run by
+bash.
 """
 
 import lzma
@@ -51,7 +52,7 @@ def _fenced(path: pathlib.Path, language: str) -> list[str]:
 
 
 def _cut(command: str) -> str:
-  """The command for a few steps."""
+  """The command reduced to a few steps."""
   command = re.sub(r"model\.ckpt-\d+", f"model.ckpt-{STEPS}", command)
   command = re.sub(r"/(L2|l2)/1500", rf"/\1/{STEPS}", command)
   if command.startswith("python -m hypergrid_mtf.main --"):
@@ -74,7 +75,7 @@ def _cut(command: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-  """A clone, with the data that the README's reader has."""
+  """A clone, with the data that a reader of the README has."""
   folder = tmp_path_factory.mktemp("clone")
   root = docs_test.ROOT
   for name in ("hypergrid_mtf", "t5_tasks", "tools", "operative_configs"):

@@ -44,7 +44,7 @@ def _outside_fences(text: str) -> str:
 
 
 def _of_shell(text: str) -> list[str]:
-  """The commands of a piece of shell, one a line, arrays put in.
+  """The commands of a piece of shell, one per line, with arrays expanded.
 
   In bash and in zsh, which splits no `$NAME` into words and which has no
   comments in an interactive shell.

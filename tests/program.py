@@ -1,6 +1,6 @@
-"""A program of this project with its real flags, in the process of the tests.
+"""Runs a program of this project with its real flags, in the tests' process.
 
-Programs define flags of the same names, so each gets a set of its own.
+Programs define flags with the same names, so each gets its own set.
 """
 
 import functools
@@ -13,7 +13,7 @@ from hypergrid_mtf.run import run_flags
 
 
 def defined(name: str, monkeypatch) -> flags.FlagValues:
-  """The flags that a program has when it is started by itself.
+  """The flags that a program has when it runs alone.
 
   Args:
     name: of its module.

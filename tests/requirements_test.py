@@ -1,4 +1,4 @@
-"""requirements.in names what the project imports, and the lock has it all."""
+"""requirements.in and the lock have everything that the project imports."""
 
 import ast
 import importlib.metadata
@@ -23,7 +23,7 @@ def _names(file: str) -> set[str]:
 
 
 def _imported() -> dict[str, str]:
-  """{top-level module of somebody else: one file of ours that imports it}."""
+  """{external top-level module: one of our files that imports it}."""
   found = {}
   for package in sorted(_OURS):
     for path in sorted((command.ROOT / package).rglob("*.py")):
@@ -44,7 +44,7 @@ def _imported() -> dict[str, str]:
 
 
 def test_what_is_imported_is_a_direct_requirement():
-  """A package that only comes along with another may go with its next one."""
+  """An indirect dependency may disappear with another package's update."""
   direct = _names("requirements.in") | _names(TPU_COMPILER)
   distributions = importlib.metadata.packages_distributions()
   missing = {
@@ -75,7 +75,7 @@ def test_the_pods_lock_agrees_with_the_lock():
 
 
 def test_the_documents_name_every_direct_requirement():
-  """In the first column of the table that says why."""
+  """In the first column of the table of reasons."""
   documents = [command.ROOT / "README.md", *command.ROOT.glob("docs/**/*.md")]
   text = "\n".join(path.read_text() for path in documents)
   cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)

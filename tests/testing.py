@@ -1,4 +1,4 @@
-"""What tests of several rooms share."""
+"""Helpers shared by several folders of tests."""
 
 import os
 import zlib
@@ -16,7 +16,7 @@ PIECES = os.path.join(
 
 
 def source(**rows) -> seqio.FunctionDataSource:
-  """Rows by feature, where a task would read files."""
+  """A data source with given examples instead of files."""
 
   def dataset(split, shuffle_files, seed=None):
     del split, shuffle_files, seed

@@ -1,4 +1,4 @@
-"""What is known of checkpoints before any graph is built, and of damage."""
+"""Checkpoints before any graph is built: shapes, steps, and damage."""
 
 import json
 import os
@@ -118,7 +118,7 @@ def test_the_three_ways_to_choose_are_asked(shapes):
 
 @pytest.mark.parametrize("size", ["base", "11B", "t5_1_1_xxl"])
 def test_published_names_and_shapes(size):
-  """As the public checkpoints have them: shapes alone, no weights."""
+  """Compares only shapes with those of the public checkpoints, no weights."""
   golden = json.loads((GOLDEN / f"{size}.json").read_text())
   vanilla = {n: tuple(s) for n, s in golden["vanilla"].items()}
   own = {n: tuple(s) for n, s in golden["L2"].items()}
@@ -245,7 +245,7 @@ def test_the_latest_is_the_one_that_the_list_names(folder, tmp_path):
   [None, "", "model_checkpoint_pa", 'model_checkpoint_path: "model.ckpt-7"'],
 )
 def test_a_list_that_leads_nowhere_is_not_an_empty_folder(folder, text):
-  """Training would begin at step 0 beside what was saved."""
+  """Otherwise training would start over at step 0 next to what was saved."""
   (folder / "checkpoint").unlink()
   if text is not None:
     (folder / "checkpoint").write_text(text)

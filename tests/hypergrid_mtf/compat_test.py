@@ -1,4 +1,4 @@
-"""Each patch, and what happens without it; the list of them is whole."""
+"""Each patch, and what happens without it; the list of patches is complete."""
 
 import ast
 import os
@@ -141,7 +141,7 @@ def test_the_stand_in_for_pytorch_explains_itself():
 
 
 def test_inputs_of_estimators_are_not_autotuned(monkeypatch):
-  """Its thread would hold the process at the end, for up to a minute."""
+  """Its thread would block the process at its end for up to a minute."""
   given = []
   with_options = tf.data.Dataset.with_options
 
@@ -164,7 +164,7 @@ _ALIASES = {"Identity", "Reshape", "ExpandDims", "Squeeze"}
 
 
 def _reads(variable):
-  """Operations that see a variable's buffer, its own update apart."""
+  """Operations that read a variable's buffer, except its own update."""
   reads, tensors = set(), list(variable.outputs)
   while tensors:
     for op in tensors.pop().consumers():
@@ -176,7 +176,7 @@ def _reads(variable):
 
 
 def _late_reads(slices):
-  """Reads of a training step that nothing puts before the update they read.
+  """Reads of a training step that may run after the variable's update.
 
   Args:
     slices: how many processors the batch is split over.
@@ -273,7 +273,7 @@ def test_random_operations_follow_the_seed_of_the_graph():
 def test_dropout_of_a_step_is_that_of_an_operation_that_counts_its_runs(
   monkeypatch,
 ):
-  """So a run draws what it drew before it was a function of the step."""
+  """So a run draws the same numbers as without the patch."""
   with tf.Graph().as_default(), tf.Session() as sess:
     tf.set_random_seed(3)
     step = tf.placeholder(tf.int64, [])

@@ -55,7 +55,7 @@ def bindings(condition_on, gated_kernel, contraction=None):
 
 @functools.cache
 def real_texts(shared_data, count):
-  """Real GLUE examples in T5's text format, the tasks taking turns.
+  """Real GLUE examples in T5's text format, with the tasks in turn.
 
   Args:
     shared_data: the folder of the benchmark files, a pathlib.Path
@@ -356,7 +356,7 @@ WIDE = 128  # no fewer than the prefixes that can be alive, (6 - 1) ** 3
 
 
 def _all_finished(table, alpha):
-  """Every sequence that ends in time, best first, as `search` gives them."""
+  """Every finished sequence, best first, in the form of `search`."""
   out = []
   for prefix in table:
     log_prob = sum(table[prefix[:i]][token] for i, token in enumerate(prefix))
@@ -368,7 +368,7 @@ def _all_finished(table, alpha):
 
 
 def _hypotheses(beams, scores):
-  """What a search of the graph found, as `beam_search.search` gives it."""
+  """The result of the graph's search, in the form of `beam_search.search`."""
   out = []
   for tokens, score in zip(beams.tolist(), scores.tolist(), strict=True):
     end = tokens.index(EOS) + 1 if EOS in tokens else BEAM_STEPS

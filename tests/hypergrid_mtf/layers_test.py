@@ -30,7 +30,7 @@ OWN_GATES = {"tanh": mtf.tanh}
 
 
 def _orders(variant, packed):
-  """The orders that can serve: GG has one gate, whatever is packed."""
+  """The possible orders: GG has one gate, even if packed."""
   return [
     order
     for order in product.cost.CHOICES
@@ -50,7 +50,7 @@ def _check(
   run=tf.Session.run,
   **settings,
 ):
-  """Holds one layer, in every order, against the oracle.
+  """Compares one layer, in every order, with the oracle.
 
   Gradients are those of a random weighing of y, for the layer's input, what X
   is taken from, and each variable.

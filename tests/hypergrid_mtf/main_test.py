@@ -19,7 +19,7 @@ from tests.testing import PIECES
 
 
 def test_a_good_command_reaches_the_graph(run, monkeypatch, tmp_path):
-  """And is kept as it can be pasted into a shell."""
+  """And is recorded so that it can be pasted into a shell."""
   given = [*EMBEDDED, "--gin_param=run.keep_checkpoint_max = 3"]
   monkeypatch.setattr(sys, "argv", ["/x/main.py", *given])
   with pytest.raises(GraphReached):

@@ -1,4 +1,4 @@
-"""The same training step however it is spread, split, repeated or rounded.
+"""A training step is the same on meshes, in microbatches and in bfloat16.
 
 One model, batch and weights, as a plain graph and: over several slices of the
 CPU, in microbatches, with recomputed gradients, in bfloat16.
@@ -45,7 +45,7 @@ class _Case:
 
 @functools.cache
 def _run(case: _Case):
-  """What a step gives, as NumPy.
+  """The results of a step, as NumPy arrays.
 
   Returns:
     losses before each step, gradients at the start, updates (changes by all

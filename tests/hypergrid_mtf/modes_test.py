@@ -127,7 +127,7 @@ export_infer, beam | CONFIG | BATCH | run.mode = 'export_infer' | BEAM
 
 
 def _run(folder, table) -> dict[str, str]:
-  """{mode: what it said}"""
+  """{mode: its output}"""
   calls = command.calls(table, **_NAMES)
   calls = {
     name: [flag.replace("DIR", str(folder)) for flag in given]
@@ -144,7 +144,7 @@ def _run(folder, table) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-  """(folder, what each mode said)"""
+  """(folder, output of each mode)"""
   folder = tmp_path_factory.mktemp("modes")
   # With the mark of some editors in front.
   (folder / "inputs").write_text("\ufeff" + "\n".join(INPUTS) + "\n")
@@ -154,7 +154,7 @@ def done(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def more(done):
-  """The same of the others."""
+  """The same for the other modes."""
   folder, _ = done
   (folder / "ranked_tasks.py").write_text(_RANKED)
   return folder, _run(folder, _MORE)
@@ -178,7 +178,7 @@ def test_training_saves_and_resumes(done):
 
 
 def test_two_runs_of_one_seed_end_at_the_same_weights(done):
-  """Also if one was interrupted: data and dropout go on in their order."""
+  """Even if one was interrupted: data and dropout continue in order."""
   folder, said = done
   one, other = (
     tf.train.load_checkpoint(f"{folder}/{name}/model.ckpt-4")

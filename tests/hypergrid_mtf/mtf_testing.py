@@ -19,7 +19,7 @@ BFLOAT16 = mtf.VariableDType(tf.float32, tf.bfloat16, tf.bfloat16)
 
 
 def mesh(graph, on_tpu=False):
-  """A mesh; with `on_tpu`, one that the layer takes for a TPU's."""
+  """A mesh; with `on_tpu`, one that the layer treats as a TPU's."""
   placer = mtf.utils.BalancedVariablePlacer([""], [0]) if on_tpu else None
   return mtf.Mesh(graph, "mesh", placer)
 
@@ -35,7 +35,7 @@ def lower(graph, mesh, mesh_shape="", layout="", devices=("",)):
 
 
 def quick_options():
-  """Without TensorFlow's rewriting, where most of a small graph's time goes."""
+  """Disables TensorFlow's rewriting, which is slow for small graphs."""
   options = tf.ConfigProto()
   options.graph_options.rewrite_options.disable_meta_optimizer = True
   options.graph_options.optimizer_options.opt_level = -1
@@ -84,7 +84,7 @@ def evaluate(mesh, tensors, values=None, run=tf.Session.run):
 
 
 def _to_compile(sess, fetches):
-  """A function of arrays that XLA compiles, the arrays, and what it gives.
+  """A function of arrays for XLA to compile, the arrays, and its results.
 
   Variables and other arrays are arguments of it: as constants they would be
   folded, and nothing of the program would be left to run.
@@ -124,7 +124,7 @@ def run_compiled(sess, fetches):
 
 
 def compiled(sess, fetches, stage="optimized_hlo") -> str:
-  """The text of `run_compiled`'s program; of stage "hlo", what XLA is given."""
+  """The text of `run_compiled`'s program; at stage "hlo", XLA's input."""
   function, arrays = _to_compile(sess, fetches)
   with eager_context.eager_mode():
     return function.experimental_get_compiler_ir(*map(tf2.constant, arrays))(

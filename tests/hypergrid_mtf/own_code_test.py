@@ -1,4 +1,4 @@
-"""A task and a gate in files of their own, outside this repository.
+"""A user's task and gate, in files outside this repository.
 
 The files and the flags are those of docs/tasks.md and docs/variants.md.
 """

@@ -1,4 +1,4 @@
-"""Packed and unpacked rows of the same examples, through one model."""
+"""Packed and unpacked sequences of the same examples, in one model."""
 
 import functools
 
@@ -15,7 +15,7 @@ PACKED_LENGTH, PACKED_TARGETS = 192, 48  # of a packed row
 
 @functools.cache
 def _rows(shared_data, count):
-  """Real examples, one a row, and several a row by t5's own packer.
+  """Real examples, one per sequence, and packed by t5's own packer.
 
   Args:
     shared_data: the folder of the benchmark files, a pathlib.Path

@@ -1,4 +1,4 @@
-"""The model from Python: the code of docs/python.md, run as it stands there."""
+"""The model from Python: the code of docs/python.md, run unchanged."""
 
 import json
 import math

@@ -1,9 +1,9 @@
-"""Training on real GLUE that is killed 30 times, and asked to end 10 times.
+"""Training on real GLUE that is killed 30 times, and stopped 10 times.
 
-It must end at the weights of a training that nobody disturbed, bit for bit. An
-hour of two cores and less: `make resume-test`. $HYPERGRID_RESUME_MODEL is a
-model of operative_configs/models; what was seen is kept in
-$HYPERGRID_RESUME_DIR, if that is set, and continued there.
+It must end with the weights of an uninterrupted training, bit for bit. An hour
+of two cores and less: `make resume-test`. $HYPERGRID_RESUME_MODEL is a model of
+operative_configs/models; what was seen is kept in $HYPERGRID_RESUME_DIR, if
+that is set, and continued there.
 
 Each start is a process of its own, forked where TensorFlow was imported and not
 used yet, because the import is most of a short training.
@@ -55,7 +55,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def given(place, shared_data):
-  """The flags of the training, but for its folder."""
+  """The flags of the training, except its folder."""
   data, vocabulary = place / "data", place / "vocabulary"
   of_data = [
     f"--gin_file={data}/local_mixture.gin",
@@ -134,7 +134,7 @@ def _weights(folder):
 
 
 def _disturb(folder, given, number, end, draw):
-  """Starts a training and ends it at a step and a moment drawn by lot."""
+  """Starts a training and stops it at a random step and moment."""
   before, since = _latest(folder), _size_of_output(folder)
   wanted = before + draw.randint(1, 2 * INTERVAL)
   start, moment = time.time(), draw.random()

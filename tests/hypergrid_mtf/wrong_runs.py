@@ -1,4 +1,4 @@
-r"""What a run says to input that cannot work, and how soon: a table.
+r"""Makes the table of wrong runs: their sentences, and how soon they come.
 
   python -m tests.hypergrid_mtf.wrong_runs --output=docs/dev/wrong_runs.md
 
@@ -105,7 +105,7 @@ _LONGEST = 160  # characters of a flag in the table
 
 
 def make_files(folder: pathlib.Path) -> None:
-  """What the wrong runs are given.
+  """Makes the files that the wrong runs read.
 
   Args:
     folder: empty.
@@ -126,7 +126,7 @@ def make_files(folder: pathlib.Path) -> None:
 
 
 def cases(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
-  """What is wrong, and the flags of such a run.
+  """{what is wrong: the flags of such a run}.
 
   Args:
     folder: with the files of `make_files`.
@@ -201,7 +201,7 @@ FLAGS = flags.FLAGS
 
 
 def main(argv) -> None:
-  """Writes the table, a row as soon as it is known."""
+  """Writes the table, row by row."""
   del argv
   folder = pathlib.Path(tempfile.mkdtemp(prefix="wrong_runs-"))
   try:

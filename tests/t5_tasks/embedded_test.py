@@ -1,4 +1,4 @@
-"""The embedded default: what it says, and the same on every machine."""
+"""The embedded tasks: their content, the same on every machine."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Another vocabulary for t5's tasks, and clear words when there is none."""
+"""Another vocabulary for t5's tasks, and clear errors if there is none."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Fixtures: made-up test sets of all tasks; compilers of TPUs.
+"""Fixtures: invented test sets of all tasks; TPU compilers.
 
 A compiler is the real one, or one that only knows the cores of a v3:2x2.
 """
@@ -69,7 +69,7 @@ def examples(_read):
 
 @pytest.fixture
 def official(_read, monkeypatch):
-  """The made-up test sets count as the official ones, and are read once."""
+  """The invented test sets count as the official ones, and are read once."""
   rows = {
     e.data: {"test": len(_read[e.task][0])}
     for entries in submissions.BENCHMARKS.values()

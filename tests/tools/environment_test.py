@@ -1,4 +1,4 @@
-"""What is said of a process."""
+"""The description of a process."""
 
 import subprocess
 import sys

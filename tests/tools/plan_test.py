@@ -1,4 +1,4 @@
-"""Plans: what is read of a run, what is refused, what follows from numbers."""
+"""Plans: what is read from a run, what is refused, what is computed."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The page, from made-up results whose numbers are known."""
+"""The report, from invented results with known numbers."""
 
 import base64
 import html.parser

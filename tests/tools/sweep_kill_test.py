@@ -1,4 +1,4 @@
-"""A sweep that is killed and started again gives what an unharmed one gives.
+"""A sweep that is killed and restarted gives the same results.
 
 Minutes, not seconds: `make kill-test`.
 """

@@ -1,4 +1,4 @@
-"""The program: of results and of runs; what is wrong is said first."""
+"""The program, on results and on runs; errors come first."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_tables_of_results(tmp_path, monkeypatch, capsys):
 
 
 def test_tables_of_runs(tmp_path, monkeypatch, capsys):
-  """A name that is there again is another seed."""
+  """A repeated name is another seed."""
   runs = (
     ("vanilla", (75.0, 50.0)),
     ("vanilla", (75.0, 54.0)),

@@ -1,4 +1,4 @@
-"""The compiler of the TPU: what it is given, and what it answers."""
+"""The TPU's compiler: its input and its answers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The vocabulary tool: T5's conventions, whole files, clear errors."""
+"""The vocabulary tool: T5's conventions, atomic writes, clear errors."""
 
 import os
 

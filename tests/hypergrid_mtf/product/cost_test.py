@@ -1,4 +1,4 @@
-"""Which order is chosen."""
+"""The choice of the order."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a layer does on a TPU, compiled by XLA for this CPU, against the plain.
+"""The layer's TPU code, compiled by XLA for this CPU, against the plain order.
 
 The orders alone: orders_test.
 """

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training is kept as the best, and when it ends."""
+"""Which checkpoint is kept as the best, and when a training stops."""
 
 import json
 import types

@@ -1,4 +1,4 @@
-"""Which checkpoint a run reads, and whether it is what the run takes it for."""
+"""Which checkpoint a run reads, and whether it is the right one."""
 
 import json
 import shutil
@@ -87,7 +87,7 @@ def make_run(shapes):
 
 
 def _check(run):
-  """The checks of checkpoints, and what is said."""
+  """Makes the checks of checkpoints; returns the notes."""
   checkpoint.check_steps(run)
   checkpoint.check_checkpoints(run)
   checkpoint.check_warm_start(run)
@@ -232,7 +232,7 @@ def test_a_start_from_another_model_names_its_first_variable(
 
 
 def test_a_start_beyond_the_last_step_is_refused(folder, make_run, tmp_path):
-  """t5 counts on from the step of the checkpoint."""
+  """t5 continues counting from the checkpoint's step."""
   run = make_run(tmp_path, start=folder / "model.ckpt-4", train_steps=4)
   with pytest.raises(
     errors.UserError, match="at step 4, .* give 8 to train that"
@@ -241,7 +241,7 @@ def test_a_start_beyond_the_last_step_is_refused(folder, make_run, tmp_path):
 
 
 def test_a_start_that_is_not_read_is_said(folder, make_run, tmp_path):
-  """A run that is resumed is given the flags that it began with."""
+  """A resumed run is given the flags that it started with."""
   start = tmp_path / "source" / "model.ckpt-2"
   shutil.copytree(folder, tmp_path / "source")
   line = _check(make_run(folder, start=start))

@@ -1,4 +1,4 @@
-"""What is wrong in gin files and flags: where it is, and the text."""
+"""Errors in gin files and flags: their place and text."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""What is wrong with the data is said before a graph, with file and line."""
+"""Errors in the data, reported before a graph is built, with file and line."""
 
 import functools
 import json
@@ -54,7 +54,7 @@ def _function(name, rows, splits=("train",), **counts):
 
 
 def _by_upstream(task):
-  """How many examples t5 reads; None where it stops."""
+  """How many examples t5 reads; None if it fails."""
   try:
     with tf.Graph().as_default():
       ds = task.get_dataset({"inputs": 8, "targets": 8}, "train", shuffle=False)
@@ -232,7 +232,7 @@ def _of_tfds(name):
 
 @pytest.fixture
 def no_bucket(monkeypatch):
-  """TFDS is asked for nothing that is not on this machine."""
+  """Fails if TFDS is asked for anything that is not on this machine."""
   from tensorflow_datasets.core.utils import gcs_utils
 
   def asked(path):

@@ -1,4 +1,4 @@
-"""Metrics of answers and of scores, and labels that only a server knows."""
+"""Metrics of answers and of scores, and hidden labels."""
 
 import json
 import warnings
@@ -92,7 +92,7 @@ def test_metrics_are_left_out_and_it_is_said_once(capsys):
 def test_cut_examples_are_counted_and_all_are_written(
   scored, says, tmp_path, capsys
 ):
-  """Of rows as t5 reads them: cut, or padded, or just full."""
+  """For sequences as t5 reads them: cut, padded, or exactly full."""
   task = "embedded_copy_v1"
   features = seqio.TaskRegistry.get(task).output_features
   lengths = {"inputs": 8, "targets": 4}

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written atomically."""
 
 import csv
 import os
@@ -42,7 +42,7 @@ def test_a_failed_write_keeps_what_was_there(folder, tmp_path, monkeypatch):
 
 
 def test_a_device_and_a_pipe_stay_what_they_are(tmp_path):
-  """`--output_file=/dev/stdout`: a file would have taken the name."""
+  """Otherwise a file would replace `--output_file=/dev/stdout`."""
   pipe = tmp_path / "pipe"
   os.mkfifo(pipe)
   reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

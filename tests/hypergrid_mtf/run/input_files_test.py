@@ -1,4 +1,4 @@
-"""Files of inputs and targets: what is refused, and what becomes of lines."""
+"""Files of inputs and targets: what is refused, and how lines are read."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""The mesh of a run: what it is, what is bound for it, and what is said."""
+"""The mesh of a run: its shape, its bindings, and its notes."""
 
 import gin
 import mesh_tensorflow as mtf

@@ -1,4 +1,4 @@
-"""A trained model is read by the record of its training, in every mode."""
+"""A trained model is read from the record of its training, in every mode."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ GIVEN = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-  """{variant: model_dir} of nano models, as their trainings leave them."""
+  """{variant: model_dir} of trained nano models."""
   found = {}
   for variant in VARIANTS:
     file = "L2" if variant == "two_sigmoid" else variant

@@ -1,4 +1,4 @@
-"""One table of what is refused before a graph is built, and in which words.
+"""A table of what is refused before a graph is built, and in which words.
 
 Each row is one parse and one run, settled and checked as main does it.
 """

@@ -1,4 +1,4 @@
-"""What a training finds in its folder after a bad day."""
+"""Repairs of a model_dir after a crash."""
 
 import os
 import shutil

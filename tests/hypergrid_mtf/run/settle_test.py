@@ -1,4 +1,4 @@
-"""What is bound before a run, and how often its folder is looked into."""
+"""What is bound before a run, and how often its folder is read."""
 
 import re
 
@@ -250,7 +250,7 @@ def test_a_reader_goes_on_without_the_checkpoints_that_a_training_removed(
 def test_a_checkpoint_that_is_gone_before_it_is_read_is_passed_over(
   tmp_path, capsys
 ):
-  """As `score_eval` looks for it: its estimator was given none."""
+  """As in `score_eval`, whose estimator is given no checkpoint."""
   _touch(tmp_path, 2, 4)
   asked = "run.eval_checkpoint_step = 'all'"
   run = _settled(asked, files=EVAL, model_dir=tmp_path)

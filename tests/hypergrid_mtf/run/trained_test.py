@@ -1,4 +1,4 @@
-"""What shapes cannot show of a model, against the record of its training."""
+"""Differences from the record of a training that shapes cannot show."""
 
 import gin
 import pytest

@@ -1,4 +1,4 @@
-"""A stand-in for gcloud: TPU VMs that are folders, and fail in known ways.
+"""A fake gcloud: its TPU VMs are folders, and fail in known ways.
 
 `$FAKE_GCLOUD` is a folder: `faults.json` holds what goes wrong, a list of
 {"when": a part of the command line, "say": …, "status": …, "times": …,
@@ -54,7 +54,7 @@ def write(name, **fields):
 
 
 def preempt(name, state="PREEMPTED"):
-  """Takes a TPU away: its processes end, its disks are gone."""
+  """Preempts a TPU: its processes end, its disks are lost."""
   node = path_of_node(name)
   for job in node.glob("worker-*/hypergrid_mtf/tpu_job/job.json"):
     with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The life of TPUs, against a stand-in for gcloud that fails in known ways."""
+"""The life of TPUs, with a fake gcloud that fails in known ways."""
 
 import json
 import os
@@ -144,7 +144,7 @@ def test_one_v3_8_from_nothing_to_results(cloud):
 
 
 def test_a_spot_v3_32_that_is_taken_away_twice(cloud):
-  """While it installs, and while it trains; a worker and ssh fail as well."""
+  """During installation and during training; a worker and ssh fail too."""
   terminal = (
     'ERROR: This TPU has terminal state "PREEMPTED", so it cannot be used.'
   )

@@ -1,8 +1,8 @@
 """The TPUEstimator with use_tpu, in every mode, up to its session.
 
-The TPU is only described. All of Python has then run: the command line with its
+The TPU is only described. All Python code runs: the command line with its
 checks, our patches, TPUEstimator's infeed and outfeed, t5's model function, and
-the hooks' beginnings. What a session would do with the graph needs a TPU.
+the start of the hooks. Running the graph in a session needs a TPU.
 """
 
 import collections

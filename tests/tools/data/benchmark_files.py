@@ -1,4 +1,4 @@
-"""Small made-up files of every GLUE and SuperGLUE task, in official layout."""
+"""Small invented files of every GLUE and SuperGLUE task, in official layout."""
 
 import json
 import pathlib

@@ -52,7 +52,7 @@ def test_every_task_is_found_and_read(downloads):
 
 
 def test_real_files(shared_data):
-  """All rows of the official files that are at hand, and nothing to note."""
+  """All rows of the available official files, without notes."""
   for benchmark in local_files.BUILDERS:
     found = local_files.find_datasets(benchmark, str(shared_data / benchmark))
     for dataset in found.datasets:

@@ -1,4 +1,4 @@
-"""What is said next to tables."""
+"""The notes next to tables."""
 
 from tests.tools.experiments import made_up
 from tools.experiments import notes

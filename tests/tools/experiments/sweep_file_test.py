@@ -144,7 +144,7 @@ def _evaluated(run) -> set[str]:
 def test_the_single_models_have_every_score_of_the_mixture(
   name, count, tfds_dir, monkeypatch
 ):
-  """A row that lacks one gets no average, and no model a share of the gap."""
+  """A seed that lacks one gets no average, so no share of a gap is shown."""
   monkeypatch.setattr(seqio.utils, "_TFDS_DATA_DIR_OVERRIDE", str(tfds_dir))
   runs = _of_the_project(f"{name}.sweep")
   single = [_evaluated(r) for r in runs if r.cell == "single"]

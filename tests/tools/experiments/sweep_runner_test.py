@@ -167,7 +167,7 @@ def test_a_training_that_is_another_or_not_whole_begins_anew(
 def test_what_a_training_refuses_is_said_before_the_first(
   tmp_path, monkeypatch
 ):
-  """What is refused after others is checked in a process of its own."""
+  """A job refused after others is checked again in a separate process."""
 
   def run(words, **given):
     return command.program(*words[2:], stdin=given["input"])

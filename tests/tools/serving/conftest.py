@@ -1,4 +1,4 @@
-"""One export of random weights, for the tests of what is served."""
+"""One export of random weights, for the tests of serving."""
 
 import os
 import pathlib

@@ -160,7 +160,7 @@ def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_moved_is_read(tmp_path, monkeypatch):
-  """With relative paths, as in the documents, and its vocabulary beside it."""
+  """With relative paths, as in the documents, and its vocabulary in it."""
   monkeypatch.chdir(tmp_path)
   name = "t5_tasks.vocabularies.use_vocabulary.name"
   task = "glue_cola_v002"
