@@ -6,6 +6,7 @@
     model.train(steps=300)
     model.evaluate()                  # a pandas DataFrame
     model.predict(["reverse: abc"])   # a list of texts
+    gate_figures.figure(model.gates())
 
 So a model can be continued, evaluated or exported by either. What the command
 line refuses, a method refuses with the same sentence, as a UserError.
@@ -23,7 +24,7 @@ import pandas as pd
 from absl import flags
 from absl.testing import flagsaver
 
-from hypergrid_mtf import errors, main
+from hypergrid_mtf import errors, main, task_gates
 from hypergrid_mtf.run import estimator, files
 
 _TABLE = "t5_tasks.table.define_table"
@@ -193,6 +194,30 @@ class Model:
     assert exported
     return exported
 
+  def gates(
+    self, split: str = "validation", examples: int = 32, step: int = -1
+  ) -> task_gates.Gates:
+    """The mean gate of each task in each layer; `gate_figures` draws them.
+
+    Args:
+      split: the one of the examples; tasks without it are left out.
+      examples: how many of each task.
+      step: of a checkpoint; -1 for the last.
+
+    Returns:
+      {task: {"encoder/block_000": [grid_rows, grid_cols], …}}
+    """
+    with self._flags([], []) as given:
+      return task_gates.task_gates(
+        given.model_dir,
+        examples,
+        split,
+        given.t5_tfds_data_dir,
+        given.module_import,
+        None if step == -1 else step,
+        given.vocabulary,
+      )
+
   def _write_table(self, **frames: pd.DataFrame | None) -> list[str]:
     """Keeps frames in the model's folder; the bindings that make a task."""
     folder = self.model_dir
@@ -219,6 +244,16 @@ class Model:
     self, files: Sequence[str], bindings: Sequence[str]
   ) -> estimator.Progress:
     """One run of the command line with more gin files and bindings."""
+    with self._flags(files, bindings):
+      progress = main.execute()
+    assert progress
+    return progress
+
+  @contextlib.contextmanager
+  def _flags(
+    self, files: Sequence[str], bindings: Sequence[str]
+  ) -> Iterator[flags.FlagValues]:
+    """Within this context, FLAGS are those of a command line, and gin new."""
     argv = [
       "hypergrid_mtf",
       f"--model_dir={self.model_dir}",
@@ -231,9 +266,7 @@ class Model:
     try:
       flags.FLAGS(argv)
       with mock.patch.object(sys, "argv", argv):  # t5 keeps the command
-        progress = main.execute()
-      assert progress
-      return progress
+        yield flags.FLAGS
     except flags.Error as e:
       raise errors.UserError(errors.sentence(e)) from None
     finally:

@@ -30,8 +30,9 @@ def define_flags() -> None:
 
 console.read_flags(__name__, define_flags, ["model_dir", "vocabulary"])
 
+from hypergrid_mtf import trained
 from hypergrid_mtf.run import config, files
-from tools.serving import options, saved_model, trained
+from tools.serving import options, saved_model
 
 
 def main(argv) -> None:

@@ -38,14 +38,12 @@ console.read_flags(
 import seqio
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import files, vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import task_tokens
-from tools.serving import folding, trained, weights
-
-RECORD = "fold.json"
+from tools.serving import folding, model_card
 
 
 def main(argv) -> None:
@@ -91,11 +89,13 @@ def _fold(source: trained.Trained) -> None:
     task=task and task.name,
     token=token if differ else None,
     tasks_of_the_same_gates=same,
+    gates=folding.describe_gates(source.model),
+    training=model_card.describe_training(source),
   )
   with files.new_folder(FLAGS.output_dir) as folder:
     files.write(os.path.join(folder, trained_model.CONFIG), config)
     vocabulary_file.write(folder, source.vocabulary_record)
-    files.write_json(os.path.join(folder, RECORD), report)
+    files.write_json(os.path.join(folder, model_card.FOLD), report)
     weights.write(folder, source.step, folded)
   of = ""
   if differ:

@@ -9,6 +9,7 @@ are averaged over the examples. The numbers are written beside the picture as
 TensorBoard shows the pictures too.
 """
 
+import io
 import os
 
 from absl import flags
@@ -28,26 +29,102 @@ def define_flags() -> None:
 
 console.read_flags(__name__, define_flags, ["model_dir", "t5_tfds_data_dir"])
 
-import seqio
+import matplotlib.pyplot as plt
+import numpy as np
 import tensorflow.compat.v1 as tf
+from matplotlib import backend_bases
+from mesh_tensorflow.transformer import utils
 
-from hypergrid_mtf.run import config, files
-from tools.experiments import gate_figures, task_gates
+from hypergrid_mtf import checkpoints, errors, gate_figures, task_gates
+from hypergrid_mtf.run import files
+
+plt.switch_backend("Agg")  # no window is opened
+_PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "eps", "tif", "tiff", "webp")
+
+
+def paths_of(output: str) -> tuple[str, str, str]:
+  """What is written for one --output.
+
+  Args:
+    output: the path of the picture; without a suffix it is a PNG.
+
+  Returns:
+    (path of the picture, its kind, path of the numbers next to it)
+
+  Raises:
+    UserError: for a suffix that is not a picture's.
+  """
+  base, suffix = os.path.splitext(output)
+  kind = suffix[1:].lower() or "png"
+  writable = backend_bases.FigureCanvasBase.get_supported_filetypes()
+  kinds = [k for k in _PICTURES if k in writable]
+  if kind not in kinds:
+    raise errors.UserError(
+      f"--output={output} is the picture, which cannot be a {suffix} file: "
+      f"give {base}.png, or one of {', '.join(kinds)} (the numbers go to "
+      f"{base}.npz)."
+    )
+  return output, kind, f"{base}.npz"
+
+
+def write(gates: task_gates.Gates, model_dir: str, output: str) -> str:
+  """Writes picture and numbers, and shows both pictures in TensorBoard.
+
+  Args:
+    gates: from `task_gates`.
+    model_dir: of the model; TensorBoard's go to `<model_dir>/gates`.
+    output: the path of the picture.
+
+  Returns:
+    the path of the numbers, one array `<task>/<layer>` each
+  """
+  output, kind, numbers = paths_of(output)
+  arrays = {f"{t}/{n}": g for t, by in gates.items() for n, g in by.items()}
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  files.write(numbers, buffer.getvalue())
+  files.write(output, gate_figures.picture(gate_figures.figure(gates), kind))
+  pictures = {
+    "gates": gate_figures.picture(gate_figures.figure(gates)),
+    "distances between tasks": gate_figures.picture(
+      gate_figures.distance_figure(gates)
+    ),
+  }
+  try:
+    _to_tensorboard(pictures, model_dir)
+  except tf.errors.OpError as e:  # a folder of someone else's
+    console.say(f"not shown in TensorBoard: {errors.sentence(e)}")
+  return numbers
+
+
+def _to_tensorboard(pictures: dict[str, bytes], model_dir: str) -> None:
+  """Adds PNGs to what TensorBoard shows of a run, at its last step."""
+  step = utils.get_step_from_checkpoint_path(
+    checkpoints.latest_checkpoint(model_dir)
+  )
+  values = [
+    tf.Summary.Value(tag=tag, image=tf.Summary.Image(encoded_image_string=png))
+    for tag, png in pictures.items()
+  ]
+  with tf.Graph().as_default():
+    writer = tf.summary.FileWriter(os.path.join(model_dir, "gates"))
+    writer.add_summary(tf.Summary(value=values), step)
+    writer.close()
 
 
 def main(argv) -> None:
   """Draws the gates of one model."""
   del argv
-  tf.disable_v2_behavior()
-  gate_figures.paths_of(FLAGS.output)
+  paths_of(FLAGS.output)
   files.check_output(FLAGS.output)
-  config.import_modules(FLAGS.module_import)
-  if FLAGS.t5_tfds_data_dir:
-    seqio.set_tfds_data_dir_override(FLAGS.t5_tfds_data_dir)
   gates = task_gates.task_gates(
-    FLAGS.model_dir, FLAGS.examples, FLAGS.split, FLAGS.t5_tfds_data_dir
+    FLAGS.model_dir,
+    FLAGS.examples,
+    FLAGS.split,
+    FLAGS.t5_tfds_data_dir,
+    FLAGS.module_import,
   )
-  numbers = gate_figures.write(gates, FLAGS.model_dir, FLAGS.output)
+  numbers = write(gates, FLAGS.model_dir, FLAGS.output)
   console.say(
     f"wrote {FLAGS.output} and {numbers}, and to TensorBoard "
     f"({os.path.join(FLAGS.model_dir, 'gates')})"

@@ -6,8 +6,9 @@ r"""Converts a T5 to a folder of Hugging Face's transformers, and back.
 
 `to` takes a vanilla model, T5 1.0 or 1.1, or one that tools.fold made, and
 writes config.json, generation_config.json, model.safetensors and the tokenizer,
-as `from_pretrained` takes them. A model that transformers does not have, such
-as HyperGrid before it is folded, is refused.
+as `from_pretrained` takes them, and a model card (README.md) of what the folder
+says. A model that transformers does not have, such as HyperGrid before it is
+folded, is refused.
 
 `from` writes a checkpoint of t5's. So a public T5 comes to a machine that does
 not reach its bucket: training starts from it with `run.init_checkpoint`, and
@@ -45,19 +46,13 @@ import seqio
 import tensorflow.compat.v1 as tf
 import transformers
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import files, vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabularies, vocabulary_record
-from tools.serving import (
-  hf_config,
-  hf_tokenizer,
-  hf_weights,
-  trained,
-  weights,
-)
+from tools.serving import hf_config, hf_tokenizer, hf_weights, model_card
 
 # What transformers has no place for, and `from` takes back.
 RECORD = "hypergrid_mtf.json"
@@ -87,6 +82,8 @@ def convert_to() -> None:
     dtype = values[weights.EMBEDDING].dtype.name
     where = f"--model_dir={FLAGS.model_dir}"
     config = hf_config.of_model(source.model, where, dtype)
+    name = os.path.basename(os.path.abspath(FLAGS.output_dir))
+    card = model_card.make_text(source, values, lengths, name)
   with files.new_folder(FLAGS.output_dir) as folder:
     hf_weights.write(folder, values)
     config.save_pretrained(folder)
@@ -97,6 +94,7 @@ def convert_to() -> None:
       max_new_tokens=lengths["targets"],
     ).save_pretrained(folder)
     hf_tokenizer.write(folder, vocabulary, lengths["inputs"])
+    files.write(os.path.join(folder, model_card.FILE), card)
     tf.io.gfile.copy(source.config, os.path.join(folder, trained_model.CONFIG))
     record = dict(
       model=os.path.basename(os.path.abspath(FLAGS.model_dir)),

@@ -158,8 +158,9 @@ def _open_function(stack: contextlib.ExitStack) -> tuple:
   if not FLAGS.saved_model:
     # A SavedModel needs neither t5 nor Mesh TensorFlow.
     hypergrid_mtf.load()
+    from hypergrid_mtf import trained
     from hypergrid_mtf.run import config
-    from tools.serving import options, text_model, trained
+    from tools.serving import options, text_model
 
     config.import_modules(FLAGS.module_import)
     source = stack.enter_context(

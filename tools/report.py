@@ -37,11 +37,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, gate_figures
 from hypergrid_mtf.run import files
 from tools import tables
-from tools.experiments import gate_figures, protocol, render
+from tools.experiments import protocol, render
 
+plt.switch_backend("Agg")  # no window is opened
 _TEMPLATE = "report.html.jinja"
 _BY_CHECKPOINT = ("scores", "differences", "published")
 _HEADINGS = {

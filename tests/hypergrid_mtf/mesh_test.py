@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow import optimize
 from mesh_tensorflow.transformer import utils
 
-from tools.serving import trained
+from hypergrid_mtf import trained
 
 from . import mtf_testing
 

@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, gate_figures
 from tests import program
 from tests.tools.experiments import made_up
 from tools import report
-from tools.experiments import gate_figures, protocol, render
+from tools.experiments import protocol, render
 
 TASKS = (made_up.COPY, made_up.SORT)
 

@@ -23,9 +23,10 @@ console.read_flags(__name__, define_flags)
 import matplotlib.pyplot as plt
 import numpy as np
 
+from hypergrid_mtf import gate_figures
 from hypergrid_mtf.run import files
-from tools.experiments import gate_figures
 
+plt.switch_backend("Agg")  # no window is opened
 _ROWS, _COLS, _D_FF, _D_MODEL = 4, 4, 32, 16
 
 

@@ -6,6 +6,7 @@ which value is later. Here the latest counts, and each score has its
 configuration.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -173,6 +174,18 @@ def read(folder: str) -> Evaluation:
   scores = pd.DataFrame(rows, columns=_COLUMNS).sort_values(_COLUMNS[:4])
   latest = scores.drop_duplicates(_COLUMNS[:3], keep="last")
   return Evaluation(folder, latest, damaged)
+
+
+def read_step(
+  model_dir: str, step: int, split: str = "validation"
+) -> dict[str, dict[str, float]]:
+  """{task: {metric: value}} of one step; {} where it was not evaluated."""
+  found: dict[str, dict[str, float]] = {}
+  with contextlib.suppress(errors.UserError):
+    scores = read(folder_of(model_dir, split)).at(step)
+    for (task, metric), value in scores.items():
+      found.setdefault(task, {})[metric] = value
+  return found
 
 
 def _no_scores(folder, there, names, damaged) -> str:

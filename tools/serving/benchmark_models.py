@@ -9,11 +9,11 @@ import gin
 import numpy as np
 
 import t5_tasks
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from tools import environment
 from tools.cost import models, steps
-from tools.serving import hf_config, hf_weights, trained, weights
+from tools.serving import hf_config, hf_weights
 
 _MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
 _SPECIAL = 3  # padding, end and unknown of the byte vocabulary

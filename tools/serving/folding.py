@@ -16,14 +16,13 @@ import numpy as np
 import seqio
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, task_gates, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config
 from hypergrid_mtf.run import examples as examples_lib
 from hypergrid_mtf.run.checks import data as data_checks
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import task_tokens, vocabularies
-from tools.serving import trained, weights
 
 # What HyperGrid has in common with t5's layer, and may be bound to it.
 _SHARED = ("hidden_size", "activation", "use_bias", "dropout_rate")
@@ -60,6 +59,20 @@ def check_foldable(model, model_dir: str) -> None:
     raise errors.UserError(
       f"{where} is an ensemble, which is more than one T5."
     )
+
+
+def describe_gates(model) -> dict[str, list[str]]:
+  """{description of a gate: layers that have it}, of a Bitransformer."""
+  found: dict[str, list[str]] = {}
+  for name, layer in trained.gated_layers(model):
+    gate = getattr(layer.gate, "__name__", layer.gate)
+    text = (
+      f"{layer.variant}, {gate}, a grid of {layer.grid_rows.size} x "
+      f"{layer.grid_cols.size} over {layer.gated_kernel}, conditioned on "
+      f"{layer.condition_on}"
+    )
+    found.setdefault(text, []).append(name)
+  return found
 
 
 def find_task(tasks: list[seqio.Task], name: str) -> seqio.Task:
@@ -153,7 +166,7 @@ def fold(source: trained.Trained, token: int) -> weights.Weights:
     if "/hypergrid/" not in name
   }
   rows = np.array([[token, 1]], np.int32)
-  (gates,) = trained.compute_gates(source, [rows])
+  (gates,) = task_gates.compute_gates(source, [rows])
   for (stack_layer, layer), gate in zip(
     trained.gated_layers(source.model), gates, strict=True
   ):

@@ -13,10 +13,9 @@ from typing import Any
 import gin
 import transformers
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run.checks import trained as trained_model
-from tools.serving import trained
 
 VOCAB_DIVISOR = 128
 # Of mesh_tensorflow, and what transformers calls them: mtf.gelu is that of

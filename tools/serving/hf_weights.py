@@ -12,8 +12,8 @@ import safetensors
 import safetensors.numpy
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import errors
-from tools.serving import hf_config, weights
+from hypergrid_mtf import errors, weights
+from tools.serving import hf_config
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, trained
 from hypergrid_mtf.run import config
-from tools.serving import trained
 
 
 @dataclasses.dataclass(frozen=True)

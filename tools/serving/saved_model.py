@@ -12,11 +12,11 @@ import os
 
 import tensorflow as tf
 
-from hypergrid_mtf import __version__, errors
+from hypergrid_mtf import __version__, trained
 from hypergrid_mtf.run import files
 from t5_tasks import mixtures, task_tokens
 from tools.experiments import evaluation, result
-from tools.serving import loaded, options, text_model, trained
+from tools.serving import loaded, options, text_model
 from tools.serving.loaded import RECORD
 
 CONFIG, REQUEST = "models.config", "request.json"
@@ -116,7 +116,7 @@ def _make_record(source: trained.Trained, how: options.Options) -> dict:
     "limits": {k: given.pop(k) for k in ("inputs", "targets", "outputs")},
     "decoding": given,
     "signatures": loaded.SIGNATURES,
-    "metrics": _read_metrics(source),
+    "metrics": evaluation.read_step(source.folder, source.step),
   }
 
 
@@ -124,15 +124,3 @@ def _token_of(task: str) -> str:
   if not task.endswith(mixtures.TASK_TOKEN_SUFFIX):
     return ""
   return f"<extra_id_{task_tokens.token_index(task)}>"
-
-
-def _read_metrics(source: trained.Trained) -> dict:
-  """{task: {metric: value}} of the step, if it was evaluated."""
-  try:
-    found = evaluation.read(evaluation.folder_of(source.folder, "validation"))
-  except errors.UserError:
-    return {}
-  chosen: dict[str, dict] = {}
-  for (task, metric), value in found.at(source.step).items():
-    chosen.setdefault(task, {})[metric] = value
-  return chosen

@@ -8,14 +8,9 @@ import seqio
 import tensorflow as tf
 from mesh_tensorflow.transformer import utils
 
+from hypergrid_mtf import trained
 from t5_tasks import mixtures
-from tools.serving import (
-  decoding,
-  gated_product,
-  options,
-  run_time_mesh,
-  trained,
-)
+from tools.serving import decoding, gated_product, options, run_time_mesh
 from tools.serving.loaded import ANSWER, SCORE, SIGNATURES
 
 _EOS = 1

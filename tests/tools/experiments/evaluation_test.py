@@ -44,6 +44,16 @@ def test_the_latest_score_of_a_step_counts(tmp_path, names, in_one_file):
   assert found.notes() == []
 
 
+def test_the_metrics_of_one_step_of_a_run(tmp_path):
+  assert evaluation.read_step(str(tmp_path), 7) == {}
+  (tmp_path / "validation_eval").mkdir()
+  scores = (5.0, 7, {ACCURACY: 50.0}), (6.0, 8, {ACCURACY: 60.0})
+  event_files.write(tmp_path / "validation_eval", 1000.0, *scores)
+  found = evaluation.read_step(str(tmp_path), 7)
+  assert found == {TASK: {"accuracy": 50.0}}
+  assert evaluation.read_step(str(tmp_path), 9) == {}
+
+
 def test_every_score_has_the_protocol_it_was_made_with(tmp_path):
   event_files.write(tmp_path, 1001.0, (2.0, 10, {ACCURACY: 50.0}))
   _config(tmp_path, 1000.5, beam_size=4)

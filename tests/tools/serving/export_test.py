@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -12,20 +11,13 @@ from mesh_tensorflow.transformer import utils
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from t5_tasks import embedded
 from tests import beam_search, program
 from tests.hypergrid_mtf import mtf_testing
 from tests.tools.serving import model_dirs
 from tests.tools.serving.conftest import OUTPUTS
-from tools.serving import (
-  gated_product,
-  options,
-  saved_model,
-  text_model,
-  trained,
-  weights,
-)
+from tools.serving import gated_product, options, saved_model, text_model
 
 INPUTS = 24
 # With a task's token, which is an id that no other text has.
@@ -195,18 +187,6 @@ def test_warm_up_requests_are_answered(saved_model):
     given = {i.key: tf.constant(tf.make_ndarray(i.value)) for i in row.inputs}
     found = loaded.signatures[row.model_spec.signature_name](**given)
     assert found["scores"].shape == (1,)
-
-
-def test_metrics_of_the_step_are_kept(monkeypatch):
-  values = {("rte", "accuracy"): 50.0}
-  monkeypatch.setattr(
-    saved_model.evaluation,
-    "read",
-    lambda folder: types.SimpleNamespace(at=lambda step: values),
-  )
-  monkeypatch.setattr(saved_model.evaluation, "folder_of", lambda *_: "")
-  source = types.SimpleNamespace(folder="", step=7)
-  assert saved_model._read_metrics(source) == {"rte": {"accuracy": 50.0}}
 
 
 # Width, alpha, and the tokens of a beam that compete, 0 for all.

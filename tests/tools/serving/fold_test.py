@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import seqio
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run.checks import trained as trained_model
 from tests import program
 from tests.tools.serving import model_dirs
-from tools import fold
-from tools.serving import folding, trained, weights
+from tools.serving import folding, model_card
 
 TASKS = ("embedded_copy_v1_task_token", "embedded_sort_v1_task_token")
 
@@ -48,9 +47,13 @@ def test_a_folded_model_computes_the_same_for_its_task(
   # The tasks' gates do differ: another task's fold computes something else.
   other = model_dirs.logits_of(TASKS[0], *rows[TASKS[1]])
   assert _difference(other, gated[TASKS[1]], rows[TASKS[1]][1]) > 0.01
-  record = json.loads((tmp_path / TASKS[0] / fold.RECORD).read_text())
+  record = json.loads((tmp_path / TASKS[0] / model_card.FOLD).read_text())
   assert (record["task"], record["token"]) == (TASKS[0], 342)
   assert record["tasks_of_the_same_gates"] == []
+  (gates,) = record["gates"]
+  assert gates.startswith("L2, sigmoid, a grid of 16 x 16 over wo, conditioned")
+  assert len(record["gates"][gates]) == 2
+  assert set(record["training"]["data"]) > set(TASKS)
   tasks = [seqio.TaskRegistry.get(task) for task in rows]
   assert folding.tasks_of_token(tasks, 342) == [TASKS[0]]
   assert sorted(os.listdir(tmp_path)) == [TASKS[0], "moved"]  # no .part

@@ -8,13 +8,14 @@ import sys
 import types
 
 import gin
+import huggingface_hub
 import numpy as np
 import pytest
 import tensorflow as tf
 import transformers
 from absl import flags
 
-from hypergrid_mtf import checkpoints, errors
+from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import console, vocabulary_file
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
@@ -23,7 +24,7 @@ from t5_tasks import vocabularies
 from tests import program, testing
 from tests.tools.serving import model_dirs, transformers_t5
 from tools import huggingface
-from tools.serving import hf_config, hf_tokenizer, hf_weights, trained, weights
+from tools.serving import hf_config, hf_tokenizer, hf_weights
 
 TASK = "embedded_copy_v1_task_token"
 
@@ -84,6 +85,40 @@ def test_t5_1_0_folded_is_the_same_there(model_dir, tmp_path, monkeypatch):
   )
   there = _to(monkeypatch, folded, tmp_path / "there")
   _check_same(model_dir, there)
+  card = (tmp_path / "there" / "README.md").read_text()
+  assert "begin with the token 342, `<extra_id_16>`" in card
+  assert "- L2, sigmoid, a grid of 16 x 16 over wo, conditioned on" in card
+
+
+def test_the_model_card_says_what_the_folder_says(t5, tmp_path, monkeypatch):
+  model_dir, there = t5
+  nothing = huggingface_hub.ModelCard.load(f"{there}/README.md")
+  assert not nothing.data.eval_results
+  assert "holds no evaluation of this step" in nothing.content
+  assert "None: it is a plain T5." in nothing.content
+  assert f"- `{TASK}`" in nothing.content
+  best = tmp_path / "run" / "best"  # of a training with --evaluate
+  shutil.copytree(model_dir, best)
+  data = {f"task {TASK}": "function > tokenize(path=/home/me/words)"}
+  (best / "data.json").write_text(json.dumps(data))
+  start = {"checkpoint": "/home/me/t5/model.ckpt-3"}
+  (best / "warm_start.json").write_text(json.dumps(start))
+  record = {"step": 8, "metrics": {TASK: {"accuracy": 61.257, "f1": None}}}
+  (best.parent / "best.json").write_text(json.dumps(record))
+  card = huggingface_hub.ModelCard.load(
+    _to(monkeypatch, best, tmp_path / "other") + "/README.md"
+  )
+  assert not card.data.eval_results  # they are of another step
+  record["step"] = model_dirs.STEP
+  (best.parent / "best.json").write_text(json.dumps(record))
+  path = _to(monkeypatch, best, tmp_path / "some") + "/README.md"
+  card = huggingface_hub.ModelCard.load(path)
+  (score,) = card.data.eval_results
+  assert (score.dataset_name, score.metric_type) == (TASK, "accuracy")
+  assert score.metric_value == 61.26 and score.dataset_type == "function"
+  assert f"| `{TASK}` | function, tokenize |" in card.content
+  assert "started from model.ckpt-3." in card.content
+  assert "/home/me" not in card.content
 
 
 def test_back_again_bit_for_bit(t5, tmp_path, monkeypatch, capsys):

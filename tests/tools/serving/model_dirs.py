@@ -13,14 +13,13 @@ import tensorflow.compat.v1 as tf
 import tensorflow_datasets as tfds
 
 import t5_tasks
-from hypergrid_mtf import checkpoints
+from hypergrid_mtf import checkpoints, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import vocabulary_record
 from tests import beam_search, testing
 from tests.hypergrid_mtf import mtf_testing
-from tools.serving import trained, weights
 
 TASK_TOKEN = "HyperGrid.condition_on = 'task_token'"
 T5_1_1 = (

@@ -8,11 +8,10 @@ import gin
 import numpy as np
 import pytest
 
-from hypergrid_mtf import checkpoints
+from hypergrid_mtf import checkpoints, trained, weights
 from t5_tasks import embedded
 from tests import program
 from tests.tools.serving import glue_models, model_dirs, transformers_t5
-from tools.serving import trained, weights
 
 pytestmark = pytest.mark.slow
 

@@ -8,24 +8,21 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import gin
-import mesh_tensorflow as mtf
-import numpy as np
 import seqio
 import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import transformer
 
 import t5_tasks
-from hypergrid_mtf import checkpoints, errors, layers
+from hypergrid_mtf import checkpoints, errors, layers, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import console
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
 from hypergrid_mtf.run.checks import trained as trained_model
 from t5_tasks import mixtures, vocabularies, vocabulary_record
-from tools.serving import gated_product, run_time_mesh, weights
 
 _DEFAULT_LENGTH = 512  # t5's own
 _MIXTURE = "mesh_train_dataset_fn.mixture_or_task_name"
@@ -228,48 +225,3 @@ def gated_layers(model) -> list[tuple[str, layers.HyperGrid]]:
     for stack in ("encoder", "decoder")
     for layer, _ in layers.hypergrid_layers(getattr(model, stack))
   ]
-
-
-def compute_gates(
-  source: Trained, batches: Iterable[np.ndarray]
-) -> list[list[np.ndarray]]:
-  """For each batch the gates of each of `gated_layers`, in float32.
-
-  Gates are [examples, …], or […] if they are the same for all.
-
-  Args:
-    source: an open model.
-    batches: int32 tokens [examples, length] of inputs.
-  """
-  layers_of, made = gated_layers(source.model), {}
-  for name, layer in layers_of:
-
-    def make_and_keep(context, x, name=name, make=layer.make_gate):
-      made[name] = make(context, x)
-      return made[name]
-
-    layer.make_gate = make_and_keep
-
-  def call(inputs):
-    dims = [inputs.shape.dims[0], mtf.Dimension("length", 2)]
-    source.model.call_simple(
-      inputs=inputs,
-      targets=mtf.ones(inputs.mesh, mtf.Shape(dims), dtype=tf.int32),
-      compute_loss=False,
-      mode=tf.estimator.ModeKeys.EVAL,
-      variable_dtype=mtf.VariableDType(tf.float32, tf.float32, tf.float32),
-    )
-    return [made[name] for name, _ in layers_of]
-
-  with tf.Graph().as_default(), tf.Session() as session:
-    ids = tf.placeholder(tf.int32, [None, None])
-    fed = {
-      name: tf.placeholder(tf.float32, value.shape, name)
-      for name, value in source.weights.items()
-    }
-    with gated_product.for_any_size(source.model):
-      gates = run_time_mesh.build(
-        call, {"inputs": (ids, run_time_mesh.INPUTS)}, fed
-      )
-    values = {fed[name]: value for name, value in source.weights.items()}
-    return [session.run(gates, {ids: rows, **values}) for rows in batches]

@@ -1,17 +1,14 @@
-"""The picture of the gates, from a checkpoint of random weights."""
+"""Gates of tasks, from a checkpoint of random weights."""
 
 import gin
 import numpy as np
 import pytest
 import seqio
-import tensorflow.compat.v1 as tf
 
 import t5_tasks
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, gate_figures, task_gates
 from hypergrid_mtf.run import vocabulary_file
-from tests import program
 from tests.tools.serving import model_dirs
-from tools.experiments import gate_figures, task_gates
 
 
 def _trained(folder, variant):
@@ -57,45 +54,6 @@ def test_one_grid_a_task_and_layer(tmp_path, variant, shape):
       np.abs(a["encoder/block_000"] - b["encoder/block_000"]).mean(),
       rtol=1e-6,
     )
-
-
-def test_the_command(tmp_path, monkeypatch):
-  """Pictures and numbers are written."""
-  folder = _trained(tmp_path, "L2")
-  output = tmp_path / "gates.png"
-  given = f"--model_dir={folder}", f"--output={output}", "--examples=3"
-  program.run("tools.gates", given, monkeypatch)
-  assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
-  with np.load(tmp_path / "gates.npz") as arrays:
-    assert arrays["embedded_copy_v1/encoder/block_000"].shape == (16, 16)
-  (events,) = (tmp_path / "gates").glob("events*")
-  tags = {
-    value.tag: event.step
-    for event in tf.train.summary_iterator(str(events))
-    for value in event.summary.value
-  }
-  assert tags == {"gates": 7, "distances between tasks": 7}
-  assert not list(tmp_path.glob("*.part"))
-
-
-@pytest.mark.parametrize(
-  ("output", "expected"),
-  [
-    ("d/gates.png", ("png", "d/gates.npz")),
-    ("d/gates.PDF", ("pdf", "d/gates.npz")),
-    ("gates", ("png", "gates.npz")),
-  ],
-)
-def test_the_picture_and_the_numbers_have_names_of_their_own(output, expected):
-  assert gate_figures.paths_of(output) == (output, *expected)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".txt", ".v2"])
-def test_a_picture_that_cannot_be_is_refused(suffix):
-  with pytest.raises(errors.UserError) as e:
-    gate_figures.paths_of(f"d/g{suffix}")
-  assert f"--output=d/g{suffix} is the picture" in str(e.value)
-  assert "give d/g.png" in str(e.value) and "d/g.npz" in str(e.value)
 
 
 def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
