@@ -98,7 +98,9 @@ def test_data_that_is_not_there_is_named(tmp_path):
   text = config.read_text().replace("embedded_v1", "glue_rte_v002")
   name = "t5_tasks.vocabularies.use_vocabulary.name"
   config.write_text(f"{text}\n{name} = 'bytes'\n")
-  with pytest.raises(errors.UserError, match="data that are not in .*: glue/rte"):
+  with pytest.raises(
+    errors.UserError, match="data that are not in .*: glue/rte"
+  ):
     task_gates.task_gates(folder, data_dir=str(tmp_path))
   name = "mesh_train_dataset_fn.mixture_or_task_name ="
   config.write_text(config.read_text().replace(name, f"{name} None  #"))
