@@ -9,9 +9,9 @@ from hypergrid_mtf.task_gates import Gates
 
 
 def _maps(rows: dict[str, dict[str, np.ndarray]], size, label, named, **how):
-  """A figure of small maps, a row for each key and a column for each layer."""
+  """A figure of small maps, with a row per key and a column per layer."""
   layers = list(next(iter(rows.values())))
-  below = 0.07 * max(map(len, named), default=0)  # inches of their letters
+  below = 0.07 * max(map(len, named), default=0)  # inches for their letters
   drawn, axes = plt.subplots(
     len(rows),
     len(layers),
@@ -35,7 +35,7 @@ def _maps(rows: dict[str, dict[str, np.ndarray]], size, label, named, **how):
 
 
 def figure(gates: Gates):
-  """A matplotlib Figure of the gates, one small map a task and layer.
+  """A matplotlib Figure of the gates, one small map per task and layer.
 
   Args:
     gates: from `task_gates`.
@@ -46,7 +46,7 @@ def figure(gates: Gates):
     1.3,
     "gate",
     (),
-    vmin=min(0.0, *(g.min() for g in grids)),  # of a gate of the user's own
+    vmin=min(0.0, *(g.min() for g in grids)),  # for a user's gate
     vmax=max(1.0, *(g.max() for g in grids)),
     cmap="RdBu_r",
     aspect="auto",
@@ -73,7 +73,7 @@ def distances(gates: Gates) -> dict[str, np.ndarray]:
 
 
 def distance_figure(gates: Gates):
-  """A matplotlib Figure of `distances`, one matrix of tasks a layer."""
+  """A matplotlib Figure of `distances`, one matrix of tasks per layer."""
   apart = distances(gates)
   top = max(1e-6, *(d.max() for d in apart.values()))
   how = dict(vmin=0.0, vmax=top, cmap="viridis")

@@ -8,8 +8,8 @@
     model.predict(["reverse: abc"])   # a list of texts
     gate_figures.figure(model.gates())
 
-So a model can be continued, evaluated or exported by either. What the command
-line refuses, a method refuses with the same sentence, as a UserError.
+So each can continue, evaluate or export a model of the other. What the command
+line refuses, a method refuses with a UserError of the same sentence.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _TABLE = "t5_tasks.table.define_table"
 
 
 class Model:
-  """A model in a folder: one to be trained, or one that was."""
+  """A model in a folder, trained or not."""
 
   def __init__(
     self,
@@ -49,14 +49,14 @@ class Model:
     """Describes a model; nothing is read or built yet.
 
     Args:
-      model_dir: its folder. One that was trained needs nothing else.
+      model_dir: its folder. A trained model needs nothing else.
       size: a name of operative_configs/models, such as "base".
       variant: of operative_configs/hypergrid, such as "L2" or "vanilla".
       experiment: of operative_configs/experiments, such as "glue".
       vocabulary: as --vocabulary.
       seed: as --seed.
-      gin_files: after those, such as "data/local_mixture.gin".
-      bindings: as --gin_param, over all files.
+      gin_files: more gin files, such as "data/local_mixture.gin".
+      bindings: as --gin_param; they override the files.
       options: other flags of the command line, such as "--tpu=NAME".
     """
     self.model_dir = os.fspath(model_dir)
@@ -77,21 +77,21 @@ class Model:
     steps: int | None = None,
     bindings: Sequence[str] = (),
   ) -> None:
-    """Trains, or continues a training that was interrupted.
+    """Trains, or resumes an interrupted training.
 
     Args:
       data: a mixture or task by name; a frame with the columns "inputs" and
         "targets"; None for the mixture of the experiment.
-      validation: a frame to evaluate on, with a frame of `data`.
-      steps: the step at which to stop; None for that of the experiment.
-      bindings: of this training.
+      validation: a frame to evaluate on, if `data` is a frame.
+      steps: the step to stop at; None for the experiment's.
+      bindings: for this training.
     """
     given = []
     if isinstance(data, pd.DataFrame):
       given += self._write_table(train=data, validation=validation)
     elif data is not None:
       given.append(f"MIXTURE_NAME = {data!r}")
-    self._bindings += given  # of its evaluations too
+    self._bindings += given  # for its evaluations too
     if steps is not None:
       bindings = [f"run.train_steps = {steps}", *bindings]
     self._run([], bindings)
@@ -106,11 +106,11 @@ class Model:
 
     Args:
       split: "validation", "test" or "train".
-      step: of a checkpoint; -1 for the last, "all" for each.
-      bindings: of this evaluation.
+      step: of the checkpoint; -1 for the last, "all" for each.
+      bindings: for this evaluation.
 
     Returns:
-      a row a metric, with the columns step, task, metric and value
+      one row per metric, with the columns step, task, metric and value
     """
     asked = [
       f"run.dataset_split = {split!r}",
@@ -128,13 +128,13 @@ class Model:
     step: int = -1,
     bindings: Sequence[str] = (),
   ) -> list[str]:
-    """Answers texts: greedily, or by the beam search of beam_search.gin.
+    """Answers texts, greedily or with the beam search of beam_search.gin.
 
     Args:
       texts: inputs, without line breaks.
       beam_size: width of the beam; 1 is greedy.
       step: of a checkpoint; -1 for the last.
-      bindings: of this decoding, such as a limit of its length.
+      bindings: for this decoding, such as a length limit.
     """
     search = ["beam_search.gin"] if beam_size > 1 else ["greedy_decode.gin"]
     with _files(inputs=texts) as paths:
@@ -156,13 +156,13 @@ class Model:
 
     Args:
       inputs: without line breaks.
-      targets: as many.
+      targets: one per input.
       step: of a checkpoint; -1 for the last.
     """
     if len(inputs) != len(targets):
       raise errors.UserError(
-        f"there are {len(inputs)} inputs and {len(targets)} targets: give as "
-        "many of both."
+        f"there are {len(inputs)} inputs and {len(targets)} targets: give one "
+        "target per input."
       )
     with _files(inputs=inputs, targets=targets) as paths:
       output = f"{paths['inputs']}.scored"
@@ -175,7 +175,7 @@ class Model:
       return [float(line) for line in _read_lines(f"{output}.scores")]
 
   def export(self, folder: str | None = None, step: int = -1) -> str:
-    """Writes t5's own SavedModel, of texts in and texts out.
+    """Writes t5's own SavedModel: texts in, texts out.
 
     Args:
       folder: where; None for `<model_dir>/export`.
@@ -200,8 +200,8 @@ class Model:
     """The mean gate of each task in each layer; `gate_figures` draws them.
 
     Args:
-      split: the one of the examples; tasks without it are left out.
-      examples: how many of each task.
+      split: the split to read; tasks without it are left out.
+      examples: number of examples per task.
       step: of a checkpoint; -1 for the last.
 
     Returns:
@@ -219,10 +219,10 @@ class Model:
       )
 
   def _write_table(self, **frames: pd.DataFrame | None) -> list[str]:
-    """Keeps frames in the model's folder; the bindings that make a task."""
+    """Writes frames to the model's folder; returns bindings of their task."""
     folder = self.model_dir
     if "://" not in folder:
-      folder = os.path.abspath(folder)  # the record is read from elsewhere too
+      folder = os.path.abspath(folder)  # the record may be read from elsewhere
     name = os.path.basename(folder.rstrip("/"))
     bindings = [f"MIXTURE_NAME = {name!r}", f"{_TABLE}.name = {name!r}"]
     for split, frame in frames.items():
@@ -243,7 +243,7 @@ class Model:
   def _run(
     self, files: Sequence[str], bindings: Sequence[str]
   ) -> estimator.Progress:
-    """One run of the command line with more gin files and bindings."""
+    """Runs the command line with more gin files and bindings."""
     with self._flags(files, bindings):
       progress = main.execute()
     assert progress
@@ -265,7 +265,7 @@ class Model:
     gin.clear_config()
     try:
       flags.FLAGS(argv)
-      with mock.patch.object(sys, "argv", argv):  # t5 keeps the command
+      with mock.patch.object(sys, "argv", argv):  # t5 records the command
         yield flags.FLAGS
     except flags.Error as e:
       raise errors.UserError(errors.sentence(e)) from None
@@ -276,7 +276,7 @@ class Model:
 
 @contextlib.contextmanager
 def _files(**texts: Sequence[str]) -> Iterator[dict[str, str]]:
-  """Texts as files that are gone afterwards, one text a line."""
+  """Within this context, texts as files with one text per line."""
   with tempfile.TemporaryDirectory() as folder:
     paths = {name: os.path.join(folder, name) for name in texts}
     for name, path in paths.items():

@@ -32,17 +32,17 @@ def task_gates(
     examples: how many examples of each task.
     split: the split to read; tasks without it are left out.
     data_dir: the TFDS data folder; None for the default of TFDS.
-    modules: to import first, such as those of tasks and gates of one's own.
+    modules: to import first, such as the user's tasks and gates.
     step: of the checkpoint; None for the latest.
-    vocabulary: where that of the training is now.
+    vocabulary: where the training's vocabulary is now.
 
   Returns:
-    {task: {layer: gate}}; a variant that gates one side alone gives one row or
+    {task: {layer: gate}}; a variant that gates only one side gives one row or
     one column.
 
   Raises:
-    UserError: for a model without HyperGrid layers or without a checkpoint, or
-      where the data or the split is not there.
+    UserError: for a model without HyperGrid layers or a checkpoint, or if the
+      data or the split does not exist.
   """
   if examples < 1:
     raise errors.UserError(f"examples = {examples}: give at least 1.")
@@ -82,13 +82,13 @@ def task_gates(
 def compute_gates(
   source: trained.Trained, batches: Sequence[np.ndarray]
 ) -> list[list[np.ndarray]]:
-  """For each batch the gates of each of `trained.gated_layers`, in float32.
+  """For each batch the gates of all `trained.gated_layers`, in float32.
 
-  Gates are [examples, …], or […] if they are the same for all.
+  Gates are [examples, …], or […] if they are the same for all examples.
 
   Args:
     source: an open model.
-    batches: int32 tokens of inputs, [examples, length] of each.
+    batches: int32 tokens of inputs, each [examples, length].
   """
   layers, made = trained.gated_layers(source.model), {}
   for name, layer in layers:

@@ -1,7 +1,7 @@
-"""A trained model from its folder: the one way to open one.
+"""Opens a trained model from its folder; the only place that does.
 
-Export, prediction, folding, the way to Hugging Face and the pictures of gates
-all begin here. Gin has the configuration of the training while a model is open.
+Export, prediction, folding, the conversion to Hugging Face and the pictures of
+gates use it. While a model is open, gin has the configuration of its training.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import console
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import mixtures, vocabularies, vocabulary_record
 
 _DEFAULT_LENGTH = 512  # t5's own
@@ -34,11 +34,11 @@ class Trained:
 
   Attributes:
     folder: of its training.
-    checkpoint: the prefix of the one that was chosen.
+    checkpoint: the prefix of the chosen checkpoint.
     model: a transformer.Bitransformer.
     mixture: None if only the vocabulary is known.
     vocabularies: {feature: seqio.Vocabulary}.
-    is_latest: whether it was chosen for being the latest one.
+    is_latest: whether it was chosen as the latest.
   """
 
   folder: str
@@ -51,7 +51,7 @@ class Trained:
   @property
   def config(self) -> str:
     """The path of the training's operative_config.gin."""
-    return os.path.join(self.folder, trained_model.CONFIG)
+    return os.path.join(self.folder, training_record.CONFIG)
 
   @property
   def step(self) -> int:
@@ -60,14 +60,14 @@ class Trained:
 
   @property
   def tasks(self) -> list[seqio.Task]:
-    """The tasks of the mixture, where it is known."""
+    """The tasks of the mixture, if it is known."""
     return list(seqio.get_subtasks(self.mixture)) if self.mixture else []
 
   @functools.cached_property
   def weights(self) -> weights.Weights:
     """{variable: value}, in the checkpoint's type.
 
-    Where a training removed the checkpoint since, those of the latest one.
+    If a training has removed the checkpoint since, those of the latest one.
     """
     shapes = checkpoints.variable_shapes(self.model)
     try:
@@ -78,14 +78,13 @@ class Trained:
       gone = self.checkpoint
       self.checkpoint = choose_checkpoint(self.folder, None)
     console.say(
-      f"the checkpoint {gone} is gone, which a training removed: taking "
-      f"{self.checkpoint}"
+      f"a training removed the checkpoint {gone}: using {self.checkpoint}"
     )
     return self.weights
 
   @property
   def vocabulary_record(self) -> dict[str, dict]:
-    """The facts of each vocabulary, as `vocabulary.json` has them."""
+    """The facts of each vocabulary, as in `vocabulary.json`."""
     return {
       feature: vocabulary_record.facts(vocabulary)
       for feature, vocabulary in sorted(self.vocabularies.items())
@@ -93,7 +92,7 @@ class Trained:
 
 
 def sequence_lengths() -> dict[str, int]:
-  """Tokens of inputs and targets in the training that gin describes."""
+  """Lengths of inputs and targets in the training that gin describes."""
   given = gin_config.value("run.sequence_length")
   if not isinstance(given, dict):
     given = dict.fromkeys(("inputs", "targets"), given)
@@ -109,7 +108,7 @@ def open_model(
   Args:
     model_dir: of its training, local or in the cloud.
     step: of the checkpoint; None for the latest.
-    vocabulary: where the vocabulary of the training is now.
+    vocabulary: where the training's vocabulary is now.
 
   Yields:
     a Trained
@@ -119,16 +118,16 @@ def open_model(
       does not answer text with text.
   """
   checkpoint_checks.check_model_dir(model_dir)
-  config = os.path.join(model_dir, trained_model.CONFIG)
-  if trained_model.trained_facts(model_dir) is None:
+  config = os.path.join(model_dir, training_record.CONFIG)
+  if training_record.trained_facts(model_dir) is None:
     raise errors.UserError(
-      f"--model_dir={model_dir} holds no {trained_model.CONFIG}: give the "
-      "folder of a model that was trained with t5 or hypergrid_mtf.main."
+      f"--model_dir={model_dir} has no {training_record.CONFIG}: give the "
+      "folder of a model trained with t5 or hypergrid_mtf.main."
     )
   bindings = []
   beside = os.path.join(model_dir, vocabularies.MODEL_FILE)
   if vocabulary is None and tf.io.gfile.exists(beside):
-    vocabulary = beside  # of tools.huggingface, also where the folder was moved
+    vocabulary = beside  # from tools.huggingface, even if the folder was moved
   if vocabulary is not None:
     if os.path.exists(vocabulary):
       vocabulary = os.path.abspath(vocabulary)
@@ -138,7 +137,7 @@ def open_model(
     gin_config.parse_files([config], bindings, skip_unknown=True)
     try:
       t5_tasks.define_from_gin()
-    except errors.UserError:  # data of the training that are not here
+    except errors.UserError:  # the training's data are not here
       if vocabulary is None:
         raise
     used = vocabularies.use_vocabulary()
@@ -161,7 +160,7 @@ def open_model(
         '"bitransformer".'
       )
     opened = Trained(model_dir, checkpoint, model, mixture, known, step is None)
-    trained_model.check_same_vocabulary(model_dir, opened.vocabulary_record)
+    training_record.check_same_vocabulary(model_dir, opened.vocabulary_record)
     yield opened
   finally:
     gin.clear_config()
@@ -170,8 +169,8 @@ def open_model(
 def _find_mixture(config: str, used, vocabulary: str | None):
   """The mixture of a training; None if only its vocabulary is known.
 
-  So it is with a model that tools.huggingface wrote, and, given --vocabulary,
-  with one of a mixture that is not registered.
+  That is so for models from tools.huggingface, and, with --vocabulary, for
+  models of a mixture that is not registered.
   """
   name = gin_config.value(_MIXTURE)
   is_known = name in mixtures.known_names()
@@ -186,7 +185,7 @@ def _find_mixture(config: str, used, vocabulary: str | None):
 
 
 def choose_checkpoint(model_dir: str, step: int | None) -> str:
-  """The prefix of a checkpoint that is whole as far as its files tell.
+  """The prefix of a checkpoint whose files look intact.
 
   Args:
     model_dir: of the training.
@@ -198,8 +197,8 @@ def choose_checkpoint(model_dir: str, step: int | None) -> str:
   path = checkpoints.latest_checkpoint(model_dir)
   if path is None:
     raise errors.UserError(
-      f"--model_dir={model_dir} holds no checkpoint: give the folder of a "
-      "model that was trained."
+      f"--model_dir={model_dir} has no checkpoint: give the folder of a "
+      "trained model."
     )
   if step is not None:
     path = checkpoints.path_of(model_dir, step)
@@ -207,7 +206,7 @@ def choose_checkpoint(model_dir: str, step: int | None) -> str:
       there = checkpoints.describe_steps(checkpoints.list_steps(model_dir))
       raise errors.UserError(
         f"--step={step} is not a checkpoint of --model_dir={model_dir}, which "
-        f"has those of the steps {there}."
+        f"has steps {there}."
       )
   origin = f"in --model_dir={model_dir}"
   checkpoints.check_intact(path, origin, latest=step is None)

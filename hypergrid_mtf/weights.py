@@ -1,4 +1,4 @@
-"""The weights of a checkpoint as NumPy arrays, and a checkpoint of such."""
+"""Reads the weights of a checkpoint as NumPy arrays, and writes them."""
 
 import os
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ Weights = dict[str, np.ndarray]
 
 
 def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
-  """Reads the weights of a model, under old names too.
+  """Reads the weights of a model, including under old names.
 
   Args:
     checkpoint: its prefix.
     shapes: of the model's variables.
 
   Returns:
-    {the model's name of a variable: value}, of the checkpoint's own type
+    {the model's variable name: value}, in the checkpoint's type
 
   Raises:
-    UserError: if it was made by another model, or a value cannot be read.
+    UserError: if it is of another model, or a value cannot be read.
   """
   origin = "the model's own"
   found = checkpoints.reader_shapes(checkpoint, origin)
@@ -33,10 +33,9 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
   wrong = [*warm.reshaped, *warm.missing, *warm.fresh, *warm.unused]
   if wrong:
     raise errors.UserError(
-      f"the checkpoint {checkpoint} was made by another model than the "
-      f"operative_config.gin next to it describes: {wrong[0]} is not the same "
-      "in both; put back the file that the training wrote, or give its "
-      "--vocabulary."
+      f"the checkpoint {checkpoint} does not match the operative_config.gin "
+      f"next to it: {wrong[0]} differs; put back the file that the training "
+      "wrote, or give its --vocabulary."
     )
   names = {n: utils.init_checkpoint_variable_mapping(n) for n in shapes}
   try:
@@ -48,16 +47,16 @@ def read(checkpoint: str, shapes: dict[str, tuple[int, ...]]) -> Weights:
 
 
 def read_all(checkpoint: str, names: Iterable[str]) -> Weights:
-  """Reads variables of a checkpoint by its own names."""
+  """Reads variables of a checkpoint by their names there."""
   reader = tf.train.load_checkpoint(checkpoint)
   return {name: reader.get_tensor(name) for name in names}
 
 
 def write(folder: str, step: int, weights: Weights) -> str:
-  """Writes a checkpoint as a training does, without optimizer slots.
+  """Writes a checkpoint like a training's, without optimizer slots.
 
   Args:
-    folder: that exists.
+    folder: an existing folder.
     step: the global step.
     weights: {variable: value}.
 
@@ -67,7 +66,7 @@ def write(folder: str, step: int, weights: Weights) -> str:
   path = checkpoints.path_of(folder, step)
   values = {**weights, checkpoints.GLOBAL_STEP: np.array(step, np.int64)}
   with tf.Graph().as_default(), tf.Session() as session:
-    # Not constants: a graph holds at most 2 GB.
+    # Not constants, because a graph has at most 2 GB.
     tensors = [tf.placeholder(v.dtype, v.shape) for v in values.values()]
     save = tf.raw_ops.SaveV2(
       prefix=path,
@@ -77,14 +76,14 @@ def write(folder: str, step: int, weights: Weights) -> str:
     )
     session.run(save, dict(zip(tensors, values.values(), strict=True)))
   name = os.path.basename(path)
-  # Of a relative folder, TensorFlow would take the name relative to it.
+  # With a relative folder, TensorFlow would resolve the name relative to it.
   whole = folder if "://" in folder else os.path.abspath(folder)
   tf.train.update_checkpoint_state(whole, name, [name])
   return path
 
 
 def describe_size(weights: Weights) -> str:
-  """How many parameters, and the space that they take."""
+  """The number of parameters, and their size."""
   count = sum(value.size for value in weights.values())
   size = sum(value.nbytes for value in weights.values())
   return f"{count:,} parameters, {size / 1e6:.1f} MB"

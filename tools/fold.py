@@ -41,7 +41,7 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import files, vocabulary_file
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import task_tokens
 from tools.serving import folding, model_card
 
@@ -93,7 +93,7 @@ def _fold(source: trained.Trained) -> None:
     training=model_card.describe_training(source),
   )
   with files.new_folder(FLAGS.output_dir) as folder:
-    files.write(os.path.join(folder, trained_model.CONFIG), config)
+    files.write(os.path.join(folder, training_record.CONFIG), config)
     vocabulary_file.write(folder, source.vocabulary_record)
     files.write_json(os.path.join(folder, model_card.FOLD), report)
     weights.write(folder, source.step, folded)

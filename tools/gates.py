@@ -2,11 +2,11 @@ r"""Draws which regions of the feed-forward weights each task opens and closes.
 
   python -m tools.gates --model_dir=DIR --output=gates.png
 
-The model is rebuilt from `<model_dir>/operative_config.gin` and its last
-checkpoint, run on validation examples of each task, and the gates of each layer
-are averaged over the examples. The numbers are written beside the picture as
-`.npz`, one array `<task>/<stack>/block_<n> [grid_rows, grid_cols]` a layer;
-TensorBoard shows the pictures too.
+Rebuilds the model from `<model_dir>/operative_config.gin` and its last
+checkpoint, runs it on validation examples of each task, and averages the gates
+of each layer over the examples. The numbers are written next to the picture as
+`.npz`, one array `<task>/<stack>/block_<n> [grid_rows, grid_cols]` per layer;
+TensorBoard also shows the pictures.
 """
 
 import io
@@ -23,7 +23,7 @@ def define_flags() -> None:
   """Defines the program's flags."""
   t5_flags.define("model_dir", "module_import", "t5_tfds_data_dir")
   flags.DEFINE_string("output", "gates.png", "The picture to write.")
-  flags.DEFINE_integer("examples", 32, "Examples a task.", lower_bound=1)
+  flags.DEFINE_integer("examples", 32, "Examples per task.", lower_bound=1)
   flags.DEFINE_string("split", "validation", "The split to read.")
 
 
@@ -43,16 +43,16 @@ _PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "eps", "tif", "tiff", "webp")
 
 
 def paths_of(output: str) -> tuple[str, str, str]:
-  """What is written for one --output.
+  """The files that are written for an --output.
 
   Args:
-    output: the path of the picture; without a suffix it is a PNG.
+    output: the path of the picture; a PNG without a suffix.
 
   Returns:
     (path of the picture, its kind, path of the numbers next to it)
 
   Raises:
-    UserError: for a suffix that is not a picture's.
+    UserError: for a suffix of another kind of file.
   """
   base, suffix = os.path.splitext(output)
   kind = suffix[1:].lower() or "png"
@@ -60,7 +60,7 @@ def paths_of(output: str) -> tuple[str, str, str]:
   kinds = [k for k in _PICTURES if k in writable]
   if kind not in kinds:
     raise errors.UserError(
-      f"--output={output} is the picture, which cannot be a {suffix} file: "
+      f"--output={output} is for the picture, which cannot be a {suffix} file: "
       f"give {base}.png, or one of {', '.join(kinds)} (the numbers go to "
       f"{base}.npz)."
     )
@@ -68,11 +68,11 @@ def paths_of(output: str) -> tuple[str, str, str]:
 
 
 def write(gates: task_gates.Gates, model_dir: str, output: str) -> str:
-  """Writes picture and numbers, and shows both pictures in TensorBoard.
+  """Writes the picture and the numbers, and both pictures to TensorBoard.
 
   Args:
     gates: from `task_gates`.
-    model_dir: of the model; TensorBoard's go to `<model_dir>/gates`.
+    model_dir: of the model; TensorBoard's files go to `<model_dir>/gates`.
     output: the path of the picture.
 
   Returns:
@@ -92,13 +92,13 @@ def write(gates: task_gates.Gates, model_dir: str, output: str) -> str:
   }
   try:
     _to_tensorboard(pictures, model_dir)
-  except tf.errors.OpError as e:  # a folder of someone else's
+  except tf.errors.OpError as e:  # the folder may be someone else's
     console.say(f"not shown in TensorBoard: {errors.sentence(e)}")
   return numbers
 
 
 def _to_tensorboard(pictures: dict[str, bytes], model_dir: str) -> None:
-  """Adds PNGs to what TensorBoard shows of a run, at its last step."""
+  """Adds PNGs to a run's TensorBoard, at its last step."""
   step = utils.get_step_from_checkpoint_path(
     checkpoints.latest_checkpoint(model_dir)
   )

@@ -6,14 +6,13 @@ r"""Converts a T5 to a folder of Hugging Face's transformers, and back.
 
 `to` takes a vanilla model, T5 1.0 or 1.1, or one that tools.fold made, and
 writes config.json, generation_config.json, model.safetensors and the tokenizer,
-as `from_pretrained` takes them, and a model card (README.md) of what the folder
-says. A model that transformers does not have, such as HyperGrid before it is
-folded, is refused.
+for `from_pretrained`, and a model card (README.md) of what the folder says. A
+model that transformers does not have, such as an unfolded HyperGrid, is
+refused.
 
-`from` writes a checkpoint of t5's. So a public T5 comes to a machine that does
-not reach its bucket: training starts from it with `run.init_checkpoint`, and
---vocabulary is the SentencePiece model that is written with it. A folder that
-`to` wrote comes back as it was.
+`from` writes a checkpoint for t5, for machines that cannot reach T5's public
+bucket: training starts from it with `run.init_checkpoint`, and --vocabulary is
+the SentencePiece model written with it. A folder from `to` is restored exactly.
 """
 
 import os
@@ -50,22 +49,22 @@ from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import files, vocabulary_file
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import vocabularies, vocabulary_record
 from tools.serving import hf_config, hf_tokenizer, hf_weights, model_card
 
-# What transformers has no place for, and `from` takes back.
+# What transformers cannot store, and `from` restores.
 RECORD = "hypergrid_mtf.json"
 _CONFIG = "config.json"
 _VOCABULARY = "t5_tasks.vocabularies.use_vocabulary"
 
 
 def convert_to() -> None:
-  """Writes a folder of transformers."""
+  """Writes a folder for transformers."""
   if "://" in FLAGS.output_dir:
     raise errors.UserError(
       f"--output_dir={FLAGS.output_dir} is in the cloud, where transformers "
-      "does not write: give a local folder."
+      "cannot write: give a local folder."
     )
   gin_config.import_modules(FLAGS.module_import)
   with trained.open_model(
@@ -74,8 +73,8 @@ def convert_to() -> None:
     vocabulary = source.vocabularies["targets"]
     if source.vocabularies["inputs"] != vocabulary:
       raise errors.UserError(
-        f"--model_dir={FLAGS.model_dir} has one vocabulary for inputs and "
-        "another for targets, and a T5 of Hugging Face's has one."
+        f"--model_dir={FLAGS.model_dir} has different vocabularies for inputs "
+        "and targets, but Hugging Face's T5 has only one."
       )
     lengths = trained.sequence_lengths()
     values = source.weights
@@ -95,7 +94,9 @@ def convert_to() -> None:
     ).save_pretrained(folder)
     hf_tokenizer.write(folder, vocabulary, lengths["inputs"])
     files.write(os.path.join(folder, model_card.FILE), card)
-    tf.io.gfile.copy(source.config, os.path.join(folder, trained_model.CONFIG))
+    tf.io.gfile.copy(
+      source.config, os.path.join(folder, training_record.CONFIG)
+    )
     record = dict(
       model=os.path.basename(os.path.abspath(FLAGS.model_dir)),
       step=source.step,
@@ -109,7 +110,7 @@ def convert_to() -> None:
 
 
 def _read_vocabulary(folder: str, rows: int) -> seqio.Vocabulary:
-  """That of the tokenizer, or of --vocabulary where there is none."""
+  """The tokenizer's vocabulary, or --vocabulary if there is no tokenizer."""
   vocabulary = hf_tokenizer.read(folder)
   if FLAGS.vocabulary:
     given = vocabularies.get_vocabulary(FLAGS.vocabulary)
@@ -122,8 +123,8 @@ def _read_vocabulary(folder: str, rows: int) -> seqio.Vocabulary:
     vocabulary = given
   if vocabulary is None:
     raise errors.UserError(
-      f"--input_dir={folder} holds no {hf_tokenizer.SENTENCEPIECE}, from which "
-      "t5 makes tokens: copy that of the model there, or give --vocabulary."
+      f"--input_dir={folder} has no {hf_tokenizer.SENTENCEPIECE}, which t5 "
+      "needs: copy the model's there, or give --vocabulary."
     )
   hf_tokenizer.check_size(vocabulary, rows, f"--input_dir={folder}")
   return vocabulary
@@ -132,10 +133,10 @@ def _read_vocabulary(folder: str, rows: int) -> seqio.Vocabulary:
 def _config_text(
   folder: str, config, text: str, dtype: str, name: str, extra_ids: int
 ) -> str:
-  """The operative_config.gin with a vocabulary: the training's, if kept."""
-  kept = os.path.join(folder, trained_model.CONFIG)
+  """The operative_config.gin with a vocabulary; the training's, if kept."""
+  kept = os.path.join(folder, training_record.CONFIG)
   try:
-    if os.path.exists(kept) and trained_model.trained_facts(folder):
+    if os.path.exists(kept) and training_record.trained_facts(folder):
       gin_config.parse_files([kept], skip_unknown=True)
       model = model_lib.build(config.vocab_size)
       if hf_config.of_model(model, folder, dtype) == config:
@@ -152,13 +153,13 @@ def _config_text(
 
 
 def convert_from() -> None:
-  """Writes a checkpoint of t5's and what belongs to it."""
+  """Writes a checkpoint for t5 and its records."""
   folder = FLAGS.input_dir
   path = os.path.join(folder or "", _CONFIG)
   if not folder or not os.path.exists(path):
     raise errors.UserError(
       f"--input_dir={folder} is not a local folder with a {_CONFIG}: give one "
-      "that save_pretrained of transformers wrote."
+      "written by save_pretrained of transformers."
     )
   given = hf_config.read_json(path)
   found = hf_weights.load(folder)
@@ -181,7 +182,7 @@ def convert_from() -> None:
         os.path.join(part, vocabularies.MODEL_FILE),
       )
     text = _config_text(folder, config, text, dtype, name, vocabulary.extra_ids)
-    files.write(os.path.join(part, trained_model.CONFIG), text)
+    files.write(os.path.join(part, training_record.CONFIG), text)
     facts = vocabulary_record.facts(vocabulary)
     facts["given_by"] = f"--vocabulary={name}"
     vocabulary_file.write(part, {"inputs": facts, "targets": facts})
@@ -202,12 +203,12 @@ _UNREAD = {"to": ("input_dir",), "from": ("model_dir", "module_import")}
 
 
 def main(argv) -> None:
-  """Converts a model, in the direction that the first argument names."""
+  """Converts a model in the direction of the first argument."""
   tf.disable_v2_behavior()
   for name in _UNREAD[argv[1]]:
     if FLAGS[name].present:
       raise errors.UserError(
-        f"--{name}={FLAGS[name].value} is not read by {argv[1]!r}: leave it "
+        f"--{name}={FLAGS[name].value} is not used by {argv[1]!r}: leave it "
         "out, or give the other direction."
       )
   files.check_new_folder(FLAGS.output_dir)

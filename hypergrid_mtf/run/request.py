@@ -326,7 +326,7 @@ class Run:
     return method, count
 
   @functools.cached_property
-  def rows(self) -> int | None:
+  def num_sequences(self) -> int | None:
     """The sequences of a step, over the whole mesh.
 
     None if that needs a length, and there is none.
@@ -368,7 +368,7 @@ class Run:
     outer = self.outer_batch
     return model_lib.list_tensors(
       self.model,
-      self.rows or outer * self.mesh.num_shards("batch"),
+      self.num_sequences or outer * self.mesh.num_shards("batch"),
       self.lengths or {"inputs": 16, "targets": 16},  # evaluation finds its own
       outer,
     )

@@ -78,7 +78,7 @@ def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="checkpoints of steps 7,"):
     task_gates.task_gates(folder)
   (tmp_path / "model.ckpt-7.index").unlink()
-  with pytest.raises(errors.UserError, match="holds no checkpoint"):
+  with pytest.raises(errors.UserError, match="has no checkpoint"):
     task_gates.task_gates(folder)
   (tmp_path / "operative_config.gin").write_text("x = ")
   with pytest.raises(errors.UserError, match="does not describe a model"):

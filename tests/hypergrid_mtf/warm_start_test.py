@@ -15,7 +15,7 @@ from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf import gate as gate_lib
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from tests.hypergrid_mtf import mtf_testing, published
 
 SIZE = os.environ.get("HYPERGRID_WARM_START", "micro")
@@ -120,14 +120,14 @@ def test_another_function_or_vocabulary_is_refused(tmp_path):
   path = str(tmp_path / "model.ckpt-1")
   with model_lib.configured(L2, (), 384) as model:
     (tmp_path / "operative_config.gin").write_text(gin.config_str())
-    trained_model.check_source(model, path, "here")
+    training_record.check_source(model, path, "here")
     vocabulary_file.write(str(tmp_path), {"targets": {"described": "/a.model"}})
     bytes_ = {"targets": {"kind": "ByteVocabulary", "described": "bytes"}}
     with pytest.raises(errors.UserError, match="bytes here and /a.model in"):
-      trained_model.check_source(model, path, "here", bytes_)
+      training_record.check_source(model, path, "here", bytes_)
   other = ["HyperGrid.gate = 'two_sigmoid'"]
   with (
     model_lib.configured(L2, other, 384) as model,
     pytest.raises(errors.UserError, match="HyperGrid.gate of .*--allow_part"),
   ):
-    trained_model.check_source(model, path, "here")
+    training_record.check_source(model, path, "here")

@@ -45,5 +45,5 @@ def test_the_picture_and_the_numbers_have_names_of_their_own(output, expected):
 def test_a_picture_that_cannot_be_is_refused(suffix):
   with pytest.raises(errors.UserError) as e:
     gates.paths_of(f"d/g{suffix}")
-  assert f"--output=d/g{suffix} is the picture" in str(e.value)
+  assert f"--output=d/g{suffix} is for the picture" in str(e.value)
   assert "give d/g.png" in str(e.value) and "d/g.npz" in str(e.value)

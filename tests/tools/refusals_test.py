@@ -114,9 +114,9 @@ def test_flags_that_a_program_does_not_read(name, given, monkeypatch):
 @pytest.mark.parametrize(
   ("verb", "given", "says"),
   [
-    ("to", "input_dir", "--input_dir=x is not read by 'to'"),
-    ("from", "model_dir", "--model_dir=x is not read by 'from'"),
-    ("from", "module_import", r"--module_import=\['x'\] is not read by 'from'"),
+    ("to", "input_dir", "--input_dir=x is not used by 'to'"),
+    ("from", "model_dir", "--model_dir=x is not used by 'from'"),
+    ("from", "module_import", r"--module_import=\['x'\] is not used by 'from'"),
   ],
 )
 def test_flags_of_the_other_direction(verb, given, says, monkeypatch):

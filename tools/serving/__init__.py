@@ -1,1 +1,1 @@
-"""What is made of a trained model: exports, and plain T5 models."""
+"""Exports of trained models, and plain T5 models made from them."""

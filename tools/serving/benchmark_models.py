@@ -1,4 +1,4 @@
-"""Models of random weights that a benchmark serves, and what they are asked."""
+"""Random models that a benchmark serves, and their inputs."""
 
 import os
 import random
@@ -15,16 +15,16 @@ from tools import environment
 from tools.cost import models, steps
 from tools.serving import hf_config, hf_weights
 
-_MIXTURE = "glue_rte_v002"  # any that takes another vocabulary
+_MIXTURE = "glue_rte_v002"  # any that accepts another vocabulary
 _SPECIAL = 3  # padding, end and unknown of the byte vocabulary
-# As many ids as the public vocabulary: a byte is a token, so that a text of n
-# letters has n + 1 of them.
+# As many ids as the public vocabulary. A byte is a token, so a text of n
+# letters has n + 1.
 _EXTRA_IDS = models.VOCAB_SIZE - 256 - _SPECIAL
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def make_texts(case: steps.Case) -> list[str]:
-  """Random texts of so many tokens, with their end; one a row."""
+  """Random texts with the case's number of tokens, including EOS."""
   rng = random.Random(0)
   length = case.inputs - 1
   return ["".join(rng.choices(_LETTERS, k=length)) for _ in range(case.batch)]
@@ -33,7 +33,7 @@ def make_texts(case: steps.Case) -> list[str]:
 def write(
   folder: str, size: str, setting: models.Setting, case: steps.Case
 ) -> None:
-  """Writes a model_dir whose answers all have as many tokens as `case` says."""
+  """Writes a model_dir whose answers all have the case's number of tokens."""
   os.makedirs(folder)
   try:
     model_lib.bind(
@@ -66,13 +66,13 @@ def write(
     values[name] = (
       1 + value * 0.1 if name.endswith("scale") else value * np.float32(scale)
     )
-  # Logits of 0 for the end: among so many tokens, another is always likelier.
+  # Logits of 0 for EOS: some other token is always more likely.
   values[weights.EMBEDDING][:_SPECIAL] = 0
   weights.write(folder, 1, values)
 
 
 def export(model_dir: str) -> str:
-  """The folder of the SavedModel that tools.export makes of a model_dir.
+  """Exports a model_dir with tools.export; returns the SavedModel's folder.
 
   Raises:
     UserError: if tools.export fails.
@@ -92,10 +92,10 @@ def export(model_dir: str) -> str:
 
 
 def to_hugging_face(model_dir: str) -> str:
-  """The folder of transformers that holds the vanilla T5 of a model_dir."""
+  """Converts a model_dir's vanilla T5; returns the transformers folder."""
   folder = f"{model_dir}_hugging_face"
   os.makedirs(folder, exist_ok=True)
-  # No tokenizer: one of so many sentinels takes minutes.
+  # No tokenizer: with so many sentinels it takes minutes.
   with trained.open_model(model_dir) as source:
     hf_weights.write(folder, source.weights)
     config = hf_config.of_model(source.model, model_dir, "float32")

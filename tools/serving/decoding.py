@@ -1,8 +1,8 @@
-"""What a served model computes on token ids: answers with scores, and scores.
+"""What a served model computes from token ids: answers with scores, and scores.
 
-The answers are those of `Bitransformer.decode`, which keeps no score of what it
-decodes: its steps are watched, and what each chosen token scores is added up in
-two more states of its loop.
+The answers are those of `Bitransformer.decode`, which does not return scores.
+So its steps are watched, and the scores of the chosen tokens are summed in two
+more states of its loop.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from mesh_tensorflow.transformer import utils
 
 from tools.serving import options
 
-_EOS = 1  # as Mesh TensorFlow decodes
+_EOS = 1  # as in Mesh TensorFlow's decoding
 
 
 def _dtypes() -> mtf.VariableDType:
-  """float32 throughout, as t5 decodes without a TPU."""
+  """float32, as in t5's decoding without a TPU."""
   master = utils.get_variable_dtype().master_dtype
   return mtf.VariableDType(master, tf.float32, tf.float32)
 
 
 class _Watch:
-  """The log-likelihood of what `sample_autoregressive` chooses."""
+  """The log-likelihood of the choices of `sample_autoregressive`."""
 
   def __init__(self, decoder):
     self._call = decoder._call_internal
@@ -36,7 +36,7 @@ class _Watch:
     self.score = None
 
   def call(self, context, inputs, targets=None):
-    """`Unitransformer._call_internal`, whose logits are kept."""
+    """Calls `Unitransformer._call_internal` and keeps its logits."""
     self._logits = self._call(context, inputs, targets)
     self._context = context
     if context.mode == "first_part":
@@ -46,7 +46,7 @@ class _Watch:
     return self._logits
 
   def sample(self, logits, dim, temperature=1.0, name=None):
-    """`mtf.sample_with_temperature`; its choice is scored."""
+    """Calls `mtf.sample_with_temperature` and scores its choice."""
     ids = self._sample(logits, dim, temperature, name)
     score, ended = self._context.states[-2:]
     score += _slicewise(_log_likelihood, self._logits, ids) * (1.0 - ended)
@@ -55,7 +55,7 @@ class _Watch:
     return ids
 
   def loop(self, *args, **kwargs):
-    """`mtf.while_loop`, whose last states are kept."""
+    """Calls `mtf.while_loop` and keeps its last states."""
     outputs = self._loop(*args, **kwargs)
     self.score = outputs[-2]
     return outputs
@@ -68,7 +68,7 @@ def _log_likelihood(logits, ids):
 
 
 def _slicewise(function, logits, ids):
-  """function(logits [<ids>, vocab], ids) of TensorFlow, float32 [<ids>]."""
+  """Applies a TensorFlow function to logits [<ids>, vocab] and ids: [<ids>]."""
   (found,) = mtf.slicewise(
     function,
     [mtf.cast(logits, tf.float32), ids],
@@ -92,16 +92,16 @@ def _watched(decoder):
 
 
 def answers(model, inputs, how: options.Options) -> list:
-  """Ids that a model answers with, and their log-likelihood.
+  """The ids of a model's answers, and their log-likelihood.
 
   Args:
     model: a transformer.Bitransformer.
     inputs: mtf int32 [batch, length].
-    how: how to choose.
+    how: the way to decode.
 
   Returns:
-    [ids [batch, outputs], score [batch]], not yet cleaned after the end;
-    the score of a beam is normalised by its length (`log_likelihood_of_beam`).
+    [ids [batch, outputs], score [batch]], not yet cleaned after EOS; the score
+    of a beam is normalized by its length (`log_likelihood_of_beam`).
   """
 
   def decode():
@@ -121,9 +121,9 @@ def answers(model, inputs, how: options.Options) -> list:
   found: list = []
   search = mtf.beam_search.beam_search
   batch = inputs.shape.dims[0]
-  # Without a mesh the search is another one than in evaluation: it knows no
-  # num_prefilter. Here each row has a device of its own, which costs least: a
-  # beam's states are looked up among those of its device.
+  # Without a mesh the search differs from an evaluation's: it ignores
+  # num_prefilter. Here each sequence has its own device, which is cheapest: a
+  # beam's states are looked up only among those of its device.
   mesh = {
     "layout": mtf.LayoutRules([(batch.name, "rows")]),
     "mesh_shape": mtf.Shape([mtf.Dimension("rows", batch.size)]),
@@ -143,12 +143,12 @@ def answers(model, inputs, how: options.Options) -> list:
 
 
 def log_likelihood_of_beam(ids, score, alpha: float):
-  """Takes the length out of a beam's score.
+  """Removes the length normalization from a beam's score.
 
   Args:
     ids: int32 [batch, length], not cleaned.
-    score: float32 [batch], as `mtf.beam_search` gives it: an answer that did
-      not end is not normalised.
+    score: float32 [batch], as returned by `mtf.beam_search`: an unfinished
+      answer is not normalized.
     alpha: length bonus.
 
   Returns:

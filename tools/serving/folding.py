@@ -1,4 +1,4 @@
-"""From a model whose gates know the task alone to a plain T5 for one task.
+"""Folds a model whose gates depend only on the task into a plain T5.
 
 With `condition_on = "task_token"` the gate of a layer is a function of the
 embedding of the first token, so for one task it is a constant:
@@ -21,10 +21,10 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config
 from hypergrid_mtf.run import examples as examples_lib
 from hypergrid_mtf.run.checks import data as data_checks
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import task_tokens, vocabularies
 
-# What HyperGrid has in common with t5's layer, and may be bound to it.
+# Parameters that HyperGrid shares with t5's layer.
 _SHARED = ("hidden_size", "activation", "use_bias", "dropout_rate")
 _VANILLA = "mesh_tensorflow.transformer.transformer_layers.DenseReluDense"
 _MIXTURE_BINDINGS = (
@@ -34,7 +34,7 @@ _MIXTURE_BINDINGS = (
 
 
 def check_foldable(model, model_dir: str) -> None:
-  """Raises UserError if a model has no gates, or they depend on the input.
+  """Raises UserError if a model has no gates, or its gates depend on the input.
 
   Args:
     model: a transformer.Bitransformer.
@@ -50,9 +50,9 @@ def check_foldable(model, model_dir: str) -> None:
     if layer.gates_differ and layer.condition_on != "task_token":
       raise errors.UserError(
         f"{where} was trained with HyperGrid.condition_on = "
-        f"{layer.condition_on!r} ({name}): its gates follow the hidden state "
-        "of the first token, which every other token of the input has changed, "
-        "so there is not one weight for all inputs of a task; only gates of "
+        f"{layer.condition_on!r} ({name}): its gates depend on the hidden "
+        "state of the first token, and so on the complete input; there is no "
+        "single weight matrix for all inputs of a task; only gates of "
         "condition_on = 'task_token' can be folded."
       )
   if model.encoder.ensemble_dims or model.decoder.ensemble_dims:
@@ -76,11 +76,11 @@ def describe_gates(model) -> dict[str, list[str]]:
 
 
 def find_task(tasks: list[seqio.Task], name: str) -> seqio.Task:
-  """The task that --task names.
+  """The task named by --task.
 
   Args:
-    tasks: that the model was trained on.
-    name: of one of them, or short as in "rte", or of another task.
+    tasks: the tasks that the model was trained on.
+    name: of one of them, or its short name, such as "rte", or another task's.
 
   Raises:
     UserError: for an unknown one.
@@ -93,42 +93,43 @@ def find_task(tasks: list[seqio.Task], name: str) -> seqio.Task:
   if name in seqio.TaskRegistry.names():
     return seqio.TaskRegistry.get(name)
   raise errors.UserError(
-    f"--task={name} is not a task of the mixture with which the model was "
-    f"trained: choose one of {', '.join(short.values())}."
+    f"--task={name} is not a task of the mixture that the model was trained "
+    f"on: choose one of {', '.join(short.values())}."
   )
 
 
 def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
-  """The id of the token with which every input of a task begins.
+  """The id of the first token of all inputs of a task.
 
   Args:
-    task: whose data is read.
-    count: examples of each of its splits for training and validation.
+    task: the task whose data are read.
+    count: examples of each of its training and validation splits.
     data_dir: the TFDS data folder; None for the default of TFDS.
 
   Raises:
-    UserError: if the data is not there, or its inputs begin differently.
+    UserError: if there are no data, or inputs begin with different tokens.
   """
   data_checks.check_data(task, data_dir)
   vocabularies.check_vocabulary(task)
   seen = _first_tokens(task, count)
   if not seen:
     raise errors.UserError(
-      f"no examples of {task.name} are on this machine, and its token is read "
-      "from them: give --t5_tfds_data_dir."
+      f"there are no examples of {task.name} on this machine to read its first "
+      "token from: give --t5_tfds_data_dir."
     )
   if len(seen) > 1:
     texts = [f"{token} ({text[:40]!r})" for token, text in seen.items()]
     raise errors.UserError(
-      f"the inputs of {task.name} do not begin with one token, but with "
-      f"{texts[0]} and {texts[1]}: their gates differ, so there is not one "
-      "weight for all of them; its _task_token variant begins with one."
+      f"the inputs of {task.name} begin with different tokens, {texts[0]} and "
+      f"{texts[1]}: their gates differ, so there is no single weight matrix "
+      "for all of them; the inputs of its _task_token variant begin with one "
+      "token."
     )
   return next(iter(seen))
 
 
 def tasks_of_token(tasks: list[seqio.Task], token: int) -> list[str]:
-  """Names of tasks that begin with a token, where their data is here."""
+  """Names of tasks whose inputs begin with a token, if their data are here."""
   found = []
   for task in tasks:
     with contextlib.suppress(errors.UserError):
@@ -138,7 +139,7 @@ def tasks_of_token(tasks: list[seqio.Task], token: int) -> list[str]:
 
 
 def _first_tokens(task: seqio.Task, count: int) -> dict[int, str]:
-  """{first token: a text that begins with it} of the first examples."""
+  """{first token: a text that begins with it} from the first examples."""
   splits = [s for s in ("validation", "train") if s in task.splits]
   lengths = trained.sequence_lengths()
   seen: dict[int, str] = {}
@@ -151,14 +152,14 @@ def _first_tokens(task: seqio.Task, count: int) -> dict[int, str]:
 
 
 def fold(source: trained.Trained, token: int) -> weights.Weights:
-  """The weights of a plain T5 that computes what the gated model does.
+  """The weights of a plain T5 that computes the same as the gated model.
 
   Args:
     source: an open model.
-    token: the id with which inputs begin.
+    token: the first id of the inputs.
 
   Returns:
-    {variable: value} in float32, without HyperGrid's own
+    {variable: value} in float32, without HyperGrid's variables
   """
   folded = {
     name: value.astype(np.float32)
@@ -182,20 +183,20 @@ def fold(source: trained.Trained, token: int) -> weights.Weights:
 
 
 def vanilla_config(task: str | None) -> str:
-  """The bound configuration, with t5's own feed-forward layers.
+  """The current configuration, with t5's own feed-forward layers.
 
   Args:
-    task: what the folded model is for; None leaves the mixture as it was.
+    task: the folded model's task; None keeps the mixture.
 
   Returns:
-    the text of an operative_config.gin; gin has it now
+    the text of an operative_config.gin, which gin has parsed
 
   Raises:
     UserError: if no gin file of a vanilla model describes it.
   """
   model = model_lib.build(2)
-  before = trained_model.facts(model)
-  # What the layer was given under its own name, t5's layer has to be given.
+  before = training_record.facts(model)
+  # Bindings of HyperGrid become bindings of t5's layer.
   added = []
   gated = [name.split("/")[0] for name, _ in trained.gated_layers(model)]
   for stack in dict.fromkeys(gated):
@@ -212,7 +213,7 @@ def vanilla_config(task: str | None) -> str:
         gin.parse_config(f"MIXTURE_NAME = {task!r}")
     for parameter, value in (
       ("utils.get_variable_dtype.master_dtype", "float32"),
-      ("run.init_checkpoint", None),  # its weights are in these
+      ("run.init_checkpoint", None),  # its weights are included
     ):
       if config.value(parameter) is not None:
         gin.bind_parameter(parameter, value)
@@ -220,19 +221,19 @@ def vanilla_config(task: str | None) -> str:
     text = "\n".join([text.rstrip(), *(["", *added] if added else []), ""])
     gin.clear_config()
     gin.parse_config(text, skip_unknown=True)
-  after = trained_model.facts(model_lib.build(2))
-  differ = trained_model.differences(after, before)
+  after = training_record.facts(model_lib.build(2))
+  differ = training_record.differences(after, before)
   if differ or set(after) != set(before):
-    what = trained_model.describe(differ) if differ else "it has other layers"
+    what = training_record.describe(differ) if differ else "it has other layers"
     raise errors.UserError(
-      f"the model cannot be described with t5's own layers ({what}): its "
-      "HyperGrid layers are not of one kind in a stack."
+      f"the model cannot be described with t5's own layers ({what}): the "
+      "HyperGrid layers of a stack are of different kinds."
     )
   return text
 
 
 def _without_hypergrid(text: str) -> str:
-  """The text of a gin configuration, with vanilla layers for HyperGrid."""
+  """A gin configuration's text, with vanilla layers instead of HyperGrid."""
   text = re.sub(r"^import hypergrid_mtf\b.*\n", "", text, flags=re.M)
   text = re.sub(
     r"@((?:[\w-]+/)*)(?:\w+\.)*HyperGrid\b", rf"@\1{_VANILLA}", text

@@ -1,14 +1,14 @@
-"""y = h (psi(G) * W) on a CPU, for any number of examples and tokens.
+"""Computes y = h (psi(G) * W) on a CPU, for any number of examples and tokens.
 
-`hypergrid_mtf.product` chooses an order of the product by sizes that are
-known when a graph is built. Here they are known at run time, and so is the
-choice, by costs of its own, between
+`hypergrid_mtf.product` chooses an order by sizes known when the graph is built.
+Here sizes are known only at run time, and the choice, by its own costs, is
+between
 
   rows     a partial product for each grid row: of vectors, in one step, for a
            few examples of one token, else two grid rows at a time
   weights  a gated W for each example, where it has many tokens
 
-A step of decoding has one token an example, and always takes the first.
+A decoding step has one token per example, and always uses the first.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ import tensorflow as tf
 from hypergrid_mtf import layers
 from hypergrid_mtf.product import cost, plain
 
-# Nanoseconds for an element of a partial product and of a gated W, beyond those
-# of the plain product: T5-base and small on 2 cores, 8 and 32 examples of 64 to
-# 512 tokens, grids of 4 x 4 to 64 x 32. `cost.CPU_NANOSECONDS` are those of
-# graphs of fixed sizes.
+# Nanoseconds per element of a partial product and of a gated W, in addition to
+# the plain product: T5-base and small on 2 cores, 8 and 32 examples of 64 to
+# 512 tokens, grids of 4 x 4 to 64 x 32. `cost.CPU_NANOSECONDS` are for graphs
+# of fixed sizes.
 _ROWS_NANOSECONDS, _WEIGHTS_NANOSECONDS = 0.6, 1.5
-# Examples of one token: for so few, products of vectors cost less.
+# For at most this many examples of one token, products of vectors are cheaper.
 _FEW = 8
 
 
 @contextlib.contextmanager
 def for_any_size(model):
-  """Within this context, gated layers compute their products as here."""
+  """Within this context, gated layers use the products of this module."""
   gated = [layer for layer, _ in layers.hypergrid_layers(model)]
   for layer in gated:
     layer.gated_product = _gated_product
@@ -43,7 +43,7 @@ def for_any_size(model):
 
 
 def _gated_product(h, kernel, gate, order, where):
-  """`product.gated` of run-time sizes, which ignores HyperGrid.contraction."""
+  """`product.gated` for run-time sizes; ignores HyperGrid.contraction."""
   del order, where
   ensemble, gates, tokens = cost.split_dims(
     h.shape.dims, kernel.shape.dims, gate
@@ -84,16 +84,16 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
   """y = h (psi(G) * W).
 
   Args:
-    h: [N, T, F]; [T, F] where all tokens have one gate, [N, F] where each
+    h: [N, T, F]; [T, F] if all tokens have the same gate, [N, F] if each
       example has one token.
     kernel: W, [F, M].
-    gate: G, [N, R, C]; it may lack any of them.
+    gate: G, [N, R, C]; any of them may be missing.
     rows: R, 1 if the gate has none.
     cols: C, 1 if the gate has none.
     tokens: whether h has T.
 
   Returns:
-    y, of the shape of h with M in place of F
+    y, with the shape of h, but M instead of F
   """
   fan_in, fan_out = kernel.shape.as_list()
   with _before_loop(kernel):
@@ -110,7 +110,7 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
       lambda: _row_by_row(h, kernel, wide),
     )
   shape = tf.concat([tf.shape(h)[:-1], [fan_out]], axis=0)
-  # All that share one gate are tokens too.
+  # Everything that shares a gate counts as tokens.
   h = tf.reshape(h, [gates, -1, fan_in])
   per_token = _ROWS_NANOSECONDS * rows * fan_out
   per_gate = _WEIGHTS_NANOSECONDS * fan_in * fan_out
@@ -124,9 +124,9 @@ def product(h, kernel, gate, rows: int, cols: int, tokens: bool):
 
 
 def _before_loop(tensor):
-  """The graph of a tensor: outside of the loop of decoding, where it is.
+  """The graph of a tensor: outside the decoding loop, if the tensor is.
 
-  A gate and a kernel are the same in each step.
+  Gates and kernels are the same in each step.
   """
   if tf.executing_eagerly():
     return contextlib.nullcontext()
@@ -134,12 +134,12 @@ def _before_loop(tensor):
 
 
 def _wide(gate, fan_out: int):
-  """G [..., C] as [..., M]: each cell over its columns of W."""
+  """G [..., C] as [..., M]: each cell repeated over its columns of W."""
   return tf.repeat(gate, fan_out // gate.shape[-1], axis=-1)
 
 
 def _rows_at_once(h, kernel, wide):
-  """A product of a vector for each example and grid row, all in one step.
+  """A vector product for each example and grid row, all in one step.
 
   Args:
     h: [N, F].
@@ -175,7 +175,8 @@ def _row_by_row(h, kernel, wide):
   for part, w, g in zip(
     parts, tf.unstack(kernel), tf.unstack(wide), strict=True
   ):
-    # One product may run beside another's gate; all at once would take memory.
+    # One product may run in parallel with another's gate; all at once would
+    # need too much memory.
     with tf.control_dependencies(sums[-2:-1]):
       p = tf.matmul(part, w)  # [N T, M]
     term = g * (p if h.shape.rank == 2 else tf.reshape(p, size))

@@ -1,9 +1,9 @@
-"""A T5 of t5's gin files and a `T5Config` of Hugging Face's transformers.
+"""Converts between a T5 of gin files and a `T5Config` of transformers.
 
-What transformers can be told is little: sizes, the activation, and whether the
-classifier is the embedding. Everything else is fixed there, so a model of ours
-is compared with the one that its `T5Config` describes, parameter by parameter,
-and has to be that one.
+A `T5Config` has only sizes, the activation, and whether the classifier is the
+embedding. Everything else is fixed in transformers, so our model is compared,
+parameter by parameter, with the one that its `T5Config` describes, and must be
+equal.
 """
 
 import json
@@ -15,11 +15,11 @@ import transformers
 
 from hypergrid_mtf import checkpoints, errors, trained
 from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 
 VOCAB_DIVISOR = 128
-# Of mesh_tensorflow, and what transformers calls them: mtf.gelu is that of
-# tanh. A gated layer's "gated-gelu" is read as gated by gelu_new, too.
+# Activations of mesh_tensorflow, and their names in transformers: mtf.gelu is
+# the tanh version. For a gated layer "gated-gelu" also means gelu_new.
 _ACTIVATIONS = {
   ("relu",): "relu",
   ("gelu",): "gelu_new",
@@ -30,7 +30,7 @@ _ACTIVATIONS = {
 }
 _BY_NAME = {name: activation for activation, name in _ACTIVATIONS.items()}
 _BY_NAME["gated-gelu_new"] = ("gelu", "linear")
-# What differs between T5s that both libraries have.
+# What may differ between T5s of both libraries.
 _SIZES = dict(
   vocab_size=int,
   d_model=int,
@@ -45,8 +45,8 @@ _SIZES = dict(
   dropout_rate=float,
   layer_norm_epsilon=float,
 )
-# What else decides what transformers computes; t5 cannot be told of another
-# value than the one that its T5 of the same sizes has there.
+# Other settings of transformers that change results; t5 has only the value of
+# its own T5.
 _FIXED = (
   "decoder_start_token_id",
   "dense_act_fn",
@@ -89,7 +89,7 @@ def _make(dtype: str, sizes: dict) -> transformers.T5Config:
 
 
 def _configured(config: transformers.T5Config, dtype: str):
-  """The model of ours that a T5Config describes; gin has it for a while."""
+  """Within this context, our model of a T5Config, which gin has bound."""
   activation = list(_BY_NAME[config.feed_forward_proj])
   text = _BINDINGS.format_map(
     {
@@ -102,32 +102,34 @@ def _configured(config: transformers.T5Config, dtype: str):
 
 
 def of_model(model, where: str, dtype: str) -> transformers.T5Config:
-  """The configuration of a model of ours.
+  """The T5Config of our model.
 
   Args:
-    model: a Bitransformer of the gin configuration that is bound.
-    where: it comes from, for messages.
+    model: a Bitransformer of the current gin configuration.
+    where: its origin, for messages.
     dtype: of its weights, "float32" or "bfloat16".
 
   Returns:
-    it; gin is empty after
+    the T5Config; gin is empty afterwards
 
   Raises:
-    UserError: if transformers has no such model, saying in what it differs.
+    UserError: if transformers has no such model; says in what it differs.
   """
   if trained.gated_layers(model):
     raise errors.UserError(
       f"{where} has HyperGrid layers, which Hugging Face's T5 does not have: "
-      "make a plain T5 of it for one task with python -m tools.fold, which "
+      "fold it into a plain T5 for one task with python -m tools.fold, which "
       "needs HyperGrid.condition_on = 'task_token'."
     )
-  facts = trained_model.facts(model)
+  facts = training_record.facts(model)
   shapes = checkpoints.variable_shapes(model)
   config = _make(dtype, _sizes_of(model, facts, where))
   with _configured(config, "float32") as other:
-    facts_there = trained_model.facts(other)
+    facts_there = training_record.facts(other)
     shapes_there = checkpoints.variable_shapes(other)
-  for place, name, here, there in trained_model.differences(facts, facts_there):
+  for place, name, here, there in training_record.differences(
+    facts, facts_there
+  ):
     of = f" of {place}" if place else ""
     raise _no_t5(where, f"{name}{of} is {here!r}, and {there!r} in that one")
   for name in sorted({*shapes, *shapes_there}):
@@ -141,8 +143,8 @@ def _no_t5(where: str, why: str) -> errors.UserError:
   return errors.UserError(f"{where} is not a T5 of Hugging Face's: {why}.")
 
 
-def _sizes_of(model, facts: trained_model.Facts, where: str) -> dict:
-  """What a model says of itself, as transformers calls it."""
+def _sizes_of(model, facts: training_record.Facts, where: str) -> dict:
+  """A model's settings under transformers' names."""
   encoder, decoder = model.encoder, model.decoder
   try:
     attention, *_, dense = encoder.layer_stack.layers
@@ -170,7 +172,7 @@ def _sizes_of(model, facts: trained_model.Facts, where: str) -> dict:
 
 
 def read_json(path: str) -> dict:
-  """The object in a file of a model's folder; UserError if there is none."""
+  """The JSON object in a file; raises UserError if there is none."""
   try:
     with open(path, encoding="utf-8") as f:
       found = json.load(f)
@@ -184,11 +186,11 @@ def read_json(path: str) -> dict:
 
 
 def of_json(given: Mapping, where: str, dtype: str) -> transformers.T5Config:
-  """The configuration that a config.json gives.
+  """The T5Config in a config.json.
 
   Args:
     given: its content.
-    where: it comes from, for messages.
+    where: its origin, for messages.
     dtype: of the weights.
 
   Raises:
@@ -214,8 +216,8 @@ def of_json(given: Mapping, where: str, dtype: str) -> transformers.T5Config:
     )
   if sizes["vocab_size"] % VOCAB_DIVISOR:
     raise errors.UserError(
-      f"{where} has vocab_size = {sizes['vocab_size']}, and t5's embeddings "
-      f"have a multiple of {VOCAB_DIVISOR} rows."
+      f"{where} has vocab_size = {sizes['vocab_size']}, but in t5 it must be a "
+      f"multiple of {VOCAB_DIVISOR}."
     )
   sizes["feed_forward_proj"] = _ACTIVATIONS[_BY_NAME[activation]]
   made = _make(dtype, sizes)

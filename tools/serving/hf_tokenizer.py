@@ -1,4 +1,4 @@
-"""A vocabulary of seqio as a tokenizer of transformers, and back."""
+"""Converts a seqio vocabulary to a transformers tokenizer, and back."""
 
 import os
 
@@ -11,7 +11,7 @@ from hypergrid_mtf import errors
 from t5_tasks import vocabularies
 from tools.serving import hf_config
 
-SENTENCEPIECE = "spiece.model"  # as transformers calls it
+SENTENCEPIECE = "spiece.model"  # transformers' name
 _CONFIG, _ADDED, _FAST = (
   "tokenizer_config.json",
   "added_tokens.json",
@@ -21,22 +21,22 @@ _T5_EXTRA_IDS = 100
 
 
 def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
-  """Writes the files of a tokenizer that gives the ids of a vocabulary.
+  """Writes the files of a tokenizer with the ids of a vocabulary.
 
   Args:
-    folder: local, that exists.
+    folder: an existing local folder.
     vocabulary: SentencePiece or bytes.
     length: of inputs in the training.
 
   Raises:
-    UserError: for another kind.
+    UserError: for any other kind.
   """
   sentinels = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
   if isinstance(vocabulary, seqio.ByteVocabulary):
     transformers.ByT5Tokenizer(
       extra_ids=len(sentinels),
-      # transformers numbers them upwards in the order of this list, t5 down
-      # from the end.
+      # transformers numbers them upwards in the order of this list, t5
+      # downwards from the end.
       additional_special_tokens=sentinels[::-1],
       model_max_length=length,
     ).save_pretrained(folder)
@@ -47,9 +47,9 @@ def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
     or not getattr(vocabulary, "_reverse_extra_ids", True)
   ):
     raise errors.UserError(
-      f"the vocabulary {vocabularies.describe(vocabulary)} has settings of its "
-      "own: only plain SentencePiece models and bytes can be a tokenizer of a "
-      "T5."
+      f"the vocabulary {vocabularies.describe(vocabulary)} has special "
+      "settings: only plain SentencePiece models and bytes can be a tokenizer "
+      "of a T5."
     )
   path = os.path.join(folder, SENTENCEPIECE)
   tf.io.gfile.copy(vocabulary.sentencepiece_model_file, path, overwrite=True)
@@ -65,7 +65,7 @@ def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
     legacy=True,
     model_max_length=length,
   )
-  # Made of the file itself, it forgets the blank in front of a text.
+  # If made from the file directly, it drops the blank in front of a text.
   fast = convert_slow_tokenizer(transformers.T5Tokenizer(**given))
   transformers.T5TokenizerFast(tokenizer_object=fast, **given).save_pretrained(
     folder
@@ -73,13 +73,13 @@ def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
 
 
 def read(folder: str) -> seqio.Vocabulary | None:
-  """The vocabulary of the tokenizer in a folder; None where there is none.
+  """The vocabulary of the tokenizer in a folder, or None.
 
   Raises:
-    UserError: if it is not one of a T5, or has tokens of its own.
+    UserError: if it is not a T5's, or has added tokens.
   """
   given, added = _read_json(folder, _CONFIG), _read_json(folder, _ADDED)
-  # How many sentinels a tokenizer has: as it lists, or as it says.
+  # The number of sentinels: those listed, or the declared number.
   listed = given.get("additional_special_tokens")
   extra_ids = given.get("extra_ids")
   if listed is not None:
@@ -106,9 +106,9 @@ def read(folder: str) -> seqio.Vocabulary | None:
     text = token.get("content") if isinstance(token, dict) else token
     if text not in known:
       raise errors.UserError(
-        f"the tokenizer in {folder} has the token {text!r} of its own, which "
-        "the vocabulary of a T5 does not have: remove it, with its row of the "
-        "embedding, or give the folder of the model that it was added to."
+        f"the tokenizer in {folder} has the added token {text!r}, which a T5 "
+        "vocabulary does not have: remove it and its row of the embedding, or "
+        "give the folder of the original model."
       )
   return vocabulary
 
@@ -119,17 +119,17 @@ def _read_json(folder: str, name: str) -> dict:
 
 
 def check_size(vocabulary: seqio.Vocabulary, rows: int, where: str) -> None:
-  """Raises UserError if an embedding was not made for a vocabulary.
+  """Raises UserError if an embedding does not fit a vocabulary.
 
   Args:
     vocabulary: in use.
-    rows: of the embedding.
-    where: the embedding comes from.
+    rows: rows of the embedding.
+    where: the origin of the embedding.
   """
   size = vocabulary.vocab_size
   if size > rows or rows - size >= hf_config.VOCAB_DIVISOR:
     raise errors.UserError(
-      f"{where} has an embedding of {rows} rows, which is not of the "
-      f"vocabulary {vocabularies.describe(vocabulary)} with its {size} ids: "
-      "give the one of its training with --vocabulary."
+      f"{where} has an embedding of {rows} rows, which does not fit the "
+      f"vocabulary {vocabularies.describe(vocabulary)} with {size} ids: give "
+      "the training's with --vocabulary."
     )

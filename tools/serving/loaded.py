@@ -1,4 +1,4 @@
-"""What tools.export wrote, loaded with TensorFlow alone."""
+"""Loads an exported model with TensorFlow only."""
 
 import json
 import os
@@ -23,17 +23,18 @@ SIGNATURES = {
 
 
 def load(folder: str) -> tuple:
-  """Loads what `saved_model.write` wrote.
+  """Loads a model written by `saved_model.write`.
 
   Args:
-    folder: of a SavedModel, or one that holds one for each step: then the last.
+    folder: of a SavedModel, or one with a SavedModel per step, of which the
+      last is loaded.
 
   Returns:
-    the function of its signature "serving_default", {"inputs": most tokens, …},
-    and an object that must live as long as the function
+    the function of its signature "serving_default", its limits {"inputs":
+    tokens, …}, and an object that must live as long as the function
 
   Raises:
-    UserError: if there is none, it is damaged, or it takes something else.
+    UserError: if there is none, it is damaged, or it has another signature.
   """
   given = f"--saved_model={folder}"
   paths = [folder, *_versions(folder)]
@@ -50,7 +51,7 @@ def load(folder: str) -> tuple:
     if tf.io.gfile.exists(record):
       with tf.io.gfile.GFile(record) as f:
         limits = json.load(f)["limits"]
-  # TensorFlow raises all kinds for a damaged one.
+  # For a damaged SavedModel TensorFlow may raise anything.
   except Exception as e:
     why = (str(e).splitlines() or [type(e).__name__])[0][:200]
     raise errors.UserError(
@@ -62,7 +63,7 @@ def load(folder: str) -> tuple:
   if function is None or not set(wanted) <= set(function.structured_outputs):
     raise errors.UserError(
       f"{given}: the SavedModel {path} does not answer texts with "
-      f"{', '.join(wanted)}: give what tools.export wrote."
+      f"{', '.join(wanted)}: give one from tools.export."
     )
   return function, limits, loaded
 

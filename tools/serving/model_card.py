@@ -1,6 +1,6 @@
 """The model card of a plain T5: the README.md of its folder on the Hub.
 
-It says what the folder of the training says, and nothing else.
+It says only what the training's folder says.
 """
 
 import math
@@ -21,11 +21,11 @@ _TASK = "text2text-generation"
 
 
 def describe_training(source: trained.Trained) -> dict:
-  """What the folder of a model says of its training and of the checkpoint.
+  """What a model's folder says about its training and checkpoint.
 
   Returns:
-    "data": {task: its source and preprocessors}, "start": the checkpoint that
-    it began with, or None, and "metrics": {task: {metric: value}}
+    "data": {task: source and preprocessors}, "start": the initial checkpoint or
+    None, and "metrics": {task: {metric: value}}
   """
   folder, step = source.folder.rstrip("/"), source.step
   kept = records.read_data(folder)
@@ -47,7 +47,7 @@ def make_text(
   lengths: dict[str, int],
   name: str,
 ) -> str:
-  """The card as Markdown, below the head that the Hub reads.
+  """The card as Markdown, after the Hub's YAML head.
 
   Args:
     source: an open model, plain or folded.
@@ -61,7 +61,7 @@ def make_text(
   start = training["start"]
   tasks = list(own["data"]) + fold.get("tasks_of_the_same_gates", [])
   metrics = own["metrics"] or training["metrics"]
-  # Without arguments, where paths of this machine may be.
+  # Without arguments, which may be paths of this machine.
   data = {
     task: [part.partition("(")[0] for part in text.split(" > ")]
     for task, text in training["data"].items()

@@ -1,4 +1,4 @@
-"""What is fixed when a model is made to answer texts."""
+"""The options of decoding, fixed when a model is made to answer texts."""
 
 import dataclasses
 
@@ -8,16 +8,17 @@ from hypergrid_mtf.run import config
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How a model answers.
+  """How a model decodes.
 
   Attributes:
-    inputs: most tokens of an input, with its end; longer ones are cut.
-    targets: the same of a target to score.
-    outputs: the same of an answer.
-    beam_size: 1 is greedy or sampled.
-    temperature: 0 takes the most likely token, 1 draws from the distribution.
-    top_k: draw from so many tokens, -1 from all.
-    alpha: length bonus of a beam.
+    inputs: most tokens of an input, including EOS; longer ones are cut.
+    targets: the same for a target to score.
+    outputs: the same for an answer.
+    beam_size: 1 for greedy decoding or sampling.
+    temperature: 0 chooses the most likely token, 1 samples from the
+      distribution.
+    top_k: sample from this many tokens, -1 from all.
+    alpha: length bonus of beam search.
     num_prefilter: next tokens of each beam that a search considers, 0 for all.
   """
 
@@ -32,13 +33,13 @@ class Options:
 
 
 def read_flags(given) -> Options:
-  """What the flags ask for, and gin where they do not; a model is open.
+  """The options given by flags, or else by gin; a model must be open.
 
   Args:
     given: flags of the program.
 
   Raises:
-    UserError: for ways to decode that exclude each other.
+    UserError: for options that exclude each other.
   """
   for name, least in (("beam_size", 1), ("temperature", 0)):
     if given[name].value < least:
@@ -61,17 +62,17 @@ def read_flags(given) -> Options:
     )
   if given.beam_size > 1 and draws:
     raise errors.UserError(
-      f"--beam_size={given.beam_size} takes the likeliest answers, and "
-      f"--temperature={given.temperature} draws at random: give one of both."
+      f"--beam_size={given.beam_size} searches for the most likely answers, "
+      f"but --temperature={given.temperature} samples: give only one of them."
     )
   if top_k != -1 and not draws:
     raise errors.UserError(
-      f"--keep_top_k={top_k} is for drawing at random, and --temperature=0 "
-      "takes the likeliest token: give a --temperature, such as 1."
+      f"--keep_top_k={top_k} is for sampling, but --temperature=0 chooses the "
+      "most likely token: give a --temperature, such as 1."
     )
   lengths = trained.sequence_lengths()
   scores = "max_target_tokens" in given
-  # As an evaluation limits answers, or as the targets are.
+  # The limit of an evaluation's answers, or that of the targets.
   limit = config.value("Bitransformer.decode.max_decode_length")
   return Options(
     inputs=given.max_input_tokens or lengths["inputs"],

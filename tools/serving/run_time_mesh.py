@@ -1,10 +1,11 @@
-"""A lowering of Mesh TensorFlow whose batch and lengths are known at run time.
+"""Lowers Mesh TensorFlow with batch sizes and lengths known only at run time.
 
-Every dimension of Mesh TensorFlow has a size when a graph is built, and a
-served model takes any batch. So its graph is built with stand-ins, large primes
-that no other dimension is a multiple of; where the lowering writes a size into
-an operation, a multiple of a stand-in becomes the same multiple of what came
-in. All else is Mesh TensorFlow's own: the layers, the loop, the beams.
+In Mesh TensorFlow every dimension has a size when the graph is built, but a
+served model accepts any batch. So its graph is built with placeholder sizes,
+large primes that divide no other dimension; where the lowering writes a size
+into an operation, a multiple of a placeholder becomes the same multiple of the
+actual size. Everything else is Mesh TensorFlow's own: the layers, the loop, the
+beams.
 """
 
 import contextlib
@@ -18,18 +19,18 @@ from mesh_tensorflow import placement_mesh_impl
 
 from hypergrid_mtf import errors
 
-# No tensor is ever that large; they are names that can be multiplied.
+# No tensor is ever that large; they are like names that can be multiplied.
 BATCH, INPUTS, TARGETS = 1_000_003, 1_000_033, 1_000_037
 
 
 class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
-  """One device, whose sizes are tensors where they have stand-ins."""
+  """One device, whose sizes are tensors if they have placeholders."""
 
   class LaidOutVariable:
     """The variable's value, read once, before any loop.
 
-    A look-up in the variable itself would make TensorFlow copy all of it
-    whenever it is read: the embedding, in each step of decoding.
+    A look-up in the variable itself would make TensorFlow copy all of it at
+    every read: the embedding, in each decoding step.
     """
 
     copy_master_to_slices = copy_slices_to_master = None
@@ -42,14 +43,14 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
     """Creates the mesh.
 
     Args:
-      sizes: {stand-in: int32 scalar}.
+      sizes: {placeholder size: int32 scalar}.
     """
     super().__init__(mtf.Shape([]), mtf.LayoutRules([]), [""])
     self._sizes = sizes
     self._made: dict = {}
 
   def size_of(self, size: int):
-    """A size as an integer, or as a tensor if it is made of stand-ins."""
+    """A size as an integer, or as a tensor if it is made of placeholders."""
     given = []
     for stand_in, tensor in self._sizes.items():
       while size % stand_in == 0:
@@ -57,7 +58,7 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
         given.append(tensor)
     if not given:
       return size
-    # A loop's graph may use what is outside of it, and not the other way.
+    # A loop's graph may use tensors outside of it, but not the other way round.
     key = tf.compat.v1.get_default_graph(), size, *map(id, given)
     if key not in self._made:
       factors = given if size == 1 else [*given, size]
@@ -65,7 +66,7 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
     return self._made[key]
 
   def static_shape(self, shape: mtf.Shape) -> list:
-    """What is known when the graph is built: None for the rest."""
+    """The shape known when the graph is built, with None for the rest."""
     return [
       None if any(d.size % s == 0 for s in self._sizes) else d.size
       for d in shape.dims
@@ -75,7 +76,7 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
     return [self.size_of(d.size) for d in tensor_shape.dims]
 
   def slice_size(self, tensor_shape):
-    return tensor_shape.size  # for counters alone
+    return tensor_shape.size  # only for counters
 
   def laid_out_size(self, tensor_shape):
     return tensor_shape.size
@@ -87,13 +88,13 @@ class RunTimeMesh(placement_mesh_impl.PlacementMeshImpl):
     return super().import_tf_tensor(x, tf_x)
 
   def random(self, shape, tf_fn, kwargs):
-    """Without a seed: a served model would draw the same again and again."""
+    """Unseeded; otherwise a served model would always draw the same numbers."""
     draw = functools.partial(tf_fn, self.slice_shape(shape), **kwargs)
     return self.slicewise(draw)
 
 
 class _Lowering(mtf.Lowering):
-  """Puts back into each tensor what is known of its shape."""
+  """Restores the known part of each tensor's shape."""
 
   def verify_slice_shapes(self, tensor, laid_out_tensor):
     static = self.mesh_impl(tensor).static_shape(tensor.shape)
@@ -102,7 +103,7 @@ class _Lowering(mtf.Lowering):
 
 
 def _lower_constant(self, lowering):
-  """`Constant.lower`, which takes no size from a tensor."""
+  """Replaces `Constant.lower`, which cannot take a size from a tensor."""
   mesh_impl = lowering.mesh_impl(self)
   (output,) = self.outputs
   value = tf.constant(self._value, output.dtype)
@@ -111,12 +112,12 @@ def _lower_constant(self, lowering):
 
 
 def _lower_shift(self, lowering):
-  """`ShiftOperation.lower`, which counts on the size of what it shifts."""
+  """Replaces `ShiftOperation.lower`, which needs the size of its input."""
   mesh_impl = lowering.mesh_impl(self)
   if self._wrap or self._offset < 0:
     raise errors.UserError(
-      "this model shifts a tensor around or to the left, which tools.export "
-      "cannot do for a length that is known at run time."
+      "this model shifts a tensor circularly or to the left, which "
+      "tools.export does not support for a length known only at run time."
     )
 
   def shift(x):
@@ -131,7 +132,7 @@ def _lower_shift(self, lowering):
 
 
 def _gather(original):
-  """`mtf.gather` as a look-up: a product with one-hot rows costs a CPU more."""
+  """`mtf.gather` as a look-up; a product with one-hot rows is slower."""
 
   def gather(weights, indices, dim, output_shape=None):
     dim = mtf.convert_to_dimension(dim)
@@ -160,7 +161,7 @@ def _gather(original):
 
 @contextlib.contextmanager
 def _patched():
-  """Within this context, what cannot take a size from a tensor can."""
+  """Within this context, operations that need static sizes are replaced."""
   with (
     mock.patch.object(mtf.ops.Constant, "lower", _lower_constant),
     mock.patch.object(mtf.ops.ShiftOperation, "lower", _lower_shift),
@@ -170,18 +171,18 @@ def _patched():
 
 
 def build(function, features: dict, variables: dict) -> list:
-  """A function of mtf tensors as one of TensorFlow's, for any sizes.
+  """Lowers a function of mtf tensors to TensorFlow, for any sizes.
 
   Args:
     function: takes mtf tensors by name, returns a list of mtf tensors.
-    features: {name: (int32 tensor [batch, length], stand-in of the length)}.
-    variables: {name: tf.Variable}, in place of those that the model makes.
+    features: {name: (int32 tensor [batch, length], placeholder of the length)}.
+    variables: {name: tf.Variable}, instead of those that the model makes.
 
   Returns:
     a list of tensors
 
   Raises:
-    UserError: if the model wants a variable that is not there.
+    UserError: if a variable of the model is missing.
   """
   sizes = {}
   for tensor, stand_in in features.values():

@@ -1,8 +1,8 @@
-"""The folder of an exported model, as TensorFlow Serving wants it.
+"""Writes the folder of an exported model, as TensorFlow Serving expects it.
 
 OUTPUT/STEP/              a SavedModel; TensorFlow Serving takes the highest
   assets.extra/           requests that a server answers before it is ready
-  hypergrid_mtf.json      what a client must know
+  hypergrid_mtf.json      facts for clients
 OUTPUT/models.config      for --model_config_file, in its container
 OUTPUT/request.json       an example for its REST API
 """
@@ -28,7 +28,7 @@ _CONFIG_TEXT = """\
 #   docker run -p 8501:8501 -v "$PWD:/models/{name}" tensorflow/serving \\
 #     --model_config_file=/models/{name}/models.config
 #   curl -d @request.json http://localhost:8501/v1/models/{name}:predict
-# Not run here: there was no TensorFlow Serving. It must have the ops of
+# Not tested, for lack of TensorFlow Serving. It must have the ops of
 # tensorflow_text.
 model_config_list {{
   config {{
@@ -41,12 +41,12 @@ model_config_list {{
 
 
 def write(folder: str, source: trained.Trained, how: options.Options) -> None:
-  """Writes a SavedModel of an open model and what belongs to it.
+  """Writes a SavedModel of an open model and the files around it.
 
   Args:
-    folder: named by the step; appears whole or not at all.
+    folder: named by the step; written atomically.
     source: the model.
-    how: it answers.
+    how: the way to decode.
 
   Raises:
     UserError: if the file system refuses.
@@ -75,7 +75,7 @@ def write(folder: str, source: trained.Trained, how: options.Options) -> None:
 
 
 def _prediction_log(model: str, signature: str, texts: dict) -> bytes:
-  """A `PredictionLog` of TensorFlow Serving, whose messages are not ours.
+  """A `PredictionLog` of TensorFlow Serving, encoded without its messages.
 
   The fields are those of apis/prediction_log.proto, predict.proto and
   model.proto there.
@@ -89,7 +89,7 @@ def _prediction_log(model: str, signature: str, texts: dict) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-  """A field of a protocol buffer that is bytes, a text or a message."""
+  """A field of a protocol buffer with bytes, a text or a message."""
   head, length = [number << 3 | 2], len(content)
   while length > 127:
     head.append(length & 127 | 128)
@@ -105,9 +105,9 @@ def _make_record(source: trained.Trained, how: options.Options) -> dict:
     "step": source.step,
     "config_hash": result.config_hash(result.config_of(source.config)),
     "mixture": source.mixture and source.mixture.name,
-    # With the reserved token that inputs begin with.
+    # With the reserved first token of the inputs.
     "tasks": {task.name: _token_of(task.name) for task in source.tasks},
-    # The file of a vocabulary is on the machine of the training.
+    # A vocabulary's path is on the training's machine.
     "vocabulary": {
       feature: {k: v for k, v in facts.items() if k not in _FOR_MESSAGES}
       for feature, facts in source.vocabulary_record.items()

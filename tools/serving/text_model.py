@@ -18,16 +18,16 @@ _TOKEN = r"^<extra_id_(\d+)>"
 
 
 class TextModel:
-  """Answers texts, and scores given targets, for any number of rows N.
+  """Answers texts, and scores given targets, for any number N of texts.
 
     serving_default  inputs [N]
       -> outputs [N], scores [N], inputs_cut [N], outputs_cut [N]
     score            inputs [N], targets [N]
       -> scores [N], inputs_cut [N], targets_cut [N]
 
-  A score is a log-likelihood, with the end of the text; a text is cut that is
-  longer than its limit. Where tasks have reserved tokens in front of their
-  inputs, inputs may begin with one, as `<extra_id_3>`.
+  A score is a log-likelihood, including EOS; texts longer than their limit are
+  cut. If tasks have reserved tokens in front of their inputs, inputs may begin
+  with one, such as `<extra_id_3>`.
 
   Attributes:
     functions: {signature: a concrete function}.
@@ -46,21 +46,21 @@ class TextModel:
       task.name.endswith(mixtures.TASK_TOKEN_SUFFIX) for task in source.tasks
     )
     self._weights = {
-      # As t5 reads them where there is no TPU.
+      # As t5 reads them without a TPU.
       name: tf.Variable(value.astype("float32"), trainable=False, name=name)
       for name, value in source.weights.items()
     }
     self._vocabularies = source.vocabularies
-    # A vocabulary makes a tokenizer, with its own copy of the pieces, whenever
-    # it is asked; kept here, it is also what a SavedModel saves.
+    # A vocabulary makes a new tokenizer, with its own copy of the pieces, at
+    # every access; this one is kept, and saved in the SavedModel.
     self._tokenizers = {
       k: v.tf_tokenizer
       for k, v in self._vocabularies.items()
       if isinstance(v, seqio.SentencePieceVocabulary)
     }
     known = {ANSWER: self._answer, SCORE: self._score}
-    # Concrete ones: another kind would be traced again when it is saved, with
-    # what gin says then.
+    # Concrete functions; others would be traced again when saved, with gin's
+    # configuration at that time.
     self.functions = {}
     with self._prepared():
       for name in signatures:
@@ -80,7 +80,7 @@ class TextModel:
 
   @contextlib.contextmanager
   def _prepared(self):
-    """Within this context, layers and vocabularies are those of a server."""
+    """Within this context, layers and vocabularies are those for serving."""
     with contextlib.ExitStack() as stack:
       stack.enter_context(gated_product.for_any_size(self._model))
       for kind in {type(self._vocabularies[k]) for k in self._tokenizers}:
@@ -94,14 +94,14 @@ class TextModel:
     return self._tokenizers[names[0]]
 
   def _encode(self, texts, feature: str, limit: int):
-    """Ids [N, length] with their end, 0 after it; and which were cut [N]."""
+    """Ids [N, length] with EOS and then 0; and which were cut [N]."""
     vocabulary, texts = self._vocabularies[feature], tf.strings.strip(texts)
     takes_token = self._has_tokens and feature == "inputs"
     if takes_token:
       front, texts = _split_token(texts, vocabulary.vocab_size)
     if feature in self._tokenizers:
       rows = vocabulary.encode_tf(texts)
-    else:  # bytes, say, which take one text at a time
+    else:  # such as bytes, which encode one text at a time
       row = tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0)
       rows = tf.map_fn(vocabulary.encode_tf, texts, fn_output_signature=row)
     end = tf.fill([tf.shape(texts)[0], 1], _EOS)
@@ -110,7 +110,7 @@ class TextModel:
       rows = tf.concat([front, rows], axis=1)
     cut = rows.row_lengths() > limit
     ids = rows[:, :limit].to_tensor()
-    # Where there are no rows, there is a column all the same.
+    # Without texts there is still one column.
     missing = tf.maximum(1 - tf.shape(ids)[1], 0)
     return tf.pad(ids, [[0, 0], [0, missing]]), cut
 
@@ -147,7 +147,7 @@ class TextModel:
 
 
 def _split_token(texts, vocab_size: int):
-  """A reserved token in front of texts as ids [N, 0 or 1], and the rest [N]."""
+  """Splits off a reserved first token: ids [N, 0 or 1], and the rest [N]."""
   has = tf.strings.regex_full_match(texts, f"(?s){_TOKEN}.*")
   number = tf.strings.regex_replace(texts, f"(?s){_TOKEN}.*", r"\1")
   number = tf.strings.to_number(tf.where(has, number, "0"), tf.int32)

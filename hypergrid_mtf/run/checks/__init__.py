@@ -15,7 +15,7 @@ from hypergrid_mtf.run.checks import (
   mesh,
   mode,
   sizes,
-  trained,
+  training_record,
 )
 
 CHECKS: tuple[Callable[[request.Run], None], ...] = (
@@ -41,9 +41,9 @@ NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
   config.note_unread_macros,
   mesh.note_mesh,
   data.note_bucket,
-  trained.note_function,
-  trained.note_lengths,
-  trained.note_data,
+  training_record.note_function,
+  training_record.note_lengths,
+  training_record.note_data,
   checkpoint.note_checkpoints,
   mode.note_waiting,
   data.note_lost_characters,

@@ -11,7 +11,7 @@ from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import config, request
-from hypergrid_mtf.run.checks import trained
+from hypergrid_mtf.run.checks import training_record
 
 # TensorFlow's errors for a checkpoint that it cannot read.
 _FAILED_RESTORE = (
@@ -89,8 +89,8 @@ def check_checkpoints(run: request.Run) -> None:
       continue  # a training has removed it since the folder was listed
     checkpoints.check_intact(path, origin, latest=path == run.latest)
     checkpoints.check_same_model(path, run.shapes, origin)
-  trained.check_same_function(run.model, run.model_dir)
-  trained.check_same_vocabulary(run.model_dir, run.vocabulary)
+  training_record.check_same_function(run.model, run.model_dir)
+  training_record.check_same_vocabulary(run.model_dir, run.vocabulary)
   if run.init_checkpoint:
     _check_began_from(run)
 
@@ -110,7 +110,7 @@ def check_warm_start(run: request.Run) -> None:
       f"the checkpoint {path} ({origin}) was made by another model: {says} "
       f"variables, the first {name} "
       f"({checkpoints.describe_shapes(*shapes)}); give the gin files of its "
-      f"size, or {trained.PARTIAL}."
+      f"size, or {training_record.PARTIAL}."
     )
   names = map(utils.init_checkpoint_variable_mapping, warm.loaded)
   checkpoints.check_dtype(path, names, origin)
@@ -122,7 +122,7 @@ def check_warm_start(run: request.Run) -> None:
       f"{step + run.train_steps} to train that many more steps."
     )
   if not run.flags.allow_partial_warm_start:
-    trained.check_source(run.model, path, origin, run.vocabulary)
+    training_record.check_source(run.model, path, origin, run.vocabulary)
 
 
 def _check_began_from(run: request.Run) -> None:

@@ -35,12 +35,12 @@ def check_mesh(run: request.Run) -> None:
 
 def check_rows(run: request.Run) -> None:
   """Checks that the mesh divides the sequences of a step."""
-  if run.rows is None:
+  if run.num_sequences is None:
     return
   given = f"run.batch_size = {run.batch_size!r}"
   if not isinstance(run.batch_size, int):
-    given += f", {run.rows} sequences,"
-  check_batch(run.mesh, run.rows, given, run.outer_batch)
+    given += f", {run.num_sequences} sequences,"
+  check_batch(run.mesh, run.num_sequences, given, run.outer_batch)
 
 
 def check_axes(mesh: mesh_lib.Mesh) -> None:

@@ -10,8 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from hypergrid_mtf import checkpoints, errors
 from hypergrid_mtf.run import records, request, vocabulary_file
-from hypergrid_mtf.run.checks import checkpoint
-from hypergrid_mtf.run.checks import trained as trained_checks
+from hypergrid_mtf.run.checks import checkpoint, training_record
 from t5_tasks import mixtures
 from tests import testing
 from tests.hypergrid_mtf import mtf_testing
@@ -91,7 +90,7 @@ def _check(run):
   checkpoint.check_steps(run)
   checkpoint.check_checkpoints(run)
   checkpoint.check_warm_start(run)
-  notes = trained_checks.note_function(run) + checkpoint.note_checkpoints(run)
+  notes = training_record.note_function(run) + checkpoint.note_checkpoints(run)
   return "\n".join(notes)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hypergrid_mtf import checkpoints
 from hypergrid_mtf.run import checks, config, devices, records, settle
-from hypergrid_mtf.run.checks import trained
+from hypergrid_mtf.run.checks import training_record
 from tests import testing
 from tests.hypergrid_mtf.run import configuration
 
@@ -83,7 +83,7 @@ def test_model_dir_alone_says_which_model_it_is(
       checks.check_run(run)
     else:  # all but the graph of the shapes, which takes its time
       checks.config.check_bindings(run)
-      checks.trained.check_same_function(run.model, run.model_dir)
+      checks.training_record.check_same_function(run.model, run.model_dir)
 
 
 @pytest.mark.parametrize("mode", GIVEN)
@@ -121,7 +121,9 @@ def test_what_is_not_as_in_the_training_is_said(folders, tmp_path):
   folder = tmp_path / "L2"
   shutil.copytree(folders["L2"], folder)
   run = _read(folder, GIVEN["eval"], tmp_path)
-  assert not trained.note_lengths(run) and not trained.note_data(run)
+  assert not training_record.note_lengths(
+    run
+  ) and not training_record.note_data(run)
   data = folder / records.DATA
   found = json.loads(data.read_text())
   found["t5"], found["task embedded_copy_v1"] = "0.1", "another > steps"

@@ -130,7 +130,7 @@ def test_a_checkpoint_that_a_training_replaces(
   given = [f"--model_dir={copy}", f"--output_dir={tmp_path / 'out'}"]
   program.run("tools.export", given, monkeypatch)
   assert written == [(str(tmp_path / "out" / "9"), 9)]
-  assert "model.ckpt-7 is gone, which a training" in capsys.readouterr().out
+  assert "a training removed the checkpoint" in capsys.readouterr().out
 
 
 def test_a_loop_reads_no_variable(saved_model):
@@ -280,12 +280,12 @@ def test_orders_of_the_gated_product(rows, cols):
   ("flags", "message"),
   [
     (["--beam_size=0"], "--beam_size=0 is too small"),
-    (["--beam_size=2", "--temperature=1"], "draws at random"),
+    (["--beam_size=2", "--temperature=1"], "=1.0 samples"),
     (["--num_prefilter=1"], "--num_prefilter=1 leaves a search too few"),
-    (["--keep_top_k=5"], "--keep_top_k=5 is for drawing"),
+    (["--keep_top_k=5"], "--keep_top_k=5 is for sampling"),
     (["--keep_top_k=0", "--temperature=1"], "not a number of tokens"),
     (["--step=5"], "--step=5 is not a checkpoint of .* steps 7"),
-    (["--model_dir=/"], "holds no operative_config.gin"),
+    (["--model_dir=/"], "has no operative_config.gin"),
   ],
 )
 def test_what_cannot_be_exported(

@@ -10,7 +10,7 @@ import seqio
 
 from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from tests import program
 from tests.tools.serving import model_dirs
 from tools.serving import folding, model_card
@@ -62,7 +62,7 @@ def test_a_folded_model_computes_the_same_for_its_task(
 
 def _check_vanilla(folder, tmp_path):
   """What is written is what a training of t5's own layers leaves."""
-  config = (folder / trained_model.CONFIG).read_text()
+  config = (folder / training_record.CONFIG).read_text()
   assert "HyperGrid" not in config and "hypergrid" not in config
   assert f"MIXTURE_NAME = '{TASKS[0]}'" in config
   vanilla = model_dirs.make(tmp_path / "vanilla", "vanilla", mixture=TASKS[0])
@@ -70,7 +70,7 @@ def _check_vanilla(folder, tmp_path):
   assert checkpoints.step_of(paths[0]) == model_dirs.STEP
   a, b = (checkpoints.reader_shapes(path, "") for path in paths)
   assert a == b
-  a, b = (trained_model.trained_facts(str(f)) for f in (folder, vanilla))
+  a, b = (training_record.trained_facts(str(f)) for f in (folder, vanilla))
   assert a == b
 
 
@@ -109,7 +109,7 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
   found = []
   for name, values in (("folded", folded), ("ungated", ungated)):
     (tmp_path / name).mkdir()
-    (tmp_path / name / trained_model.CONFIG).write_text(config)
+    (tmp_path / name / training_record.CONFIG).write_text(config)
     weights.write(str(tmp_path / name), 1, values)
     found.append(model_dirs.logits_of(tmp_path / name, rows, rows[:, 3:]))
   assert np.abs(gated - found[0]).max() < 1e-5
@@ -123,7 +123,7 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
     (
       "L2",
       (),
-      r"'first_token' \(encoder/block_000/layer_001\).*follow the hid",
+      r"'first_token' \(encoder/block_000/layer_001\).*depend on the hid",
     ),
     ("L2", ("Unitransformer.ensemble = 2",), "is an ensemble"),
   ],
@@ -157,7 +157,7 @@ def test_inputs_that_begin_differently_are_refused(monkeypatch):
   monkeypatch.setattr(folding.examples_lib, "first_examples", lambda *_: rows)
   monkeypatch.setattr(folding.vocabularies, "check_vocabulary", lambda *_: None)
   task = type("Task", (), {"name": "mine", "splits": ("train",)})
-  with pytest.raises(errors.UserError, match="one token, but with 5 .* and 7"):
+  with pytest.raises(errors.UserError, match="different tokens, 5 .* and 7"):
     folding.read_task_token(task, 2, None)
 
 
@@ -177,4 +177,4 @@ def test_the_latest_is_another_where_a_training_removes_it(tmp_path, capsys):
           _ = source.weights
         continue
       assert source.weights.keys() == values.keys() and source.step == old + 2
-      assert "ckpt-7 is gone, which a training rem" in capsys.readouterr().out
+      assert "a training removed the checkpoint" in capsys.readouterr().out

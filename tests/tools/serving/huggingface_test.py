@@ -19,7 +19,7 @@ from hypergrid_mtf import checkpoints, errors, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import console, vocabulary_file
 from hypergrid_mtf.run.checks import checkpoint as checkpoint_checks
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import vocabularies
 from tests import program, testing
 from tests.tools.serving import model_dirs, transformers_t5
@@ -130,10 +130,10 @@ def test_back_again_bit_for_bit(t5, tmp_path, monkeypatch, capsys):
   for name, value in before.items():
     assert value.dtype == after[name].dtype
     np.testing.assert_array_equal(value, after[name])
-  assert trained_model.trained_facts(model_dir) == trained_model.trained_facts(
-    back
-  )
-  config = (tmp_path / "back" / trained_model.CONFIG).read_text()
+  assert training_record.trained_facts(
+    model_dir
+  ) == training_record.trained_facts(back)
+  config = (tmp_path / "back" / training_record.CONFIG).read_text()
   assert f"MIXTURE_NAME = '{TASK}'" in config  # the training's own was kept
   run = types.SimpleNamespace(
     model_dir=back,
@@ -155,7 +155,7 @@ def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
   _, there = t5
   public = tmp_path / "public"
   shutil.copytree(there, public)
-  for name in ("hypergrid_mtf.json", trained_model.CONFIG):
+  for name in ("hypergrid_mtf.json", training_record.CONFIG):
     (public / name).unlink()
   tensors = {
     name: tensor.astype(tf.bfloat16.as_numpy_dtype)
@@ -181,7 +181,7 @@ def test_public_folders_of_many_files_and_types(t5, tmp_path, monkeypatch):
   assert checkpoints.step_of(checkpoints.latest_checkpoint(back)) == 1000
   values = _values(back)
   for name, value in values.items():
-    expected = tensors[hf_weights.name_there(name)]
+    expected = tensors[hf_weights.transformers_name(name)]
     turned = expected.T if expected.ndim == 2 else expected
     if name == weights.EMBEDDING:
       turned = expected
@@ -262,7 +262,7 @@ def test_config_of_other_sizes():
   ("changed", "match"),
   [
     (dict(model_type="bert"), "model_type 'bert': only 't5' and 'mt5'"),
-    (dict(vocab_size=100), "vocab_size = 100, and t5's .* multiple of 128"),
+    (dict(vocab_size=100), "vocab_size = 100, but in t5 .* multiple of 128"),
     (dict(feed_forward_proj="gated-tanh"), "one of mesh_tensorflow's: relu,"),
     (dict(relative_attention_max_distance=64), "= 64, which is 128 in t5"),
     (dict(eos_token_id=2, pad_token_id=1), "eos_token_id = 2, which is 1 in"),
@@ -368,8 +368,8 @@ def _name_a_file_outside(folder):
   ("damage", "match"),
   [
     (_cut(-100), "model.safetensors is damaged or is not a file of safetens"),
-    (_cut(0), "model.safetensors is damaged or is not a file of safetensors"),
-    (_name_a_file_outside, "is not an index of weights in files of this fold"),
+    (_cut(0), "model.safetensors is damaged or not a safetensors file"),
+    (_name_a_file_outside, "is not an index of weight files in this fold"),
     (
       lambda f: (f / hf_weights.FILE).rename(f / "pytorch_model.bin"),
       "holds no model.safetensors, and pytorch_model.bin needs",
@@ -378,7 +378,7 @@ def _name_a_file_outside(folder):
     (_change(num_layers=3), "encoder.block.2.* is missing"),
     (
       _change(tie_word_embeddings=True),
-      "holds a lm_head.weight that is not shared.weight",
+      "has a lm_head.weight that differs from shared.weight",
     ),
     (lambda f: (f / "config.json").write_text("{"), "config.json cannot be"),
     (
@@ -386,7 +386,7 @@ def _name_a_file_outside(folder):
       "is not a local folder with a config.json",
     ),
     *(
-      (_add_a_token(*where), "has the token '<sep>' of its own, which")
+      (_add_a_token(*where), "has the added token '<sep>', which")
       for where in (
         ("added_tokens.json", None),
         ("tokenizer_config.json", "additional_special_tokens"),
@@ -430,11 +430,13 @@ def test_other_vocabularies_and_folders_are_refused(t5, tmp_path, monkeypatch):
     _from(monkeypatch, there, out, f"--vocabulary={testing.PIECES}")
   with pytest.raises(errors.UserError, match="already exists"):
     _to(monkeypatch, model_dir, there)
-  with pytest.raises(errors.UserError, match="holds no operative_config.gin"):
+  with pytest.raises(errors.UserError, match="has no operative_config.gin"):
     _to(monkeypatch, tmp_path, out)
   with pytest.raises(errors.UserError, match="is not a local folder with a"):
     _from(monkeypatch, tmp_path / "none", out)
-  with pytest.raises(errors.UserError, match="rows, which is not of the voca"):
+  with pytest.raises(
+    errors.UserError, match="rows, which does not fit the voca"
+  ):
     hf_tokenizer.check_size(
       vocabularies.get_vocabulary(testing.PIECES), 384, "--model_dir=x"
     )

@@ -16,7 +16,7 @@ import t5_tasks
 from hypergrid_mtf import checkpoints, trained, weights
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from t5_tasks import vocabulary_record
 from tests import beam_search, testing
 from tests.hypergrid_mtf import mtf_testing
@@ -66,7 +66,7 @@ def make(
   finally:
     gin.clear_config()
   weights.write(str(folder), STEP, values)
-  with open(os.path.join(folder, trained_model.CONFIG), "w") as f:
+  with open(os.path.join(folder, training_record.CONFIG), "w") as f:
     f.write(config)
   vocabulary_file.write(str(folder), vocabulary_record.record(found))
   return str(folder)

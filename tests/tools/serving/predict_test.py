@@ -83,7 +83,7 @@ def test_lines_that_are_invalid(echo, monkeypatch, capsysbinary):
   ]  # fmt: skip
   assert [line.split("\t")[1] for line in out][:2] == ["-1", "nan"]
   assert "2 of 7 inputs are invalid and got an empty answer" in said
-  assert "the first is input 2: it holds a NUL byte or is not UTF-8" in said
+  assert "the first is input 2: it has a NUL byte or is not UTF-8" in said
   assert "1 of 5 inputs were cut at 100 tokens; the first is that of" in said
 
 

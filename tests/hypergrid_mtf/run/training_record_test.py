@@ -4,7 +4,7 @@ import gin
 import pytest
 
 from hypergrid_mtf import errors
-from hypergrid_mtf.run.checks import trained as trained_model
+from hypergrid_mtf.run.checks import training_record
 from tests.hypergrid_mtf import mtf_testing
 
 FFN = {"encoder": "encoder/block_000/layer_001"}
@@ -29,9 +29,9 @@ def _trained(folder, *model):
 
 
 def _differences(folder, *model):
-  now = trained_model.facts(mtf_testing.small_model(*model))
-  return trained_model.differences(
-    now, trained_model.trained_facts(str(folder))
+  now = training_record.facts(mtf_testing.small_model(*model))
+  return training_record.differences(
+    now, training_record.trained_facts(str(folder))
   )
 
 
@@ -46,7 +46,7 @@ def test_gates_of_encoder_and_decoder_that_are_swapped(tmp_path):
   }
   values = {place: (now, then) for place, _, now, then in found}
   assert values[FFN["encoder"]] == ("sigmoid", "two_sigmoid")
-  said = trained_model.describe(found)
+  said = training_record.describe(found)
   assert (
     "HyperGrid.gate of decoder/block_000/layer_002 is 'two_sigmoid' here"
     in said
@@ -142,12 +142,12 @@ def test_the_configuration_is_as_before(tmp_path):
   _trained(tmp_path, "L2", BOTH)
   mtf_testing.small_model("vanilla")
   before = gin.config_str(), gin.operative_config_str()
-  assert trained_model.trained_facts(str(tmp_path))
+  assert training_record.trained_facts(str(tmp_path))
   assert (gin.config_str(), gin.operative_config_str()) == before
   gin.finalize()
-  trained_model.trained_facts(str(tmp_path))
+  training_record.trained_facts(str(tmp_path))
   assert gin.config_is_locked()
-  assert not trained_model.trained_facts(str(tmp_path / "none"))
+  assert not training_record.trained_facts(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("size", [0, 700])
@@ -158,7 +158,7 @@ def test_a_damaged_record_is_said(tmp_path, size):
   with pytest.raises(
     errors.UserError, match=f"{path}.* does not describe a model"
   ):
-    trained_model.trained_facts(str(tmp_path))
+    training_record.trained_facts(str(tmp_path))
 
 
 def test_a_gate_whose_module_is_not_imported_is_said(tmp_path):
@@ -166,4 +166,4 @@ def test_a_gate_whose_module_is_not_imported_is_said(tmp_path):
   text = text.replace("HyperGrid.gate = 'sigmoid'", "HyperGrid.gate = @mine")
   (tmp_path / "operative_config.gin").write_text(text)
   with pytest.raises(errors.UserError, match="names @mine, .*--module_import"):
-    trained_model.trained_facts(str(tmp_path))
+    training_record.trained_facts(str(tmp_path))
