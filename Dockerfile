@@ -1,5 +1,5 @@
-# The stack as it was locked, to keep: docs/running.md. For CPUs; a TPU VM has an
-# image of its own (docs/cloud_tpu.md).
+# An image of the locked libraries, for CPUs (docs/running.md). TPU VMs have their
+# own images (docs/cloud_tpu.md).
 FROM python:3.10-slim-bookworm
 RUN useradd --uid=1000 --create-home user
 WORKDIR /home/user/hypergrid_mtf

@@ -1,8 +1,8 @@
 # make demo    vanilla T5 and HyperGrid on the embedded mixture, compared
 # make test    the whole test suite
-# make benchmark    HyperGrid beside vanilla T5, a step of T5-base at a time
-# The rest of a developer's day is further down. Everything runs in .venv, which
-# is made from requirements.txt when it is missing, and updated when it is older.
+# make benchmark    HyperGrid compared with vanilla T5, by steps of T5-base
+# More targets for developers are below. Everything runs in .venv, which is made
+# from requirements.txt if it is missing, and updated if it is older.
 
 .DELETE_ON_ERROR:
 .PHONY: demo test benchmark tables kill-test resume-test modes-test serving-test \
@@ -20,8 +20,8 @@ BENCHMARK ?= --size=base --cases=train,train_packed,eval,decode
 demo: .venv/installed
 	$(PY) -m tools.demo --output_dir=$(DEMO_DIR)
 
-# Files in their order: xdist's own, by their number of tests, leaves long files of
-# few tests to the end.
+# Files in order: xdist's own order, by number of tests, leaves slow files with few
+# tests to the end.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed
@@ -37,14 +37,14 @@ format: .venv/installed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# Which lines the tests run, in the processes that they start too.
+# The lines that the tests run, including in the processes that they start.
 coverage: .venv/installed
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(PARALLEL)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-# Time and memory of a step beside vanilla T5.
+# Time and memory of a step, compared with vanilla T5.
 benchmark: .venv/installed
 	$(PY) -m tools.benchmark $(BENCHMARK) --output_dir=$(BENCHMARK_DIR)
 
@@ -54,11 +54,11 @@ tables: .venv/installed
 	  $(PY) -m tools.tables --results=results/$$name \
 	    --output_dir=runs/tables/$$name --update=docs/results.md || exit; done
 
-# Sweeps that are killed, started again and compared with unharmed ones.
+# Sweeps that are killed, restarted and compared with uninterrupted ones.
 kill-test: .venv/installed
 	$(PY) -m pytest -m slow tests/tools/sweep_kill_test.py
 
-# A full disk; a training on real GLUE that is killed 30 times and asked to end 10
+# A full disk; a training on real GLUE that is killed 30 times and stopped 10
 # times.
 resume-test: .venv/installed
 	$(PY) -m pytest -m slow tests/hypergrid_mtf/full_disk_test.py \
@@ -72,17 +72,17 @@ modes-test: .venv/installed
 	  tests/hypergrid_mtf/mesh_test.py tests/hypergrid_mtf/decoding_test.py \
 	  tests/tools/submit_test.py tests/docs_commands_test.py
 
-# All variants, and a SavedModel in a process of its own beside t5's MtfModel,
+# All variants, and a SavedModel in its own process, compared with t5's MtfModel
 # on real GLUE.
 serving-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/tools/serving/export_test.py \
 	  tests/tools/serving/glue_export_test.py
 
-# Plain and folded models beside Hugging Face's TensorFlow T5, on real GLUE.
+# Plain and folded models, compared with Hugging Face's TensorFlow T5 on real GLUE.
 parity-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/tools/serving/parity_test.py
 
-# The tests that mesh_tensorflow and t5 install themselves, on the patched stack.
+# mesh_tensorflow's and t5's installed tests, on the patched libraries.
 upstream-test: .venv/installed
 	$(PY) -m tools.dev.upstream_test
 
@@ -98,20 +98,20 @@ docs: .venv-docs/installed
 # needs it.
 tpu-compiler: .venv-tpu/installed
 
-# The tests that need it, and those of a TPU that is only described.
+# The tests that need the compiler, and those of a described TPU.
 test-tpu: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m tpu tests/tools/tpu_compile_test.py \
 	  tests/tools/plan_test.py tests/tools/cost/tpu_estimator_test.py \
 	  tests/tools/dev/tpu_layer_test.py tests/tools/dev/tpu_execute_test.py
 
-# Every variant on a mesh of eight cores, on virtual devices, beside one core.
+# Every variant on a mesh of eight virtual devices, compared with one core.
 pod-test: .venv/installed .venv-tpu/installed
 	$(PY) -m pytest -m slow -s tests/tools/dev/tpu_execute_test.py
 
-# $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): what is there already stays,
-# and only what the lock has changed is installed. For a new one, a PYTHON given on
-# the command line comes first. A name on PATH may be a shim that does not run, so
-# each candidate is asked for its version.
+# $(call make_venv,FOLDER,LOCK,PYTHON VERSIONS,REASON): an existing folder is kept,
+# and only changes of the lock are installed. For a new one, a PYTHON given on the
+# command line is tried first. A name on PATH may be a shim that does not run, so each
+# candidate is asked for its version.
 define make_venv
 @set -e; \
 is_one='import sys, ensurepip; \
@@ -136,7 +136,7 @@ $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 touch $(1)/installed
 endef
 
-# Where it was made around an image's TensorFlow, it is again.
+# If it was made around an image's TensorFlow, it is made so again.
 ifneq ($(wildcard .venv/tpu_vm.txt),)
 .venv/installed: requirements.txt
 	$(or $(PYTHON),python3) -m tools.cloud.install_tpu
