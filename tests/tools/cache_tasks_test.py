@@ -203,7 +203,9 @@ def test_another_vocabulary_is_refused(
     command_line.call(*flags, f"--additional_task_cache_dirs={copy}")
   command_line.reset()
   seqio.set_tfds_data_dir_override(str(tfds_dir))
-  with pytest.raises(UserError, match="has glue_cola_v002 with other tokens"):
+  with pytest.raises(
+    UserError, match="has glue_cola_v002 with another vocabulary"
+  ):
     cache_tasks.cache_mixture(
       "glue_cola_v002", str(copy), str(tfds_dir), "bytes"
     )

@@ -154,7 +154,10 @@ def test_a_run_is_what_main_would_train():
       _flags(params=[*SMALL, "run.batch_size = ('tokens_per_batch', 8)"]),
       "is not a multiple of the length",
     ),
-    (_flags(params=[*SMALL, "run.mode = 'infer'"]), "'infer' is not planned"),
+    (
+      _flags(params=[*SMALL, "run.mode = 'infer'"]),
+      "'infer' cannot be planned",
+    ),
     (
       _flags(params=[*SMALL, "tpu_mesh_shape.model_parallelism = 8"]),
       "heads = 4 does not divide among the 8 devices",

@@ -76,7 +76,7 @@ def test_a_folder_that_was_not_decoded_is_named(refused, tmp_path, examples):
   assert "/nowhere is not a folder" in refused(model_dir="/nowhere")
   (tmp_path / "validation_eval").mkdir()
   says = refused(model_dir=str(tmp_path))
-  assert "'test': there is one of validation; run hypergrid_mtf.main" in says
+  assert "'test': only of validation; run hypergrid_mtf.main" in says
   (tmp_path / "test_eval").mkdir()
   says = refused(model_dir=str(tmp_path), fill=True)
   assert "no predictions of tasks of GLUE or SuperGLUE" in says
@@ -127,7 +127,7 @@ def test_fillers_without_data_are_refused_at_once(
   says = refused(model_dir=model_dir, fill=True)
   assert says.startswith("super_glue_multirc_v102 needs data that are not on")
   says = refused(model_dir=model_dir, fill=True, t5_tfds_data_dir=str(tfds_dir))
-  assert "does not hold: super_glue/multirc:1.0.2" in says
+  assert "needs data that are not in --t5_tfds_data_dir=" in says
 
 
 def test_both_folders_may_be_in_the_cloud(

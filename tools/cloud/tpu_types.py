@@ -40,7 +40,7 @@ def check_type(accelerator_type: str, image: str = "") -> None:
     )
   if image and is_pod(accelerator_type) != ("-pod" in image):
     raise command_line.UserError(
-      f"the image {image} is {'' if '-pod' in image else 'not '}for pods: take "
+      f"the image {image} is {'' if '-pod' in image else 'not '}for pods: use "
       f"{default_image(accelerator_type)} for {accelerator_type}."
     )
 

@@ -118,7 +118,7 @@ def check_warm_start(run: request.Run) -> None:
   if step is not None and run.train_steps and step >= run.train_steps:
     raise errors.UserError(
       f"run.train_steps = {run.train_steps} leaves nothing to train: {path} "
-      f"({origin}) is at step {step}, and t5 counts on from there; give "
+      f"({origin}) is at step {step}, and t5 continues from there; give "
       f"{step + run.train_steps} to train that many more steps."
     )
   if not run.flags.allow_partial_warm_start:

@@ -129,7 +129,7 @@ def test_the_tensorflow_of_the_image_is_kept(tmp_path, monkeypatch):
 
   # What is found out at the end.
   (packages / "tensorflow.py").write_text(_TENSORFLOW.replace("8", "0"))
-  with pytest.raises(command_line.UserError, match=r"no TPU \(no core\): take"):
+  with pytest.raises(command_line.UserError, match=r"no TPU \(no core\): use"):
     install_tpu.count_cores(python)
   t5 = next(venv.rglob("t5-*/METADATA"))
   t5.write_text(t5.read_text().replace("shared>=1.2", "shared>=3"))
@@ -149,7 +149,7 @@ def test_the_tensorflow_of_the_image_is_kept(tmp_path, monkeypatch):
 
 def test_a_machine_without_the_right_tensorflow():
   for name, version, sentence in (
-    ("numpy", "1.26.4", "has no TensorFlow, and this project needs"),
+    ("numpy", "1.26.4", "has no TensorFlow, but this project needs"),
     ("tensorflow", "2.17.0", "has tensorflow 2.17.0, and this project needs"),
   ):
     found = {name: install_tpu.Package(version, "/", [])}

@@ -227,7 +227,7 @@ def test_a_tpu_that_cannot_be_deleted_is_said_with_its_cost(cloud):
   assert cloud.nodes == ["l2"]
   left, error = cloud.lines[-2:]
   assert left.startswith(
-    "l2: a TPU in us-central1-a may still exist and cost money since 20"
+    "l2: a TPU in us-central1-a may still exist and has cost money since 20"
   )
   assert " at 2 per chip and hour: " in left
   assert left.endswith("tpus tpu-vm delete l2 --zone=us-central1-a --quiet")
@@ -339,7 +339,7 @@ def test_what_is_brought_to_a_tpu(tmp_path):
     ),
     (
       ["--runtime_version=tpu-vm-tf-2.15.0-pod-se"],
-      "is for pods: take tpu-vm-tf-2.15.0-se",
+      "is for pods: use tpu-vm-tf-2.15.0-se",
     ),
     (
       ["--accelerator_type=v3-32", "--runtime_version=tpu-vm-tf-2.15.0-se"],

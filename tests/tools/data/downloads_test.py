@@ -60,7 +60,7 @@ def test_it_comes_whole_after_faults(server, tmp_path, faults, ranges):
 def test_tries_are_bounded_and_shown(server, tmp_path, capsys):
   server.faults[PATH] = [503] * 20
   assert not _fetch(
-    server, tmp_path, r"fails \(503 .*\): what was received stays"
+    server, tmp_path, r"fails \(503 .*\): what was received is kept"
   )
   assert len(server.ranges) == official._TRIES
   server.faults[PATH] = [0] * 20  # Every connection is cut at once.
@@ -172,14 +172,16 @@ def test_a_disk_that_is_full(contents, tmp_path):
   with official_server.serve(changed) as server:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-      with pytest.raises(UserError, match=r"written to \(File too large\): ma"):
+      with pytest.raises(
+        UserError, match=r"written to \(File too large\): free"
+      ):
         _download(server, changed, tmp_path, "cola")
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_user_errors(tmp_path):
-  with pytest.raises(UserError, match="names 'glue/cb', which is not a task"):
+  with pytest.raises(UserError, match="has 'glue/cb', which is not a task"):
     official.find_configs(["sst2", "glue/cb"])
   assert official.find_configs(["rte", "super_glue/cb"]) == {
     "glue": ["rte"],

@@ -226,7 +226,7 @@ _REFUSED = (
     "line 1: .*missing or unknown",
   ),
   ("CB/train.jsonl", _lines(_CB, _CB | {"idx": 2**31}), "line 2: 'idx' is 21"),
-  ("CB/train.jsonl", _lines(_CB, _CB), "line 2: the idx 0 is there twice"),
+  ("CB/train.jsonl", _lines(_CB, _CB), "line 2: the idx 0 occurs twice"),
   ("CB/val.jsonl", _lines(_CB | {"premise": "\ud800"}), "line 1: .*half a c"),
   ("COPA/val.jsonl", _lines({"label": 2}), "line 1: the label is 2, expected"),
   ("COPA/val.jsonl", _lines({"label": "choice1"}), "line 1: the label is 'c"),

@@ -106,7 +106,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(tmp_path):
   assert found.metrics()["a"] == {"accuracy": {"20": 70.0}}
   assert found.notes() == [
     f"{cut} is damaged: only its readable part is used.",
-    f"{tmp_path}: {TASK} has no scores at step 20, its last ones are of step "
+    f"{tmp_path}: {TASK} has no scores at step 20; its last ones are of step "
     "10: evaluate step 20 again.",
   ]
   pathlib.Path(whole).unlink()
@@ -132,7 +132,7 @@ def test_an_unknown_split_is_named_with_those_there_are(tmp_path):
   (tmp_path / "validation_eval").mkdir()
   with pytest.raises(errors.UserError) as e:
     evaluation.folder_of(str(tmp_path), "tset")
-  assert "'tset': there is one of validation" in str(e.value)
+  assert "'tset': only of validation" in str(e.value)
   for folder in ("", str(tmp_path / "nothing")):
     with pytest.raises(errors.UserError, match="is not a folder"):
       evaluation.folder_of(folder, "validation")

@@ -81,7 +81,7 @@ def test_a_model_without_average_is_named():
     "single (seed 1) has no embedded_sort_v1/sequence_accuracy: it has no "
     "average there, and is in no difference."
   )
-  assert [s.split(",")[0] for s in alone] == ["one seed of L2"]
+  assert [s.split(",")[0] for s in alone] == ["only one seed of L2"]
 
 
 def test_models_without_a_common_seed_are_named():

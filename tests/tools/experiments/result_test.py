@@ -145,7 +145,7 @@ def test_what_is_no_run_is_said(tmp_path):
   with pytest.raises(errors.UserError, match="model.ckpt-20 .* cannot be read"):
     result.count_parameters(str(folder))
   (folder / "checkpoint").unlink()
-  with pytest.raises(errors.UserError, match="holds .*checkpoint"):
+  with pytest.raises(errors.UserError, match="has .*checkpoint"):
     result.count_parameters(str(folder))
 
 

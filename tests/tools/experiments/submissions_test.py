@@ -271,7 +271,7 @@ def test_what_is_not_the_official_test_set_is_refused(
   def numbered(*numbers):
     return submissions.TestSet([(n,) for n in numbers], good.inputs)
 
-  refused(numbered(0, 1, 1, 3), "two examples", "one number")
+  refused(numbered(0, 1, 1, 3), "two examples", "the same number")
   refused(numbered(0, 1, 2, 4), "has the number 3", "0 to 3")
   refused(numbered(0, 1, 2), "needs 4 rows", "has 3 examples")
   refused(

@@ -215,7 +215,9 @@ def test_modules_of_ones_own_are_found_by_the_runs(monkeypatch):
 def test_results_are_local(monkeypatch):
   given = types.SimpleNamespace(set=[], seeds=["0"], output_dir="gs://b/x")
   monkeypatch.setattr(sweep, "FLAGS", given)
-  with pytest.raises(errors.UserError, match="=gs://b/x holds .* --models_dir"):
+  with pytest.raises(
+    errors.UserError, match="=gs://b/x is for .* --models_dir"
+  ):
     sweep.main([])
 
 
