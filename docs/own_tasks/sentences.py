@@ -18,8 +18,13 @@ from t5.data.tasks import DEFAULT_OUTPUT_FEATURES
 from t5.evaluation import metrics
 
 FOLDER = os.environ.get("SENTENCES_DIR", "sentences")
-# Training examples: the tasks' rates in a mixture.
-TASKS = {"subj": 7984, "cr": 3021, "mpqa": 6525, "trec": 4852}
+# Examples of each split; those of train are the tasks' rates in a mixture.
+TASKS = {
+  "subj": {"train": 7984, "validation": 1003, "test": 1013},
+  "cr": {"train": 3021, "validation": 355, "test": 389},
+  "mpqa": {"train": 6525, "validation": 804, "test": 813},
+  "trec": {"train": 4852, "validation": 519, "test": 500},
+}
 
 
 def _add_prefix(dataset, name: str):
@@ -32,15 +37,15 @@ def _add_prefix(dataset, name: str):
   )
 
 
-for _name, _count in TASKS.items():
+for _name, _counts in TASKS.items():
   seqio.TaskRegistry.add(
     f"sentences_{_name}",
     source=seqio.TextLineDataSource(
       {
         split: os.path.join(FOLDER, _name.upper(), f"{split}.tsv")
-        for split in ("train", "validation", "test")
+        for split in _counts
       },
-      num_input_examples={"train": _count},
+      num_input_examples=_counts,
     ),
     preprocessors=[
       preprocessors.parse_tsv,

@@ -140,11 +140,14 @@ def _is_readable(task) -> bool:
 
 
 def _num_declared(task, split: str) -> int | None:
-  """How many examples a task declares; None if it does not."""
+  """How many examples a task declares; None if it declares none."""
   try:
     return task.num_input_examples(split)
-  except KeyError:  # It declares other splits only.
-    return None
+  except KeyError:  # SeqIO would fail in the same way when it reads them.
+    raise errors.UserError(
+      f"num_input_examples of the task {task.name!r} says nothing of its split "
+      f"{split!r}: give a number for each split, or leave it out."
+    ) from None
 
 
 def _no_examples(task, split: str) -> errors.UserError:

@@ -1,6 +1,7 @@
 """Errors in the data, reported before a graph is built, with file and line."""
 
 import functools
+import importlib
 import json
 import pathlib
 import types
@@ -179,8 +180,6 @@ def test_a_source_without_examples():
   full, empty = _function("full", ["a", "b", "c"]), _function("empty", [])
   declared = _function("declared", ["a"], train=0)
   examples_lib.check_examples([full, empty], "train")  # Not known yet.
-  other = _function("other", ["a"], ("train", "validation"), validation=1)
-  examples_lib.check_examples([other], "train")  # It says nothing of train.
   with pytest.raises(UserError, match="'declared' has no examples"):
     examples_lib.check_examples([full, declared], "train")
   found = examples_lib.first_examples([full], "train", 2, {"inputs": 9})
@@ -361,3 +360,26 @@ def test_a_cached_task_is_whole(cache, size, says):
     source_files.check_cache(task, "train")
   assert "'own_v1' is damaged" in str(e.value)
   assert "tools.cache_tasks" in str(e.value)
+
+
+def test_a_split_without_its_number_is_refused():
+  task = _function("mine", ["a"], splits=("train", "validation"), train=1)
+  with pytest.raises(KeyError):
+    task.get_dataset({"inputs": 8, "targets": 8}, "validation")
+  with pytest.raises(UserError, match="'mine' says nothing of its split 'val"):
+    examples_lib.check_examples([task], "validation")
+  examples_lib.check_examples([task], "train")
+
+
+def test_the_documents_own_tasks_are_read(shared_data, monkeypatch):
+  folder = pathlib.Path(__file__).parents[3] / "docs" / "own_tasks"
+  monkeypatch.setenv("SENTENCES_DIR", str(shared_data / "sentences"))
+  monkeypatch.syspath_prepend(folder)
+  sentences = importlib.import_module("sentences")
+  for name, counts in sentences.TASKS.items():
+    task = seqio.TaskRegistry.get(f"sentences_{name}")
+    for split, count in counts.items():
+      examples_lib.check_examples([task], split)
+      (path,) = task.source.list_shards(split)
+      lines = pathlib.Path(path).read_text("utf-8").splitlines()
+      assert len(lines) == count, path
