@@ -23,6 +23,8 @@ from mesh_tensorflow.transformer import utils
 from hypergrid_mtf import errors
 
 GLOBAL_STEP = "global_step"
+# Where HyperGrid and its peers have what a vanilla T5 does not have.
+OWN_SCOPES = re.compile("/(hypergrid|ia3|adapter|hyperprompt)/")
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _STEP = re.compile(r"^model\.ckpt-(\d+)\.index$")
@@ -426,7 +428,7 @@ class WarmStart:
     loaded: {variable: shape} in both.
     slots: optimizer slots of `loaded` variables in the checkpoint; t5 loads
       them too, and the global step.
-    fresh: {variable: shape} of HyperGrid's own variables that are not in the
+    fresh: {variable: shape} of our layers' own variables that are not in the
       checkpoint, and of any that gin excludes; they start at random.
     missing: {variable: shape} of all others not in the checkpoint.
     reshaped: {variable: (shape there, shape here)}.
@@ -444,7 +446,7 @@ class WarmStart:
   def unexpected(self) -> dict:
     """{variable: (shape there, shape here)} of all differences; None if absent.
 
-    Except HyperGrid's own variables, which a vanilla T5 does not have.
+    Except our layers' own variables, which a vanilla T5 does not have.
     """
     missing = {name: (None, shape) for name, shape in self.missing.items()}
     unused = {name: (shape, None) for name, shape in self.unused.items()}
@@ -545,7 +547,7 @@ def warm_start(
       fresh[name] = shape
       used.add(there)  # left out on purpose
     elif there not in offered:
-      (fresh if "/hypergrid/" in name else missing)[name] = shape
+      (fresh if OWN_SCOPES.search(name) else missing)[name] = shape
     elif offered[there] != shape:
       reshaped[name] = (offered[there], shape)
       used.add(there)

@@ -150,3 +150,61 @@ def _selector(sequence_id: mtf.Tensor, memory_id: mtf.Tensor) -> mtf.Tensor:
   output_shape = mtf.Shape(sequence_id.shape.dims + [memory_dim])
   same = mtf.equal(sequence_id, memory_id, output_shape=output_shape)
   return mtf.logical_and(same, begins, output_shape=output_shape)
+
+
+def task_of_tokens(context, tasks: mtf.Dimension) -> mtf.Tensor:
+  """Which task each token belongs to, read off its example's task token.
+
+  Task k begins its inputs with the id `vocab_size - 1 - k`, as
+  `t5_tasks.task_tokens` gives it. Decoding finds it once and keeps it, so a
+  layer asks once.
+
+  Args:
+    context: a transformer.Context.
+    tasks: as many as there are task tokens.
+
+  Returns:
+    a one-hot [<batch>, (length,) tasks] in the type of activations; zeros for a
+    token that begins with another id, and for padding in packed rows
+  """
+  if context.mode == "incremental":
+    return context.get_constant_state()
+  key = ("task_of_tokens", tasks)
+  if key not in context.cache:
+    first = first_tokens(context, _task_of_first(context, tasks))
+    context.cache[key] = first.to_tokens(first.x)
+  if context.mode == "first_part":
+    context.record_constant_state(context.cache[key])
+  return context.cache[key]
+
+
+def task_of_memory(context, tasks: mtf.Dimension) -> mtf.Tensor:
+  """The same for what a decoder's tokens see of the encoder.
+
+  Returns:
+    [<batch>, (memory_length,) tasks]
+  """
+  source = _task_of_first(context, tasks)
+  memory_id, memory_dim = (
+    context.encoder_sequence_id,
+    context.encoder_length_dim,
+  )
+  if is_known_unpacked(memory_id):
+    return _at_position_zero(source, memory_dim)
+  firsts_dim = mtf.Dimension("first_length", memory_dim.size)
+  first_id = mtf.replace_dimensions(memory_id, memory_dim, firsts_dim)
+  return FirstTokens(
+    mtf.replace_dimensions(source, memory_dim, firsts_dim),
+    _selector(memory_id, first_id),
+  ).to_tokens(mtf.replace_dimensions(source, memory_dim, firsts_dim))
+
+
+def _task_of_first(context, tasks: mtf.Dimension) -> mtf.Tensor:
+  """The one-hot that each input id stands for, at all positions."""
+  ids, length_dim = context.inputs, context.length_dim
+  if context.model.autoregressive:
+    ids, length_dim = context.encoder_inputs, context.encoder_length_dim
+    # Beam search passes the ids with their "length" dimension not renamed.
+    ids = mtf.reshape(ids, ids.shape.dims[:-1] + [length_dim])
+  task = context.model.input_vocab_size_unpadded - 1 - ids
+  return mtf.one_hot(task, tasks, dtype=context.activation_dtype)

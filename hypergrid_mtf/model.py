@@ -5,6 +5,7 @@ As in a run of t5: mesh_tensorflow's defaults, the gin files, the bindings, then
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 
 import gin
@@ -37,7 +38,7 @@ def bind(
 def build(
   inputs: int, targets: int | None = None, layout_rules=None, mesh_shape=None
 ):
-  """Builds the model that gin describes and checks its HyperGrid layers.
+  """Builds the model that gin describes and checks our layers in it.
 
   Args:
     inputs: vocabulary size of the inputs.
@@ -60,8 +61,8 @@ def build(
       layout_rules=layout_rules,
       mesh_shape=mesh_shape,
     )
-    gated = layers.hypergrid_layers(model)
-    for layer, model_dim in gated:
+    own = layers.own_layers(model)
+    for layer, model_dim in own:
       layer.check(model_dim)
   except errors.UserError:
     raise
@@ -70,13 +71,13 @@ def build(
       "the gin bindings do not describe a model of run.model_type = "
       f"{model_type!r}: {errors.sentence(e)}"
     ) from None
-  if gated and getattr(model, "autoregressive", False):
+  if own and getattr(model, "autoregressive", False):
     raise errors.UserError(
-      "HyperGrid takes its conditioning vector from an encoder, and "
+      "HyperGrid and its peers read the task from an encoder's inputs, and "
       f"run.model_type = {model_type!r} has only a decoder: use "
       '"bitransformer".'
     )
-  if not gated:
+  if not own:
     _check_no_gate_is_left_out(model_type)
   return model
 
@@ -84,19 +85,20 @@ def build(
 def _check_no_gate_is_left_out(model_type: str) -> None:
   """Refuses layers bound for a stack that the model does not have.
 
-  The files of hypergrid/ bind the layers of an encoder and a decoder; any other
-  kind of model would silently be vanilla.
+  The files of hypergrid/ and peers/ bind the layers of an encoder and a decoder;
+  any other kind of model would silently be vanilla.
   """
   for (scope, selector), parameters in gin.config._CONFIG.items():
-    if selector.endswith("transformer.make_layer_stack") and (
-      "HyperGrid" in repr(parameters.get("layers"))
-    ):
+    own = re.search(
+      "HyperGrid|HyperPrompt|IA3|Adapter", repr(parameters.get("layers"))
+    )
+    if own and selector.endswith("transformer.make_layer_stack"):
       name = "transformer.make_layer_stack.layers"
       name = f"{scope}/{name}" if scope else name
       raise errors.UserError(
-        f"{name} has HyperGrid{config.place(name)}, and run.model_type = "
-        f"{model_type!r} has no stack that reads it, so nothing would be "
-        "gated: use 'bitransformer', or give no file of hypergrid/."
+        f"{name} has {own[0]}{config.place(name)}, and run.model_type = "
+        f"{model_type!r} has no stack that reads it, so it would be a vanilla "
+        "model: use 'bitransformer', or give no file of hypergrid/ or peers/."
       )
 
 

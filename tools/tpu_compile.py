@@ -24,7 +24,9 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
   """Defines the program's flags."""
   flag_groups.define_mesh(mesh_shape="", activation_dtype="bfloat16")
-  flags.DEFINE_enum("variant", "vanilla", models.KNOWN, "A file of hypergrid/.")
+  flags.DEFINE_enum(
+    "variant", "vanilla", models.KNOWN, "A file of hypergrid/ or peers/."
+  )
   flags.DEFINE_string("grid", None, "ROWSxCOLUMNS; by default the gin files'.")
   flags.DEFINE_string("contraction", "auto", "HyperGrid.contraction.")
   flags.DEFINE_enum("stack", "both", models.STACKS, "Which stacks are gated.")

@@ -28,10 +28,10 @@ class Source:
 
   @property
   def variant(self) -> str:
-    """The file of hypergrid/ that defines its layers, or "vanilla"."""
+    """The file of hypergrid/ or peers/ that defines its layers, or "vanilla"."""
     for path in self.gin_files:
-      found = re.fullmatch(r"(?:.*/)?hypergrid/(\w+)\.gin", path)
-      if found and not found[1].endswith("_only"):
+      found = re.fullmatch(r"(?:.*/)?(?:hypergrid|peers)/(\w+)\.gin", path)
+      if found and not found[1].endswith(("_only", "frozen")):
         return found[1]
     return "vanilla"
 
@@ -47,13 +47,12 @@ class Source:
   def vanilla(self) -> "Source":
     """The same run with vanilla T5."""
     paths = [
-      "hypergrid/vanilla.gin"
-      if path.endswith(f"hypergrid/{self.variant}.gin")
-      else path
+      "hypergrid/vanilla.gin" if path.endswith(f"/{self.variant}.gin") else path
       for path in self.gin_files
-      if not re.search(r"(^|/)hypergrid/\w+_only\.gin$", path)
+      if not re.search(r"(^|/)(hypergrid/\w+_only|peers/frozen)\.gin$", path)
     ]
-    params = [p for p in self.gin_params if not p.startswith("HyperGrid.")]
+    own = ("HyperGrid.", "HyperPrompt.", "Adapter.", "num_tasks.")
+    params = [p for p in self.gin_params if not p.startswith(own)]
     return Source(tuple(paths), tuple(params), self.modules)
 
 

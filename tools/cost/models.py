@@ -14,6 +14,11 @@ flags.disclaim_key_flags()  # --help shows them as the calling program's
 
 VOCAB_SIZE = 32100  # the public vocabulary with its 100 sentinels
 VARIANTS = ("L2", "LG", "GL", "row", "col", "GG")  # as in `gate`
+PEERS = tuple(  # as in peers/
+  name.removesuffix(".gin")
+  for name in sorted(os.listdir(os.path.join(gin_files.folder(), "peers")))
+  if name != "frozen.gin"
+)
 STACKS = ("both", "encoder", "decoder")
 
 
@@ -28,7 +33,7 @@ class Setting:
   """One model: vanilla T5, or HyperGrid with the settings that change its cost.
 
   Attributes:
-    variant: a file of operative_configs/hypergrid.
+    variant: a file of operative_configs/hypergrid or peers.
     grid_rows: grid rows; 0 for those of the gin files.
     grid_cols: grid columns; 0 for those of the gin files.
     contraction: HyperGrid.contraction, or "auto".
@@ -60,7 +65,8 @@ class Setting:
   @property
   def gin_files(self) -> list[str]:
     """The values of --gin_file after the model's."""
-    files = [f"hypergrid/{self.variant}.gin"]
+    folder = "peers" if self.variant in PEERS else "hypergrid"
+    files = [f"{folder}/{self.variant}.gin"]
     if self.stacks != "both":
       files.append(f"hypergrid/{self.stacks}_only.gin")
     return files
@@ -79,7 +85,7 @@ class Setting:
 
 
 VANILLA = Setting()
-KNOWN = (VANILLA.variant, *VARIANTS)
+KNOWN = (VANILLA.variant, *VARIANTS, *PEERS)
 
 
 def define_size(size: str, activation_dtype: str) -> None:

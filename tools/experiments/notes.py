@@ -9,7 +9,7 @@ from tools.experiments import protocol, result, statistics
 
 # Bindings in which the models of a comparison should differ.
 _MEANT = re.compile(
-  r"(.*/)?(HyperGrid\..*|make_layer_stack\.layers|MIXTURE_NAME"
+  r"(.*/)?((HyperGrid|HyperPrompt|Adapter|num_tasks)\..*|make_layer_stack\.layers|MIXTURE_NAME"
   r"|define_mixture\..*)$"
 )
 # The cell with one model per task, which not every experiment has.

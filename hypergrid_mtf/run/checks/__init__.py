@@ -36,6 +36,7 @@ CHECKS: tuple[Callable[[request.Run], None], ...] = (
   checkpoint.check_warm_start,
   mode.check_mode,
   data.check_examples,
+  data.check_task_tokens,
 )
 NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
   config.note_unread_macros,

@@ -186,6 +186,40 @@ def check_split(mixture_or_task, split: str, use_cached: bool = False) -> None:
   examples.check_examples(tasks, split, use_cached)
 
 
+def check_task_tokens(run: request.Run) -> None:
+  """Every input begins with a task token, where a layer reads tasks of it."""
+  counts = [
+    layer.tasks.size
+    for layer, _ in layers.own_layers(run.model)
+    if hasattr(layer, "tasks")
+  ]
+  if not counts:
+    return
+  features = run.mixture.output_features
+  vocabulary = features.get("inputs", features["targets"]).vocabulary
+  firsts = {
+    f"inputs of {task} begin": token
+    for task, token in task_tokens.first_tokens(run.examples).items()
+  }
+  for where, texts in run.input_lines.items():
+    if not where.endswith("targets"):
+      firsts |= {
+        f"line {text[:40]!r} of {where} begins": next(
+          iter(vocabulary.encode(text)), None
+        )
+        for text in texts
+      }
+  for what, token in firsts.items():
+    index = None if token is None else vocabulary.vocab_size - 1 - token
+    if index is None or not 0 <= index < counts[0]:
+      raise errors.UserError(
+        f"the {what} with {token}, and the model reads the task off a task "
+        f"token, <extra_id_0> to <extra_id_{counts[0] - 1}> "
+        "(num_tasks.count): use a mixture of _task_token variants "
+        "(docs/tasks.md)."
+      )
+
+
 def note_bucket(run: request.Run) -> list[str]:
   """Notes data that TFDS will look for in its public bucket."""
   reads = run.trains and run.reader != "tsv_dataset_fn"
