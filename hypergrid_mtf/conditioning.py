@@ -152,7 +152,9 @@ def _selector(sequence_id: mtf.Tensor, memory_id: mtf.Tensor) -> mtf.Tensor:
   return mtf.logical_and(same, begins, output_shape=output_shape)
 
 
-def task_of_tokens(context, tasks: mtf.Dimension) -> mtf.Tensor:
+def task_of_tokens(
+  context, tasks: mtf.Dimension, keep: bool = True
+) -> mtf.Tensor:
   """Which task each token belongs to, read off its example's task token.
 
   Task k begins its inputs with the id `vocab_size - 1 - k`, as
@@ -162,6 +164,7 @@ def task_of_tokens(context, tasks: mtf.Dimension) -> mtf.Tensor:
   Args:
     context: a transformer.Context.
     tasks: as many as there are task tokens.
+    keep: for the steps of decoding, unless a layer keeps what it makes of it.
 
   Returns:
     a one-hot [<batch>, (length,) tasks] in the type of activations; zeros for a
@@ -173,7 +176,7 @@ def task_of_tokens(context, tasks: mtf.Dimension) -> mtf.Tensor:
   if key not in context.cache:
     first = first_tokens(context, _task_of_first(context, tasks))
     context.cache[key] = first.to_tokens(first.x)
-  if context.mode == "first_part":
+  if keep and context.mode == "first_part":
     context.record_constant_state(context.cache[key])
   return context.cache[key]
 

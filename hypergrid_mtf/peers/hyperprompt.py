@@ -1,12 +1,18 @@
 """HyperPrompt: prompts of each task before the keys and values of attention.
 
-He et al., ICML 2022 (arXiv 2203.00759). The prompts come from the authors' own
-functions in mesh_tensorflow.transformer.attention, `make_params_hyperprompt`
-("global": a hypernetwork makes the projections of every layer) and
-`make_params_mtlprompt` ("share": one projection a layer; "sep": one for each
-task). This layer gives those functions what nothing else gives them, the task
-and the shared variables, and puts right what docs/dev/upstream.md tells of
-their caller: padding, beams, and decoding.
+He et al., ICML 2022 (arXiv 2203.00759). A prompt P_t [n, d_model] of the task
+t, one for a whole stack, becomes n more keys and values in each of its layers:
+
+    k = [relu(LN(P_t) A_k) B_k; x wk],  v = [relu(LN(P_t) A_v) B_v; x wv]
+
+Variant "sep" has A and B of each task and layer, "share" those of each layer,
+and in "global" one hypernetwork makes those of all tasks and layers from
+embeddings of both.
+
+The authors' functions for it are in mesh_tensorflow.transformer.attention
+(`make_params_hyperprompt`, `make_params_mtlprompt`); nothing there gives them a
+task, and their caller is wrong about padding, packing, beams and outer batches
+(docs/dev/upstream.md). This layer has their equations and variables' names.
 """
 
 import gin
@@ -23,8 +29,6 @@ VARIANTS = ("global", "share", "sep")
 @gin.configurable("HyperPrompt", module="hypergrid_mtf.peers.hyperprompt")
 class SelfAttention(transformer_layers.SelfAttention):
   """T5's self-attention with prompts of the example's task in its memory."""
-
-  one_example_a_row = "HyperPrompt has the prompts of one task a row"
 
   def __init__(
     self,
@@ -58,16 +62,10 @@ class SelfAttention(transformer_layers.SelfAttention):
     ):
       tasks.check_positive(f"HyperPrompt.{name}", value)
     self.tasks = tasks.num_tasks()
-    super().__init__(
-      use_hyperprompt=variant == "global",
-      hyperprompt_mtlshare=variant == "share",
-      hyperprompt_length_encoder=prompt_length,
-      hyperprompt_length_decoder=prompt_length,
-      hyperprompt_hidden_dim=bottleneck,
-      hyperprompt_task_num=self.tasks.size,
-      **kwargs,
-    )
+    super().__init__(**kwargs)
+    self.variant = variant
     self.prompt_length = prompt_length
+    self.bottleneck = mtf.Dimension("prefix_hidden", bottleneck)
     self.embedding_size = embedding_size
 
   def check(self, model_dim: mtf.Dimension) -> None:
@@ -107,128 +105,196 @@ class SelfAttention(transformer_layers.SelfAttention):
       v = old_v * (1.0 - here) + v * here
     if context.mode in ("incremental", "first_part"):
       context.record_new_states([k, v])
-    prompt_k, prompt_v = self._prompts(context, k)
-    k = mtf.concat([prompt_k, k], length.name)
-    v = mtf.concat([prompt_v, v], length.name)
-    length = mtf.Dimension(length.name, length.size + self.prompt_length)
-    position = mtf.range(context.mesh, length, tf.int32)
-    stack = "decoder" if context.model.autoregressive else "encoder"
+    prompt_k, prompt_v, task = self._prompts(context)
+    k, v = (
+      mtf.concat([_like(prompt, tensor), tensor], length.name)
+      for prompt, tensor in ((prompt_k, k), (prompt_v, v))
+    )
     o = self.attention_fn(
       q,
       k,
       v,
       context=context,
-      memory_length_dim=length,
+      memory_length_dim=k.shape.get_dim_by_name(length.name),
       key_dim=self.kv_dim,
       value_dim=self.kv_dim,
-      bias=self.compute_bias(
-        context, position, x, params.query_heads_dims, q, f"{stack}_prompts"
-      ),
+      bias=self._bias(context, length, task, x, params.query_heads_dims, q),
       z_loss_coeff=self.z_loss_coeff,
       **self.attention_kwargs_from_context(context),
     )
     return params.compute_output(o, output_shape=x.shape)
 
-  def compute_bias(
-    self, context, memory_position, x, heads_dims, q, use_prompt_kv=None
-  ):
-    """Upstream's, which takes padding of the inputs for tokens, with a mask."""
-    ids = context.sequence_id
-    context.sequence_id = None
-    bias = super().compute_bias(
-      context, memory_position, x, heads_dims, q, use_prompt_kv
-    )
-    context.sequence_id = ids
-    if not isinstance(ids, mtf.Tensor) or context.length_dim not in ids.shape:
-      return bias
-    if not conditioning.is_known_unpacked(ids):
-      raise errors.UserError(
-        f"{self.one_example_a_row}: set mesh_train_dataset_fn.pack = False."
-      )
-    memory_ids = mtf.pad(
-      self.rename_length_to_memory_length(ids, context),
-      [self.prompt_length, 0],
-      "memory_length",
-    )
-    is_prompt = mtf.less(memory_position, self.prompt_length)
-    visible = mtf.logical_or(mtf.equal(ids, memory_ids), is_prompt)
-    return bias + attention.visibility_mask_to_attention_bias(
-      visible, context.activation_dtype
-    )
+  def _prompts(self, context) -> tuple:
+    """Keys and values of the prompts that a row may see, and whose they are.
 
-  def _prompts(self, context, like: mtf.Tensor) -> tuple:
-    """Keys and values of the prompts, in the dimensions of `like`.
-
-    Decoding makes them once and keeps them.
+    Returns:
+      keys and values [<batch>, memory_length, heads, d_kv] of the row's task,
+      and None; or for packed rows those of all tasks [memory_length, heads, d_kv],
+      and the task of each token [<batch>, length, tasks]. Decoding makes them
+      once and keeps them.
     """
     if context.mode == "incremental":
       return context.get_constant_state()
-    stack = tf.get_variable_scope().name.split("/")[0]
-    if stack not in context.shared_params:
-      context.shared_params[stack] = self._shared_variables(context)
-    if "task-id" not in context.cache:
-      context.cache["task-id"] = self._task_id(context)
-    make = attention.make_params_mtlprompt
-    scope = {}
-    if self.use_hyperprompt:
-      make, scope = attention.make_params_hyperprompt, {"scope": stack}
-    with tf.variable_scope("hyperprompt"):
-      prompts = make(
-        self.tasks.size,
-        self.num_heads,
-        self.hyperprompt_hidden_dim,
-        self.kv_dim,
-        context,
-        self.hyperprompt_mtlshare,
-        self.dropout_rate,
-        prompt_length=self.prompt_length,
-        **scope,
+    keys_and_values = self._prompts_of_tasks(context)
+    task = conditioning.task_of_tokens(context, self.tasks, keep=False)
+    if context.length_dim in task.shape.dims:
+      length = mtf.Dimension(
+        "memory_length", self.tasks.size * self.prompt_length
       )
-    shape = like.shape.resize_dimension("memory_length", self.prompt_length)
-    prompts = tuple(mtf.broadcast(p, shape) for p in prompts)  # to the beams
+      found = [
+        mtf.replace_dimensions(t, t.shape.dims[:2], length)
+        for t in keys_and_values
+      ]
+    else:
+      found = [
+        mtf.einsum([task, t], reduced_dims=[self.tasks])
+        for t in keys_and_values
+      ]
+      task = None
     if context.mode == "first_part":
-      context.record_constant_state(prompts)
-    return prompts
+      context.record_constant_state((*found, task))
+    return (*found, task)
 
-  def _task_id(self, context) -> mtf.Tensor:
-    """[<batch>, length=1]: k of the example's task token."""
-    ids = context.inputs
-    if context.model.autoregressive:
-      ids = context.encoder_inputs
-    first = mtf.slice(ids, 0, 1, ids.shape.dims[-1].name)
-    return context.model.input_vocab_size_unpadded - 1 - first
-
-  def _shared_variables(self, context) -> dict[str, mtf.Tensor]:
-    """The variables that the authors' functions share between layers."""
-    dim, found = mtf.Dimension, {}
-
-    def add(name, *dims):
-      found[name] = mtf.get_variable(
-        context.mesh,
-        name,
-        mtf.Shape(dims),
-        initializer=tf.random_normal_initializer(stddev=0.05),
-        dtype=context.variable_dtype,
-      )
-
-    task_num = dim("task_num", self.tasks.size)
-    model_dim, size = context.model.model_dim, self.embedding_size
+  def _prompts_of_tasks(self, context) -> list[mtf.Tensor]:
+    """Keys and values, each [tasks, memory_length, heads, d_kv]."""
+    model_dim = context.model.model_dim
+    heads = mtf.Dimension("heads", self.num_heads)
     _, blocks = tasks.block(context)
     with tasks.shared_scope("hyperprompt"):
-      add(
-        "prompts", task_num, dim("memory_length", self.prompt_length), model_dim
+      length = mtf.Dimension("memory_length", self.prompt_length)
+      prompts = _variable(context, "prompts", self.tasks, length, model_dim)
+    with tf.variable_scope("hyperprompt"):
+      prompts = mtf.layers.layer_norm(
+        prompts, model_dim, name="prompts_layernorm"
       )
-      if self.use_hyperprompt:
-        final = dim("task_final", size)
-        hidden = dim("prefix_hidden", self.hyperprompt_hidden_dim)
-        heads = dim("heads", self.num_heads)
-        # They are concatenated, so their dimensions have one name.
-        add("task_raw_embedding", task_num, dim("task_embedding", size))
-        add("layer_embedding", blocks, dim("task_embedding", size))
-        joined = dim("task_embedding", 2 * size)
-        add("task_projector_layer_one", joined, dim("task_hidden", size))
-        add("task_projector_layer_two", dim("task_hidden", size), final)
-        for kind in "kv":
-          add(f"hypernet_w_{kind}_up", final, model_dim, hidden)
-          add(f"hypernet_w_{kind}_down", final, hidden, heads, self.kv_dim)
+      prompts = self._dropout(context, prompts)
+      if self.variant == "global":
+        task, leading = self._layer_aware_tasks(context, blocks)
+      else:
+        task, leading = None, [self.tasks] if self.variant == "sep" else []
+
+    def kernel(name, *dims):
+      if task is None:
+        with tf.variable_scope("hyperprompt/prompt"):
+          return _variable(context, f"w_{name}", *leading, *dims)
+      with tasks.shared_scope("hyperprompt"):
+        made_by = _variable(context, f"hypernet_w_{name}", *leading, *dims)
+      return mtf.einsum([task, made_by], reduced_dims=leading)
+
+    found = []
+    for kind in "kv":
+      up = kernel(f"{kind}_up", model_dim, self.bottleneck)
+      down = kernel(f"{kind}_down", self.bottleneck, heads, self.kv_dim)
+      h = mtf.einsum([prompts, up], reduced_dims=[model_dim])
+      h = self._dropout(context, mtf.relu(h))
+      found.append(
+        mtf.einsum(
+          [h, down], output_shape=[self.tasks, length, heads, self.kv_dim]
+        )
+      )
     return found
+
+  def _layer_aware_tasks(self, context, blocks) -> tuple:
+    """Embeddings of the tasks for this layer [tasks, t], and [t]."""
+    size = self.embedding_size
+    e, joined = (mtf.Dimension("task_embedding", n * size) for n in (1, 2))
+    hidden = mtf.Dimension("task_hidden", size)
+    final = mtf.Dimension("task_final", size)
+    with tasks.shared_scope("hyperprompt"):
+      task = _variable(context, "task_raw_embedding", self.tasks, e)
+      layer = _variable(context, "layer_embedding", blocks, e)
+      one = _variable(context, "task_projector_layer_one", joined, hidden)
+      two = _variable(context, "task_projector_layer_two", hidden, final)
+    number, _ = tasks.block(context)
+    layer = mtf.broadcast(mtf.gather(layer, number, blocks), task.shape)
+    task = mtf.concat([task, layer], e.name)
+    h = mtf.relu(mtf.einsum([task, one], reduced_dims=[joined]))
+    task = mtf.einsum([self._dropout(context, h), two], reduced_dims=[hidden])
+    task = mtf.layers.layer_norm(
+      task, final, name="prompt_task_embed_layernorm"
+    )
+    return task, [final]
+
+  def _dropout(self, context, x: mtf.Tensor) -> mtf.Tensor:
+    if not context.train or self.dropout_rate == 0.0:
+      return x
+    return mtf.dropout(x, context.train, keep_prob=1.0 - self.dropout_rate)
+
+  def _bias(self, context, length, task, x, heads_dims, q) -> mtf.Tensor:
+    """T5's bias, for prompts left of position 0, and who sees what.
+
+    Args:
+      context: a transformer.Context.
+      length: of the tokens that are attended to.
+      task: of each token, if the prompts are those of all tasks.
+      x: as of `compute_bias`.
+      heads_dims: as of `compute_bias`.
+      q: as of `compute_bias`.
+
+    Returns:
+      [..., memory_length] of prompts and tokens
+    """
+    if context.mode == "incremental":
+      position = mtf.range(context.mesh, length, tf.int32)
+    else:
+      position = self.rename_length_to_memory_length(context.position, context)
+    count = self.prompt_length * (1 if task is None else self.tasks.size)
+    prompts = mtf.Dimension(length.name, count)
+    left = mtf.range(context.mesh, prompts, tf.int32)
+    left = mtf.mod(left, self.prompt_length) - self.prompt_length
+    position = mtf.concat([_like(left, position), position], length.name)
+    ids, priority = context.sequence_id, context.read_priority
+    context.sequence_id = context.read_priority = (
+      None  # upstream knows no prompt
+    )
+    bias = self.compute_bias(context, position, x, heads_dims, q)
+    context.sequence_id, context.read_priority = ids, priority
+    biases = [] if bias is None else [bias]
+
+    def add(visible, prompts_visible=None):
+      """A mask of the tokens, and of the prompts, which all may see if None."""
+      visible = mtf.cast(visible, tf.int32)
+      shape = visible.shape.resize_dimension(length.name, count)
+      if prompts_visible is None:
+        prompts_visible = mtf.ones(context.mesh, shape, tf.int32)
+      visible = mtf.concat(
+        [mtf.broadcast(prompts_visible, shape), visible], length.name
+      )
+      biases.append(
+        attention.visibility_mask_to_attention_bias(
+          mtf.equal(visible, 1), context.activation_dtype
+        )
+      )
+
+    if priority is not None:
+      write = self.rename_length_to_memory_length(
+        context.write_priority, context
+      )
+      add(mtf.greater_equal(priority, write))
+    if isinstance(ids, mtf.Tensor) and context.length_dim in ids.shape.dims:
+      same = mtf.equal(ids, self.rename_length_to_memory_length(ids, context))
+      own = None
+      if task is not None:
+        each = mtf.Dimension("of_a_task", self.prompt_length)
+        own = mtf.broadcast(mtf.cast(task, tf.int32), task.shape + each)
+        own = mtf.replace_dimensions(own, [self.tasks, each], prompts)
+      add(same, own)
+    return mtf.add_n(biases) if biases else None
+
+
+def _variable(context, name: str, *dims) -> mtf.Tensor:
+  return mtf.get_variable(
+    context.mesh,
+    name,
+    mtf.Shape(dims),
+    initializer=tf.random_normal_initializer(stddev=0.05),
+    dtype=context.variable_dtype,
+  )
+
+
+def _like(prompt: mtf.Tensor, tensor: mtf.Tensor) -> mtf.Tensor:
+  """With all dimensions of a tensor but its own memory_length."""
+  (length,) = (d for d in prompt.shape.dims if d.name == "memory_length")
+  return mtf.broadcast(
+    prompt, tensor.shape.resize_dimension("memory_length", length.size)
+  )

@@ -84,14 +84,6 @@ def check_packing(run: request.Run) -> None:
   }.get(run.mode, (None, False))
   if not reader or not config.value(f"{reader}.pack", packs):
     return
-  for layer, _ in layers.own_layers(run.model):
-    if getattr(layer, "one_example_a_row", False):
-      raise errors.UserError(
-        f"{layer.one_example_a_row}: set {reader}.pack = False."
-      )
-    if (
-      isinstance(layer, layers.HyperGrid)
-      and layer.contraction == "weights"
-      and layer.gates_differ
-    ):
+  for layer, _ in layers.hypergrid_layers(run.model):
+    if layer.contraction == "weights" and layer.gates_differ:
       raise errors.UserError(product.cost.cannot_serve_packed_rows("weights"))
