@@ -129,9 +129,9 @@ class SelfAttention(transformer_layers.SelfAttention):
 
     Returns:
       keys and values [<batch>, memory_length, heads, d_kv] of the row's task,
-      and None; or for packed rows those of all tasks [memory_length, heads, d_kv],
-      and the task of each token [<batch>, length, tasks]. Decoding makes them
-      once and keeps them.
+      and None; or for packed rows those of all tasks [memory_length, heads,
+      d_kv], and the task of each token [<batch>, length, tasks]. Decoding makes
+      them once and keeps them.
     """
     if context.mode == "incremental":
       return context.get_constant_state()
