@@ -172,13 +172,11 @@ def task_of_tokens(
   """
   if context.mode == "incremental":
     return context.get_constant_state()
-  key = ("task_of_tokens", tasks)
-  if key not in context.cache:
-    first = first_tokens(context, _task_of_first(context, tasks))
-    context.cache[key] = first.to_tokens(first.x)
+  first = first_tokens(context, _task_of_first(context, tasks))
+  task = first.to_tokens(first.x)
   if keep and context.mode == "first_part":
-    context.record_constant_state(context.cache[key])
-  return context.cache[key]
+    context.record_constant_state(task)
+  return task
 
 
 def task_of_memory(context, tasks: mtf.Dimension) -> mtf.Tensor:

@@ -15,6 +15,8 @@ task, and their caller is wrong about padding, packing, beams and outer batches
 (docs/dev/upstream.md). This layer has their equations and variables' names.
 """
 
+import copy
+
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
@@ -238,27 +240,53 @@ class SelfAttention(transformer_layers.SelfAttention):
       position = mtf.range(context.mesh, length, tf.int32)
     else:
       position = self.rename_length_to_memory_length(context.position, context)
-    count = self.prompt_length * (1 if task is None else self.tasks.size)
-    prompts = mtf.Dimension(length.name, count)
-    left = mtf.range(context.mesh, prompts, tf.int32)
-    left = mtf.mod(left, self.prompt_length) - self.prompt_length
-    position = mtf.concat([_like(left, position), position], length.name)
-    ids, priority = context.sequence_id, context.read_priority
-    context.sequence_id = context.read_priority = (
-      None  # upstream knows no prompt
-    )
-    bias = self.compute_bias(context, position, x, heads_dims, q)
-    context.sequence_id, context.read_priority = ids, priority
-    biases = [] if bias is None else [bias]
+    prompt = mtf.Dimension("prompt", self.prompt_length)
+    left = mtf.range(context.mesh, prompt, tf.int32) - prompt.size
+    count = prompt.size * (1 if task is None else self.tasks.size)
+    memory = mtf.Dimension(length.name, count)
+    ids = context.subsequence_id
+    if not isinstance(ids, mtf.Tensor):
+      ids = context.sequence_id
+    same = None  # example, of a token and each that it attends to
+    if isinstance(ids, mtf.Tensor) and context.length_dim in ids.shape.dims:
+      same = mtf.equal(ids, self.rename_length_to_memory_length(ids, context))
 
-    def add(visible, prompts_visible=None):
+    def relative(memory_position, position):
+      """Upstream's bias without its masks, which know no prompt."""
+      bare = copy.copy(context)
+      bare.position = position
+      bare.sequence_id = bare.subsequence_id = bare.read_priority = None
+      return self.compute_bias(bare, memory_position, x, heads_dims, q)
+
+    def of_all_tasks(t):
+      """[..., memory_length] of what has prompts' positions, or tasks."""
+      each = [self.tasks, prompt]
+      t = mtf.broadcast(t, t.shape - each + each)
+      return mtf.replace_dimensions(t, each, memory)
+
+    if task is None:
+      left = mtf.rename_dimension(left, prompt.name, memory.name)
+      position = mtf.concat([_like(left, position), position], memory.name)
+      biases = [relative(position, context.position)]
+    else:
+      # Positions are those in the row, and a prompt is left of its example.
+      before = mtf.logical_and(same, mtf.less(position, context.position))
+      before = mtf.reduce_sum(mtf.to_int32(before), reduced_dim=length)
+      biases = [relative(position, context.position), relative(left, before)]
+      if biases[0] is not None:
+        biases[0] = mtf.pad(biases[0], [count, 0], memory.name)
+        of_prompts = of_all_tasks(biases[1])
+        biases[1] = mtf.pad(of_prompts, [0, length.size], memory.name)
+    biases = [bias for bias in biases if bias is not None]
+
+    def add(visible, prompts=None):
       """A mask of the tokens, and of the prompts, which all may see if None."""
-      visible = mtf.cast(visible, tf.int32)
-      shape = visible.shape.resize_dimension(length.name, count)
-      if prompts_visible is None:
-        prompts_visible = mtf.ones(context.mesh, shape, tf.int32)
+      visible = mtf.to_int32(visible)
+      shape = visible.shape.resize_dimension(memory.name, count)
+      if prompts is None:
+        prompts = mtf.ones(context.mesh, shape, tf.int32)
       visible = mtf.concat(
-        [mtf.broadcast(prompts_visible, shape), visible], length.name
+        [mtf.broadcast(prompts, shape), visible], memory.name
       )
       biases.append(
         attention.visibility_mask_to_attention_bias(
@@ -266,19 +294,13 @@ class SelfAttention(transformer_layers.SelfAttention):
         )
       )
 
-    if priority is not None:
+    if context.read_priority is not None:
       write = self.rename_length_to_memory_length(
         context.write_priority, context
       )
-      add(mtf.greater_equal(priority, write))
-    if isinstance(ids, mtf.Tensor) and context.length_dim in ids.shape.dims:
-      same = mtf.equal(ids, self.rename_length_to_memory_length(ids, context))
-      own = None
-      if task is not None:
-        each = mtf.Dimension("of_a_task", self.prompt_length)
-        own = mtf.broadcast(mtf.cast(task, tf.int32), task.shape + each)
-        own = mtf.replace_dimensions(own, [self.tasks, each], prompts)
-      add(same, own)
+      add(mtf.greater_equal(context.read_priority, write))
+    if same is not None:
+      add(same, None if task is None else of_all_tasks(mtf.to_int32(task)))
     return mtf.add_n(biases) if biases else None
 
 

@@ -1,6 +1,7 @@
 """Running small Mesh TensorFlow graphs in tests."""
 
 import contextlib
+import re
 import types
 import zlib
 
@@ -182,13 +183,14 @@ def pad(rows, length):
   return out
 
 
-def random_features(lengths, packed=False, leading=()):
+def random_features(lengths, packed=False, leading=(), tasks=0):
   """Four rows of token ids, with padding at the end of most.
 
   Args:
     lengths: {"inputs": …, "targets": …}, 6 or more.
     packed: two examples a row, with their segmentation and position.
     leading: dimensions in front, as of an ensemble.
+    tasks: of which each example begins with the token; 0 for none.
 
   Returns:
     {feature: int32 [*leading, 4, length]}
@@ -201,6 +203,10 @@ def random_features(lengths, packed=False, leading=()):
     starts = np.array([[2], [3], [1], [4]])  # of the second example
     second, real = at >= starts, at < ends
     features[key] = rng.integers(2, 60, (*leading, *real.shape)) * real
+    if tasks and key == "inputs":
+      begins = (at == 0) | packed & (at == starts)
+      token = VOCAB_SIZE - 1 - rng.integers(0, tasks, real.shape)
+      features[key] = np.where(begins, token, features[key])
     if packed:
       features[f"{key}_segmentation"] = (1 + second) * real
       features[f"{key}_position"] = np.where(second, at - starts, at) * real
@@ -231,14 +237,15 @@ def small_model(
   """A Bitransformer of the configs, small enough to look at.
 
   Args:
-    layers: a file of operative_configs/hypergrid.
+    layers: a file of operative_configs/hypergrid, or peers/ and its name.
     bindings: further gin bindings, one a line.
     layout: as in utils.build_model.
     mesh_shape: as in utils.build_model.
     vocab_size: of inputs and targets.
   """
+  path = layers if "/" in layers else f"hypergrid/{layers}"
   config.parse_files(
-    [config.DEFAULTS, "models/tiny.gin", f"hypergrid/{layers}.gin"],
+    [config.DEFAULTS, "models/tiny.gin", f"{path}.gin"],
     [SMALL, bindings, "Unitransformer.vocab_divisor = 1"],
   )
   return model_lib.build(vocab_size, None, layout, mesh_shape)
@@ -353,5 +360,7 @@ class Model:
         value = 1 + 0.1 * value
       if "/hypergrid/" in name:
         value *= scale
+      if re.search("/(adapter|hyperprompt)/", name) and len(shape) > 1:
+        value = rng.normal(0, (value.size / shape[-1]) ** -0.5, shape)
       values[name] = value
     return values

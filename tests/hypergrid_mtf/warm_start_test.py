@@ -17,6 +17,7 @@ from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import vocabulary_file
 from hypergrid_mtf.run.checks import training_record
 from tests.hypergrid_mtf import mtf_testing, published
+from tools.cost import models
 
 SIZE = os.environ.get("HYPERGRID_WARM_START", "micro")
 L2 = [f"models/{SIZE}.gin", "hypergrid/L2.gin"]
@@ -52,12 +53,14 @@ def _logits(path, files, bindings):
   """(logits [4, 16, vocabulary] after a warm start, where targets are)."""
   size = published.shapes(SIZE)["shared/embedding"][0]
   inputs, targets = (_rows(size, 4, length) for length in (64, 16))
+  inputs[:, 0] = size - 1 - np.arange(4)  # task tokens
   reader = tf.train.load_checkpoint(path)
   with (
     model_lib.configured(files, [BFLOAT16, *bindings], size) as model,
     tf.Graph().as_default(),
   ):
     _, warm = _warm_start(model, path)
+    assert not warm.unexpected
     there = (checkpoints.legacy_name(name) for name in warm.loaded)
     values = dict(zip(warm.loaded, map(reader.get_tensor, there), strict=True))
     tf.set_random_seed(0)
@@ -90,6 +93,17 @@ def test_the_function_under_both_forms_of_the_gate(checkpoint, capsys):
       assert difference < 1e-5 * largest and same == 1
     else:
       assert difference > 0.01 * largest
+
+
+@pytest.mark.parametrize("peer", models.PEERS)
+def test_a_peer_starts_at_the_function_of_the_checkpoint(checkpoint, peer):
+  vanilla, real = _logits(checkpoint, VANILLA, [])
+  found, _ = _logits(checkpoint, [VANILLA[0], f"peers/{peer}.gin"], [])
+  difference = np.abs(found - vanilla)[real].max() / np.abs(vanilla[real]).max()
+  if peer.startswith("hyperprompt"):  # whose prompts are always seen
+    assert difference > 1e-3
+  else:
+    assert difference < 1e-6
 
 
 def test_slots_are_those_of_the_optimizer(checkpoint):
