@@ -13,6 +13,7 @@ line refuses, a method refuses with a UserError of the same sentence.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from unittest import mock
 
 import gin
 import pandas as pd
+import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
@@ -265,13 +267,52 @@ class Model:
     gin.clear_config()
     try:
       flags.FLAGS(argv)
-      with mock.patch.object(sys, "argv", argv):  # t5 records the command
+      with (
+        mock.patch.object(sys, "argv", argv),  # t5 records the command
+        _logged(self.model_dir),
+      ):
         yield flags.FLAGS
     except flags.Error as e:
       raise errors.UserError(errors.sentence(e)) from None
     finally:
       flagsaver.restore_flag_values(saved)
       gin.clear_config()
+
+
+@contextlib.contextmanager
+def _logged(model_dir: str) -> Iterator[None]:
+  """Within this context, a local model's folder has what the libraries log.
+
+  In a notebook TensorFlow would print it all, and t5 the loss of each step.
+  """
+  if "://" in model_dir:
+    yield
+    return
+  log = logging.FileHandler(
+    os.path.join(model_dir, "hypergrid_mtf.log"), delay=True
+  )
+  log.addFilter(lambda _: os.path.isdir(model_dir))  # a run makes it
+  tensorflow, root = tf.get_logger(), logging.getLogger()
+  printers, tensorflow.handlers = tensorflow.handlers, []
+  root.addHandler(log)
+  try:
+    with mock.patch.object(tf, "Print", _without_loss(tf.Print)):
+      yield
+  finally:
+    tensorflow.handlers = printers
+    root.removeHandler(log)
+    log.close()
+
+
+def _without_loss(original):
+  """tf.Print as it is, but for the loss of a step, which train.csv has."""
+
+  def print_(value, data, message=None, **options):
+    if message == "step, tf_loss":
+      return value
+    return original(value, data, message, **options)
+
+  return print_
 
 
 @contextlib.contextmanager

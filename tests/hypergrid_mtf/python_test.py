@@ -45,6 +45,8 @@ for call in (
   lambda: model.score(["one"], []),
   lambda: mine.train(frame.rename(columns={"targets": "labels"})),
   lambda: Model("runs/shout", options=["--no_such_flag"]).evaluate(),
+  lambda: Model("runs/none").gates(),
+  lambda: model.gates(split="dev"),
 ):
   try:
     call()
@@ -52,7 +54,7 @@ for call in (
     refused.append(str(e))
 print(json.dumps(dict(
   scores=scores.to_dict("records"), answers=answers, likelihoods=likelihoods,
-  folder=folder, loud=loud, refused=refused,
+  folder=folder, loud=loud, refused=refused, height=picture.get_figheight(),
 )))
 """
   program, _ = _programs()
@@ -64,15 +66,17 @@ print(json.dumps(dict(
   assert all(row["step"] == 20 for row in made["scores"])
   assert len(made["answers"]) == 2 and len(made["loud"]) == 1
   assert made["likelihoods"][0] < 0
+  assert made["height"] > 8  # of eight tasks
+  log = (tmp_path / "runs" / "l2" / "hypergrid_mtf.log").read_text()
+  assert "eval_on_tpu ignored" in log
   served = tf.saved_model.load(str(tmp_path / made["folder"]))
   answer = served.signatures["serving_default"]
   found = answer(inputs=tf.constant(["reverse: abcd", "copy: ab"]))
   texts = [a.decode() for a in found["outputs"].numpy()]
   assert texts == made["answers"]
   named = ["line break", "no_such_task", "L3.gin", "0 targets", "'targets'"]
-  for sentence, part in zip(
-    made["refused"], [*named, "no_such_flag"], strict=True
-  ):
+  named += ["no_such_flag", "runs/none", "has a split 'dev'"]
+  for sentence, part in zip(made["refused"], named, strict=True):
     assert part in sentence, sentence
   # As the command line finds it.
   done = command.python(
