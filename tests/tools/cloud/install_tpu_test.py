@@ -150,7 +150,7 @@ def test_the_tensorflow_of_the_image_is_kept(tmp_path, monkeypatch):
 def test_a_machine_without_the_right_tensorflow():
   for name, version, sentence in (
     ("numpy", "1.26.4", "has no TensorFlow, but this project needs"),
-    ("tensorflow", "2.17.0", "has tensorflow 2.17.0, and this project needs"),
+    ("tensorflow", "2.17.0", "has tensorflow 2.17.0, but this project needs"),
   ):
     found = {name: install_tpu.Package(version, "/", [])}
     with pytest.raises(command_line.UserError, match=sentence):
