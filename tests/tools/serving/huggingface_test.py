@@ -86,7 +86,7 @@ def test_t5_1_0_folded_is_the_same_there(model_dir, tmp_path, monkeypatch):
   there = _to(monkeypatch, folded, tmp_path / "there")
   _check_same(model_dir, there)
   card = (tmp_path / "there" / "README.md").read_text()
-  assert "begin with the token 342, `<extra_id_16>`" in card
+  assert "begin with token 342, `<extra_id_16>`" in card
   assert "- L2, sigmoid, a grid of 16 x 16 over wo, conditioned on" in card
 
 
@@ -94,7 +94,7 @@ def test_the_model_card_says_what_the_folder_says(t5, tmp_path, monkeypatch):
   model_dir, there = t5
   nothing = huggingface_hub.ModelCard.load(f"{there}/README.md")
   assert not nothing.data.eval_results
-  assert "holds no evaluation of this step" in nothing.content
+  assert "has no evaluation of this step" in nothing.content
   assert "None: it is a plain T5." in nothing.content
   assert f"- `{TASK}`" in nothing.content
   best = tmp_path / "run" / "best"  # of a training with --evaluate
@@ -367,14 +367,14 @@ def _name_a_file_outside(folder):
 @pytest.mark.parametrize(
   ("damage", "match"),
   [
-    (_cut(-100), "model.safetensors is damaged or is not a file of safetens"),
+    (_cut(-100), "model.safetensors is damaged or not a safetensors file"),
     (_cut(0), "model.safetensors is damaged or not a safetensors file"),
     (_name_a_file_outside, "is not an index of weight files in this fold"),
     (
       lambda f: (f / hf_weights.FILE).rename(f / "pytorch_model.bin"),
-      "holds no model.safetensors, and pytorch_model.bin needs",
+      "has no model.safetensors, and pytorch_model.bin needs",
     ),
-    (_change(d_ff=32), "wi_0.weight in .* is .256, 64., which is not what con"),
+    (_change(d_ff=32), "wi_0.weight in .* is .256, 64., which does not match"),
     (_change(num_layers=3), "encoder.block.2.* is missing"),
     (
       _change(tie_word_embeddings=True),
@@ -396,7 +396,7 @@ def _name_a_file_outside(folder):
     ),
     (
       lambda f: (f / "tokenizer_config.json").unlink(),
-      "holds no spiece.model, .* or give --vocabulary",
+      "has no spiece.model, .* or give --vocabulary",
     ),
   ],
 )
