@@ -23,7 +23,7 @@ from mesh_tensorflow.transformer import utils
 from hypergrid_mtf import errors
 
 GLOBAL_STEP = "global_step"
-# Where HyperGrid and its peers have what a vanilla T5 does not have.
+# Scopes of the variables of HyperGrid and its peers.
 OWN_SCOPES = re.compile("/(hypergrid|ia3|adapter|hyperprompt)/")
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")

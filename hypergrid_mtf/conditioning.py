@@ -155,20 +155,21 @@ def _selector(sequence_id: mtf.Tensor, memory_id: mtf.Tensor) -> mtf.Tensor:
 def task_of_tokens(
   context, tasks: mtf.Dimension, keep: bool = True
 ) -> mtf.Tensor:
-  """Which task each token belongs to, read off its example's task token.
+  """The task of each token, from its example's task token.
 
-  Task k begins its inputs with the id `vocab_size - 1 - k`, as
-  `t5_tasks.task_tokens` gives it. Decoding finds it once and keeps it, so a
-  layer asks once.
+  The inputs of task k begin with the id `vocab_size - 1 - k` (see
+  `t5_tasks.task_tokens`). Decoding computes it once, so each layer must call
+  this once.
 
   Args:
     context: a transformer.Context.
-    tasks: as many as there are task tokens.
-    keep: for the steps of decoding, unless a layer keeps what it makes of it.
+    tasks: one for each task token.
+    keep: whether to record it for decoding, unless a layer records something
+      else
 
   Returns:
-    a one-hot [<batch>, (length,) tasks] in the type of activations; zeros for a
-    token that begins with another id, and for padding in packed rows
+    one-hot [<batch>, (length,) tasks] in the activations' type; zeros if the
+    example begins with another id, and for padding in packed sequences
   """
   if context.mode == "incremental":
     return context.get_constant_state()
@@ -180,7 +181,7 @@ def task_of_tokens(
 
 
 def task_of_memory(context, tasks: mtf.Dimension) -> mtf.Tensor:
-  """The same for what a decoder's tokens see of the encoder.
+  """The task of each encoder token that the decoder attends to.
 
   Returns:
     [<batch>, (memory_length,) tasks]
@@ -201,7 +202,7 @@ def task_of_memory(context, tasks: mtf.Dimension) -> mtf.Tensor:
 
 
 def _task_of_first(context, tasks: mtf.Dimension) -> mtf.Tensor:
-  """The one-hot that each input id stands for, at all positions."""
+  """One-hot tasks of all input ids; zeros for ids without a task."""
   ids, length_dim = context.inputs, context.length_dim
   if context.model.autoregressive:
     ids, length_dim = context.encoder_inputs, context.encoder_length_dim

@@ -1,4 +1,4 @@
-"""T5's feed-forward layer in parts, for the layers that change one of them."""
+"""T5's feed-forward layer in parts, for layers that replace one of them."""
 
 import functools
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class FeedForward(transformer_layers.DenseReluDense):
     return h
 
   def dense(self, context, x, name: str, multiply=None) -> mtf.Tensor:
-    """`mtf.layers.dense`, optionally with another product of x and the kernel.
+    """`mtf.layers.dense`, optionally with another product.
 
     Args:
       context: a transformer.Context.

@@ -171,7 +171,7 @@ HyperGrid = DenseReluDense
 def own_layers(model) -> list:
   """The layers that read a task, as (layer, d_model dimension) pairs.
 
-  Those of HyperGrid and of `peers`, which alone have a `check`.
+  Those are the layers with a `check`: HyperGrid's and those of `peers`.
   """
   if hasattr(model, "student"):
     model = model.student

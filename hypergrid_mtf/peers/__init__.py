@@ -1,6 +1,6 @@
-"""Other ways to let one T5 serve many tasks, as layers under the same command.
+"""Other methods for one T5 on many tasks, as layers for the same command.
 
-Each peer reads the task of every token by `conditioning.task_of_tokens`, has
-its variables in a scope of its own below those of vanilla T5, and is one file
+Each peer gets every token's task from `conditioning.task_of_tokens`, keeps its
+variables in its own scope below those of vanilla T5, and consists of one file
 here and one or more in operative_configs/peers.
 """

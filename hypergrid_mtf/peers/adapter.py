@@ -1,16 +1,17 @@
-"""Adapters: a bottleneck for each task after attention and feed-forward.
+"""Adapters: one bottleneck per task after attention and feed-forward.
 
     y' = y + act(y D_t) U_t
 
-with D_t [d_model, b] and U_t [b, d_model] of the token's task t (Houlsby et
-al., 2019). U starts at zero, which is the vanilla function. All tasks together
-are one wide layer of which a token sees its task's part, so packed rows are
-exact and nothing is gathered.
+with D_t [d_model, b] and U_t [b, d_model] for the token's task t (Houlsby et
+al., 2019). U starts at zero, so the initial function is vanilla T5's. All tasks
+together form one wide layer, of which each token uses its task's part; so
+packed sequences are exact and nothing is gathered.
 
-HyperFormer++ (Mahabadi et al., ACL 2021) makes them instead from embeddings of
-the task, the block and the place, by one linear map for each of D, U and a
-layer norm after U; the maps are shared by the blocks of a stack. Here the layer
-norm's two maps start at zero, which is the vanilla function too.
+HyperFormer++ (Mahabadi et al., ACL 2021) generates them from embeddings of the
+task, the block and the position in the block, with one linear map each for D, U
+and a layer norm after U; the blocks of a stack share the maps. Here the two
+maps of the layer norm start at zero, so the initial function is vanilla T5's
+too.
 """
 
 import gin
@@ -40,7 +41,7 @@ def _variable(context, name, dims, initializer) -> mtf.Tensor:
 
 @gin.configurable(module="hypergrid_mtf.peers.adapter")
 class Adapter:
-  """What is added to a layer's output."""
+  """Adds an adapter to a layer's output."""
 
   def __init__(
     self,
@@ -53,14 +54,14 @@ class Adapter:
     """Records the hyperparameters.
 
     Args:
-      bottleneck: b, for each task.
-      activation: the name of a function of mesh_tensorflow.
-      hypernetwork: makes the kernels as HyperFormer++ does.
-      embedding_size: of tasks, blocks and places, and of what the maps read.
-      hidden_size: between the embeddings and what the maps read.
+      bottleneck: b, per task.
+      activation: name of a mesh_tensorflow function.
+      hypernetwork: whether to generate the kernels, as in HyperFormer++.
+      embedding_size: of tasks, blocks and places, and of the maps' input.
+      hidden_size: between the embeddings and the maps' input.
 
     Raises:
-      UserError: for sizes and activations that there are not.
+      UserError: for an invalid size or an unknown activation.
     """
     for name, value in (
       ("bottleneck", bottleneck),
@@ -71,7 +72,7 @@ class Adapter:
     if not callable(getattr(mtf, str(activation), None)):
       raise errors.UserError(
         f"Adapter.activation = {activation!r} is unknown: give the name of a "
-        "function of mesh_tensorflow, such as 'gelu'."
+        "mesh_tensorflow function, such as 'gelu'."
       )
     self.tasks = tasks.num_tasks()
     self.bottleneck = mtf.Dimension("bottleneck", bottleneck)
@@ -155,28 +156,28 @@ class Adapter:
 
 
 class _Adapted:
-  """A layer of T5's, and an adapter after it."""
+  """One of T5's layers, followed by an adapter."""
 
   def __init__(self, **kwargs):
     super().__init__(**kwargs)
     self.adapter = Adapter()
     self.tasks = self.adapter.tasks
-    self.adapter_activation = self.adapter.activation  # a fact of the model
+    self.adapter_activation = self.adapter.activation  # checkpoints record it
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Nothing depends on the model; `Adapter` checks itself."""
+    """Does nothing: `Adapter` has checked its parameters."""
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
-    """Shapes are those of T5's layer."""
+    """The shapes are those of T5's layer."""
     y = super().call(context, x, losses)
     return self.adapter(context, y, type(self).__name__)
 
 
 @gin.configurable("AdapterSelfAttention", module="hypergrid_mtf.peers.adapter")
 class SelfAttention(_Adapted, transformer_layers.SelfAttention):
-  """T5's self-attention and an adapter."""
+  """T5's self-attention, followed by an adapter."""
 
 
 @gin.configurable("AdapterDenseReluDense", module="hypergrid_mtf.peers.adapter")
 class DenseReluDense(_Adapted, transformer_layers.DenseReluDense):
-  """T5's feed-forward layer and an adapter."""
+  """T5's feed-forward layer, followed by an adapter."""

@@ -1,18 +1,18 @@
-"""HyperPrompt: prompts of each task before the keys and values of attention.
+"""HyperPrompt: task prompts before the keys and values of self-attention.
 
-He et al., ICML 2022 (arXiv 2203.00759). A prompt P_t [n, d_model] of the task
-t, one for a whole stack, becomes n more keys and values in each of its layers:
+He et al., ICML 2022 (arXiv 2203.00759). Each stack has one prompt P_t [n,
+d_model] per task t, from which each layer computes n more keys and values:
 
     k = [relu(LN(P_t) A_k) B_k; x wk],  v = [relu(LN(P_t) A_v) B_v; x wv]
 
-Variant "sep" has A and B of each task and layer, "share" those of each layer,
-and in "global" one hypernetwork makes those of all tasks and layers from
+Variant "sep" has A and B per task and layer, "share" has them per layer, and in
+"global" one hypernetwork generates them for all tasks and layers from
 embeddings of both.
 
-The authors' functions for it are in mesh_tensorflow.transformer.attention
-(`make_params_hyperprompt`, `make_params_mtlprompt`); nothing there gives them a
-task, and their caller is wrong about padding, packing, beams and outer batches
-(docs/dev/upstream.md). This layer has their equations and variables' names.
+The authors' functions are in mesh_tensorflow.transformer.attention
+(`make_params_hyperprompt`, `make_params_mtlprompt`), but nothing passes them a
+task, and their caller is wrong for padding, packing, beams and outer batches
+(docs/dev/upstream.md). This layer uses the same equations and variable names.
 """
 
 import copy
@@ -30,7 +30,7 @@ VARIANTS = ("global", "share", "sep")
 
 @gin.configurable("HyperPrompt", module="hypergrid_mtf.peers.hyperprompt")
 class SelfAttention(transformer_layers.SelfAttention):
-  """T5's self-attention with prompts of the example's task in its memory."""
+  """T5's self-attention, also to prompts of the example's task."""
 
   def __init__(
     self,
@@ -44,13 +44,13 @@ class SelfAttention(transformer_layers.SelfAttention):
 
     Args:
       variant: one of VARIANTS.
-      prompt_length: positions of a prompt, in both stacks.
+      prompt_length: positions per prompt, in both stacks.
       bottleneck: between a prompt and its keys and values.
-      embedding_size: of tasks and layers, "global" alone.
+      embedding_size: of tasks and layers; only for "global".
       **kwargs: of T5's self-attention.
 
     Raises:
-      UserError: for an unknown variant, or a size that cannot be.
+      UserError: for an unknown variant or an invalid size.
     """
     if variant not in VARIANTS:
       raise errors.UserError(
@@ -71,7 +71,7 @@ class SelfAttention(transformer_layers.SelfAttention):
     self.embedding_size = embedding_size
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError for attention that the prompts do not fit."""
+    """Raises UserError if the prompts do not fit the attention."""
     del model_dim
     for name, value, fits in (
       ("num_memory_heads", self.num_memory_heads, 0),
@@ -79,17 +79,17 @@ class SelfAttention(transformer_layers.SelfAttention):
     ):
       if value != fits:
         raise errors.UserError(
-          f"HyperPrompt has keys and values for every head, and SelfAttention."
+          f"HyperPrompt has keys and values for every head, but SelfAttention."
           f"{name} = {value!r} does not: leave it out."
         )
     if self.num_heads == 1:
       raise errors.UserError(
         "HyperPrompt needs SelfAttention.num_heads of 2 or more: Mesh "
-        "TensorFlow leaves the dimension of one head out."
+        "TensorFlow omits the dimension of a single head."
       )
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
-    """As T5's self-attention, with prompts in front of what is attended to."""
+    """T5's self-attention, with prompts in front of keys and values."""
     del losses
     params = self.make_params(context)
     q = params.compute_q(x)
@@ -127,13 +127,13 @@ class SelfAttention(transformer_layers.SelfAttention):
     return params.compute_output(o, output_shape=x.shape)
 
   def _prompts(self, context) -> tuple:
-    """Keys and values of the prompts that a row may see, and whose they are.
+    """Keys and values of the prompts that a sequence sees, and their tasks.
 
     Returns:
-      keys and values [<batch>, memory_length, heads, d_kv] of the row's task,
-      and None; or for packed rows those of all tasks [memory_length, heads,
-      d_kv], and the task of each token [<batch>, length, tasks]. Decoding makes
-      them once and keeps them.
+      keys and values [<batch>, memory_length, heads, d_kv] of the sequence's
+      task, and None; for packed sequences, those of all tasks [memory_length,
+      heads, d_kv] and each token's task [<batch>, length, tasks]. Decoding
+      computes them once.
     """
     if context.mode == "incremental":
       return context.get_constant_state()
@@ -223,15 +223,15 @@ class SelfAttention(transformer_layers.SelfAttention):
     return mtf.dropout(x, context.train, keep_prob=1.0 - self.dropout_rate)
 
   def _bias(self, context, length, task, x, heads_dims, q) -> mtf.Tensor:
-    """T5's bias, for prompts left of position 0, and who sees what.
+    """T5's bias, with prompts left of position 0, and the masks.
 
     Args:
       context: a transformer.Context.
-      length: of the tokens that are attended to.
-      task: of each token, if the prompts are those of all tasks.
-      x: as of `compute_bias`.
-      heads_dims: as of `compute_bias`.
-      q: as of `compute_bias`.
+      length: of the keys, without prompts.
+      task: of each token, if there are prompts of all tasks.
+      x: as in `compute_bias`.
+      heads_dims: as in `compute_bias`.
+      q: as in `compute_bias`.
 
     Returns:
       [..., memory_length] of prompts and tokens
@@ -247,19 +247,19 @@ class SelfAttention(transformer_layers.SelfAttention):
     ids = context.subsequence_id
     if not isinstance(ids, mtf.Tensor):
       ids = context.sequence_id
-    same = None  # example, of a token and each that it attends to
+    same = None  # whether two tokens are in the same example
     if isinstance(ids, mtf.Tensor) and context.length_dim in ids.shape.dims:
       same = mtf.equal(ids, self.rename_length_to_memory_length(ids, context))
 
     def relative(memory_position, position):
-      """Upstream's bias without its masks, which know no prompt."""
+      """Upstream's bias without its masks, which do not cover prompts."""
       bare = copy.copy(context)
       bare.position = position
       bare.sequence_id = bare.subsequence_id = bare.read_priority = None
       return self.compute_bias(bare, memory_position, x, heads_dims, q)
 
     def of_all_tasks(t):
-      """[..., memory_length] of what has prompts' positions, or tasks."""
+      """[..., memory_length] from values per prompt position or per task."""
       each = [self.tasks, prompt]
       t = mtf.broadcast(t, t.shape - each + each)
       return mtf.replace_dimensions(t, each, memory)
@@ -269,7 +269,7 @@ class SelfAttention(transformer_layers.SelfAttention):
       position = mtf.concat([_like(left, position), position], memory.name)
       biases = [relative(position, context.position)]
     else:
-      # Positions are those in the row, and a prompt is left of its example.
+      # Positions count from the start of the row; prompts are left of examples.
       before = mtf.logical_and(same, mtf.less(position, context.position))
       before = mtf.reduce_sum(mtf.to_int32(before), reduced_dim=length)
       biases = [relative(position, context.position), relative(left, before)]
@@ -280,7 +280,7 @@ class SelfAttention(transformer_layers.SelfAttention):
     biases = [bias for bias in biases if bias is not None]
 
     def add(visible, prompts=None):
-      """A mask of the tokens, and of the prompts, which all may see if None."""
+      """Adds a mask of tokens and prompts; None makes all prompts visible."""
       visible = mtf.to_int32(visible)
       shape = visible.shape.resize_dimension(memory.name, count)
       if prompts is None:
@@ -315,7 +315,7 @@ def _variable(context, name: str, *dims) -> mtf.Tensor:
 
 
 def _like(prompt: mtf.Tensor, tensor: mtf.Tensor) -> mtf.Tensor:
-  """With all dimensions of a tensor but its own memory_length."""
+  """A prompt with a tensor's dimensions, except its own memory_length."""
   (length,) = (d for d in prompt.shape.dims if d.name == "memory_length")
   return mtf.broadcast(
     prompt, tensor.shape.resize_dimension("memory_length", length.size)

@@ -1,10 +1,10 @@
-"""(IA)³: a vector for each task scales keys, values and the hidden layer.
+"""(IA)³: one vector per task scales keys, values and the hidden layer.
 
     k = l_k * (x wk),  v = l_v * (x wv),  y = (l_ff * act(x wi)) wo
 
-Liu et al., 2022 (arXiv 2205.05638), with one trained l of each kind a task. The
-vectors start at one, which is the vanilla function. `l_ff` is HyperGrid's
-variant "row" with d_ff grid rows and a task's vector as the gate.
+Liu et al., 2022 (arXiv 2205.05638), with one trained l of each kind per task.
+The vectors start at one, so the initial function is vanilla T5's. `l_ff` is
+HyperGrid's variant "row" with d_ff grid rows and the task's vector as the gate.
 """
 
 import gin
@@ -34,18 +34,18 @@ class _ScaledKeysAndValues:
   """Attention whose `make_params` scales keys and values."""
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError for attention that has no keys of its own."""
+    """Raises UserError if keys and values share one projection."""
     del model_dim
     if self.shared_kv:
       raise errors.UserError(
-        "(IA)³ scales keys and values apart, and SelfAttention.shared_kv = "
-        "True makes them one: leave it out."
+        "(IA)³ scales keys and values separately, but SelfAttention.shared_kv "
+        "= True makes them one: leave it out."
       )
 
   def make_params(self, context):
     params = super().make_params(context)
     if context.mode == "incremental" and self.reads_memory:
-      return params  # its keys and values are kept
+      return params  # keys and values were computed before
     task = self.task(context)
     for name, dims in (("k", params.k_dims), ("v", params.v_dims)):
       compute = getattr(params, f"compute_{name}")
@@ -79,7 +79,7 @@ class SelfAttention(_ScaledKeysAndValues, transformer_layers.SelfAttention):
 
 @gin.configurable("IA3EncDecAttention", module="hypergrid_mtf.peers.ia3")
 class EncDecAttention(_ScaledKeysAndValues, transformer_layers.EncDecAttention):
-  """T5's attention to the encoder with scaled keys and values."""
+  """T5's encoder-decoder attention with scaled keys and values."""
 
   reads_memory = True
 
@@ -101,12 +101,12 @@ class DenseReluDense(feed_forward.FeedForward):
     self.tasks = tasks.num_tasks()
 
   def check(self, model_dim: mtf.Dimension) -> None:
-    """Raises UserError for activations or a number of tasks that cannot be."""
+    """Raises UserError for an unknown activation."""
     del model_dim
     self.activations()
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
-    """y = (l_ff * act(x wi)) wo; shapes as those of HyperGrid."""
+    """y = (l_ff * act(x wi)) wo; shapes as in HyperGrid."""
     del losses
     task = conditioning.task_of_tokens(context, self.tasks)
     h = self.hidden(context, x)  # [<batch>, (length,) d_ff]

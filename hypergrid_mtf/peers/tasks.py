@@ -1,4 +1,4 @@
-"""The tasks that a peer tells apart, and the variables its layers share."""
+"""The tasks that a peer distinguishes, and variables shared by its layers."""
 
 import re
 
@@ -13,25 +13,25 @@ NUM_TASKS = 24  # the task tokens of t5_tasks.task_tokens
 
 @gin.configurable(module="hypergrid_mtf.peers.tasks")
 def num_tasks(count: int = NUM_TASKS) -> mtf.Dimension:
-  """As many as there are task tokens, 0 to count - 1.
+  """The dimension of tasks, one for each task token from 0 to count - 1.
 
   Raises:
-    UserError: for what is not a positive integer.
+    UserError: if it is not a positive integer.
   """
   check_positive("num_tasks.count", count)
   return mtf.Dimension("tasks", count)
 
 
 def check_positive(name: str, value) -> None:
-  """Raises UserError for a binding that is not an integer of 1 or more."""
+  """Raises UserError if a binding is not a positive integer."""
   if not isinstance(value, int) or isinstance(value, bool) or value < 1:
     raise errors.UserError(f"{name} = {value!r} must be a positive integer.")
 
 
 def shared_scope(name: str):
-  """A variable scope of the stack, `<stack>/<name>`, for a layer inside it.
+  """A variable scope of the stack, `<stack>/<name>`, for its layers.
 
-  Its variables are made once; every layer that names them shares them.
+  All layers that name a variable in it share that variable.
   """
   stack, _, _ = tf.get_variable_scope().name.partition("/block_")
   return tf.variable_scope(
@@ -41,13 +41,13 @@ def shared_scope(name: str):
 
 
 def block(context) -> tuple[int, mtf.Dimension]:
-  """The number of the layer's block, and how many the stack has."""
+  """The number of the layer's block, and the number of blocks."""
   here = re.search(r"/block_(\d+)", tf.get_variable_scope().name)
   names = [layer.name for layer in context.model.layer_stack.layers]
   if not here or not all(names):
     raise errors.UserError(
-      "transformer.make_layer_stack.block_scope = False leaves the layers of a "
-      "stack without numbers, which hypernetworks read: leave it out."
+      "transformer.make_layer_stack.block_scope = False gives the layers of a "
+      "stack no numbers, which hypernetworks need: leave it out."
     )
   blocks = {name.split("/")[0] for name in names}
   return int(here[1]), mtf.Dimension("blocks", len(blocks))

@@ -145,8 +145,8 @@ def _num_declared(task, split: str) -> int | None:
     return task.num_input_examples(split)
   except KeyError:  # SeqIO would fail in the same way when it reads them.
     raise errors.UserError(
-      f"num_input_examples of the task {task.name!r} says nothing of its split "
-      f"{split!r}: give a number for each split, or leave it out."
+      f"num_input_examples of the task {task.name!r} has no number for its "
+      f"split {split!r}: give one for each split, or leave it out."
     ) from None
 
 

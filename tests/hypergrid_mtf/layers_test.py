@@ -188,7 +188,7 @@ def test_agrees_with_the_oracle(variant, decoder, packed):
 def test_bfloat16_agrees_with_the_oracle(variant):
   decoder = variant in ("LG", "row", "GG")  # some of each
   # bfloat16 has 8 bits: kernels, gates, h and sums are each rounded. A ReLU may
-  # flip where its input is rounded, which says nothing of the gate.
+  # flip where its input is rounded, which has nothing to do with the gate.
   bfloat16 = {"dtype": mtf_testing.BFLOAT16, "tolerance": 0.03}
   _check(variant, decoder, activation=["linear"], **bfloat16)
 

@@ -187,7 +187,7 @@ def check_split(mixture_or_task, split: str, use_cached: bool = False) -> None:
 
 
 def check_task_tokens(run: request.Run) -> None:
-  """Every input begins with a task token, where a layer reads tasks of it."""
+  """Checks that inputs begin with a task token, if a layer needs one."""
   counts = [
     layer.tasks.size
     for layer, _ in layers.own_layers(run.model)
@@ -213,10 +213,9 @@ def check_task_tokens(run: request.Run) -> None:
     index = None if token is None else vocabulary.vocab_size - 1 - token
     if index is None or not 0 <= index < counts[0]:
       raise errors.UserError(
-        f"the {what} with {token}, and the model reads the task off a task "
-        f"token, <extra_id_0> to <extra_id_{counts[0] - 1}> "
-        "(num_tasks.count): use a mixture of _task_token variants "
-        "(docs/tasks.md)."
+        f"the {what} with {token}, but the model reads the task from a task "
+        f"token, <extra_id_0> to <extra_id_{counts[0] - 1}> (num_tasks.count): "
+        "use a mixture of _task_token variants (docs/tasks.md)."
       )
 
 

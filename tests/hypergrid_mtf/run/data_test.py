@@ -366,7 +366,7 @@ def test_a_split_without_its_number_is_refused():
   task = _function("mine", ["a"], splits=("train", "validation"), train=1)
   with pytest.raises(KeyError):
     task.get_dataset({"inputs": 8, "targets": 8}, "validation")
-  with pytest.raises(UserError, match="'mine' says nothing of its split 'val"):
+  with pytest.raises(UserError, match="'mine' has no number for its split 'v"):
     examples_lib.check_examples([task], "validation")
   examples_lib.check_examples([task], "train")
 
