@@ -64,6 +64,12 @@ def build(
     own = layers.own_layers(model)
     for layer, model_dim in own:
       layer.check(model_dim)
+      members = config.value("Unitransformer.ensemble")
+      if members and hasattr(layer, "tasks"):
+        raise errors.UserError(
+          f"Unitransformer.ensemble = {members!r} is an ensemble, and the "
+          "variables of peers/ are those of one model: leave it out."
+        )
   except errors.UserError:
     raise
   except (TypeError, ValueError, AttributeError) as e:
@@ -85,8 +91,8 @@ def build(
 def _check_no_gate_is_left_out(model_type: str) -> None:
   """Refuses layers bound for a stack that the model does not have.
 
-  The files of hypergrid/ and peers/ bind the layers of an encoder and a decoder;
-  any other kind of model would silently be vanilla.
+  The files of hypergrid/ and peers/ bind the layers of an encoder and a
+  decoder; any other kind of model would silently be vanilla.
   """
   for (scope, selector), parameters in gin.config._CONFIG.items():
     own = re.search(

@@ -2,11 +2,13 @@
 
 import glob
 import json
+import math
 import os
 
 import pytest
 
-from hypergrid_mtf import gate
+from hypergrid_mtf import checkpoints, gate
+from hypergrid_mtf import model as model_lib
 from tools.cost import models
 from tools.dev import golden
 
@@ -58,6 +60,41 @@ def test_variants_have_their_golden_variables(size, variant):
   want = _read(size)
   got = golden.shapes_of(f"models/{size}.gin", f"hypergrid/{variant}.gin")
   assert got == {**want["vanilla"], **want[variant]}
+
+
+@pytest.mark.parametrize(
+  ("size", "peer"),
+  [
+    *(("micro", peer) for peer in models.PEERS),
+    ("base", "hyperprompt_global"),
+    ("t5_1_1_small", "ia3"),
+  ],
+)
+def test_peers_have_their_golden_variables(size, peer):
+  want = _read(size)
+  assert golden.added(size, peer, want["vanilla"]) == want[peer]
+
+
+# Computed from the papers' equations with the authors' sizes, of eight tasks.
+@pytest.mark.parametrize(
+  ("peer", "size", "ratio"),
+  [
+    ("hyperprompt_share", "base", 1.008),
+    ("hyperprompt_sep", "base", 1.064),
+    ("hyperprompt_global", "base", 1.043),
+    ("hyperprompt_global", "large", 1.017),
+    ("adapter", "base", 1 + 8 * 0.0084),
+    ("ia3", "base", 1 + 8 * 0.00058),
+  ],
+)
+def test_parameters_of_eight_tasks(peer, size, ratio):
+  files = [f"models/{size}.gin", f"peers/{peer}.gin"]
+  bindings = ["num_tasks.count = 8"]
+  with model_lib.configured(files, bindings, models.VOCAB_SIZE) as model:
+    shapes = checkpoints.variable_shapes(model)
+  count = sum(map(math.prod, shapes.values()))
+  vanilla = sum(map(math.prod, _read(size)["vanilla"].values()))
+  assert count / vanilla == pytest.approx(ratio, abs=6e-4)
 
 
 @pytest.mark.parametrize("size", models.sizes())

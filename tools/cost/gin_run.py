@@ -28,7 +28,7 @@ class Source:
 
   @property
   def variant(self) -> str:
-    """The file of hypergrid/ or peers/ that defines its layers, or "vanilla"."""
+    """The file of hypergrid/ or peers/ with its layers, or "vanilla"."""
     for path in self.gin_files:
       found = re.fullmatch(r"(?:.*/)?(?:hypergrid|peers)/(\w+)\.gin", path)
       if found and not found[1].endswith(("_only", "frozen")):

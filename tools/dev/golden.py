@@ -3,12 +3,14 @@ r"""Writes names and shapes of all variables of each size and variant, as JSON.
   python -m tools.dev.golden --output_dir=tests/golden
 
 One file per size: `vanilla` lists all variables, each variant only those it
-adds. No weights are allocated. The tests rebuild and compare the lists, so a
+adds, and each peer their number and a digest of the list. No weights are allocated. The tests rebuild and compare the lists, so a
 change that breaks checkpoints fails with the difference; rewriting the files is
 a decision to break them.
 """
 
+import hashlib
 import json
+import math
 import os
 
 from absl import flags
@@ -17,6 +19,7 @@ from hypergrid_mtf.run import console
 from tools.cost import models
 
 FLAGS = flags.FLAGS
+FULL = ("micro",)  # sizes with all variables of each peer
 
 
 def define_flags() -> None:
@@ -39,18 +42,29 @@ def shapes_of(*gin_files: str) -> dict[str, list[int]]:
   return {name: list(shapes[name]) for name in sorted(shapes)}
 
 
-def of_size(size: str) -> dict[str, dict[str, list[int]]]:
+def of_size(size: str) -> dict[str, dict]:
   """{"vanilla": {name: shape}, "L2": {added name: shape}, …} of a size."""
-  path = f"models/{size}.gin"
-  vanilla = shapes_of(path, "hypergrid/vanilla.gin")
-  golden = {"vanilla": vanilla}
-  for variant in models.VARIANTS:
-    shapes = shapes_of(path, f"hypergrid/{variant}.gin")
-    lost = [n for n in vanilla if shapes.get(n) != vanilla[n]]
-    if lost:
-      raise AssertionError(f"{size} {variant} lost or changed {lost}")
-    golden[variant] = {n: s for n, s in shapes.items() if n not in vanilla}
+  golden = {"vanilla": shapes_of(f"models/{size}.gin", "hypergrid/vanilla.gin")}
+  for variant in models.KNOWN[1:]:
+    golden[variant] = added(size, variant, golden["vanilla"])
   return golden
+
+
+def added(size: str, variant: str, vanilla: dict) -> dict:
+  """{name: shape} that a variant or peer adds, or a summary (see FULL)."""
+  path = models.Setting(variant).gin_files[0]
+  shapes = shapes_of(f"models/{size}.gin", path)
+  lost = [n for n in vanilla if shapes.get(n) != vanilla[n]]
+  if lost:
+    raise AssertionError(f"{size} {variant} lost or changed {lost}")
+  shapes = {n: s for n, s in shapes.items() if n not in vanilla}
+  if variant in models.VARIANTS or size in FULL:
+    return shapes
+  return {
+    "variables": len(shapes),
+    "parameters": sum(map(math.prod, shapes.values())),
+    "sha256": hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16],
+  }
 
 
 def main(argv) -> None:
@@ -62,7 +76,9 @@ def main(argv) -> None:
   for size in FLAGS.sizes:
     lines = []
     for key, shapes in of_size(size).items():
-      body = ",\n".join(f"  {json.dumps(n)}: {s}" for n, s in shapes.items())
+      body = ",\n".join(
+        f"  {json.dumps(n)}: {json.dumps(s)}" for n, s in shapes.items()
+      )
       lines.append(f"{json.dumps(key)}: {{\n{body}\n}}")
     path = os.path.join(FLAGS.output_dir, f"{size}.json")
     files.write(path, "{\n" + ",\n".join(lines) + "\n}\n")
