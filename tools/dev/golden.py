@@ -3,9 +3,10 @@ r"""Writes names and shapes of all variables of each size and variant, as JSON.
   python -m tools.dev.golden --output_dir=tests/golden
 
 One file per size: `vanilla` lists all variables, each variant only those it
-adds, and each peer their number and a digest of the list. No weights are allocated. The tests rebuild and compare the lists, so a
-change that breaks checkpoints fails with the difference; rewriting the files is
-a decision to break them.
+adds, and each peer their number and a digest of the list. No weights are
+allocated. The tests rebuild and compare the lists, so a change that breaks
+checkpoints fails with the difference; rewriting the files is a decision to
+break them.
 """
 
 import hashlib
