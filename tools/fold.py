@@ -3,7 +3,8 @@ r"""Folds the gates of a HyperGrid model into a plain T5 for one task.
   python -m tools.fold --model_dir=runs/tasks --task=reverse \
     --output_dir=runs/reverse
 
-For a model trained with `HyperGrid.condition_on = "task_token"`: the gates of a
+For (IA)³, and a model trained with `HyperGrid.condition_on = "task_token"`: the
+gates of a
 task are then constant, and are multiplied into the weights. Writes a model_dir
 with t5's own layers (checkpoint, operative_config.gin, vocabulary), which every
 command accepts. It serves only this task; fold again for another.
@@ -38,7 +39,7 @@ console.read_flags(
 import seqio
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import checkpoints, errors, trained, weights
+from hypergrid_mtf import checkpoints, errors, layers, trained, weights
 from hypergrid_mtf.run import config as gin_config
 from hypergrid_mtf.run import files, vocabulary_file
 from hypergrid_mtf.run.checks import training_record
@@ -62,8 +63,8 @@ def main(argv) -> None:
 
 def _fold(source: trained.Trained) -> None:
   folding.check_foldable(source.model, FLAGS.model_dir)
-  gated = trained.gated_layers(source.model)
-  differ = any(layer.gates_differ for _, layer in gated)
+  own = layers.own_layers(source.model)
+  differ = any(getattr(layer, "gates_differ", True) for layer, _ in own)
   task, token, same = None, 1, []  # for gates that are the same for all tasks
   if FLAGS.task:
     task = folding.find_task(source.tasks, FLAGS.task)
@@ -102,7 +103,7 @@ def _fold(source: trained.Trained) -> None:
     text = task_tokens.token_text(source.vocabularies["inputs"], token)
     of = f" for inputs that begin with token {token}, {text!r}"
   console.say(
-    f"wrote {FLAGS.output_dir}: a plain T5{of}; the gates of {len(gated)} "
+    f"wrote {FLAGS.output_dir}: a plain T5{of}; the gates of {len(own)} "
     f"layers are in its weights ({weights.describe_size(folded)}; with the "
     f"gates, {weights.describe_size(source.weights)})"
   )

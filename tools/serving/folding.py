@@ -5,7 +5,8 @@ embedding of the first token, so for one task it is a constant:
 
     y = h (psi(G) * wo) = h wo',  wo' = psi(G) * wo
 
-and wo' is the weight of t5's own layer.
+and wo' is the weight of t5's own layer. The vectors of (IA)³ are constants of a
+task too, and scale columns of wk and wv and rows of wo.
 """
 
 import contextlib
@@ -16,7 +17,14 @@ import numpy as np
 import seqio
 import tensorflow.compat.v1 as tf
 
-from hypergrid_mtf import errors, task_gates, trained, weights
+from hypergrid_mtf import (
+  checkpoints,
+  errors,
+  layers,
+  task_gates,
+  trained,
+  weights,
+)
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run import config
 from hypergrid_mtf.run import examples as examples_lib
@@ -26,7 +34,11 @@ from t5_tasks import task_tokens, vocabularies
 
 # Parameters that HyperGrid shares with t5's layer.
 _SHARED = ("hidden_size", "activation", "use_bias", "dropout_rate")
-_VANILLA = "mesh_tensorflow.transformer.transformer_layers.DenseReluDense"
+_LAYERS = "mesh_tensorflow.transformer.transformer_layers"
+_NO_FOLD = {
+  "adapter": "its adapters are layers of their own, with an activation",
+  "hyperprompt": "its prompts are keys and values that belong to no token",
+}
 _MIXTURE_BINDINGS = (
   "mesh_train_dataset_fn.mixture_or_task_name",
   "mesh_eval_dataset_fn.mixture_or_task_name",
@@ -41,12 +53,18 @@ def check_foldable(model, model_dir: str) -> None:
     model_dir: of its training, for the message.
   """
   where = f"--model_dir={model_dir}"
-  gated = trained.gated_layers(model)
-  if not gated:
+  own = layers.own_layers(model)
+  if not own:
     raise errors.UserError(
       f"{where} is a vanilla model: there are no gates to fold."
     )
-  for name, layer in gated:
+  for layer, _ in own:
+    why = _NO_FOLD.get(type(layer).__module__.rpartition(".")[-1])
+    if why:
+      raise errors.UserError(
+        f"{where} cannot be folded into the weights of a plain T5: {why}."
+      )
+  for name, layer in trained.gated_layers(model):
     if layer.gates_differ and layer.condition_on != "task_token":
       raise errors.UserError(
         f"{where} was trained with HyperGrid.condition_on = "
@@ -159,18 +177,18 @@ def fold(source: trained.Trained, token: int) -> weights.Weights:
     token: the first id of the inputs.
 
   Returns:
-    {variable: value} in float32, without HyperGrid's variables
+    {variable: value} in float32, without our layers' own variables
   """
   folded = {
     name: value.astype(np.float32)
     for name, value in source.weights.items()
-    if "/hypergrid/" not in name
+    if not checkpoints.OWN_SCOPES.search(name)
   }
+  _fold_vectors(source, token, folded)
   rows = np.array([[token, 1]], np.int32)
-  (gates,) = task_gates.compute_gates(source, [rows])
-  for (stack_layer, layer), gate in zip(
-    trained.gated_layers(source.model), gates, strict=True
-  ):
+  gated = trained.gated_layers(source.model)
+  gates = task_gates.compute_gates(source, [rows])[0] if gated else []
+  for (stack_layer, layer), gate in zip(gated, gates, strict=True):
     # "wi" is one matrix, or wi_0, wi_1, … of a gated-linear layer.
     kernel = re.compile(
       rf"{stack_layer}/DenseReluDense/{layer.gated_kernel}(_\d+)?/kernel"
@@ -180,6 +198,26 @@ def fold(source: trained.Trained, token: int) -> weights.Weights:
       rows, cols = np.divide(folded[name].shape, gate.shape).astype(int)
       folded[name] = folded[name] * np.kron(gate, np.ones([rows, cols], "f"))
   return folded
+
+
+def _fold_vectors(source: trained.Trained, token: int, folded: dict) -> None:
+  """Multiplies (IA)³'s vectors of one task into the weights."""
+  task = source.model.encoder.input_vocab_size_unpadded - 1 - token
+  for name, vectors in source.weights.items():
+    layer, own, what = name.partition("/ia3/")
+    if not own:
+      continue
+    if not 0 <= task < len(vectors):
+      raise errors.UserError(
+        f"inputs that begin with {token} are of no task of the model, which "
+        f"has {len(vectors)} (num_tasks.count): choose another --task."
+      )
+    vector = vectors[task].astype(np.float32)
+    if what == "hidden":
+      folded[f"{layer}/wo/kernel"] *= vector[:, None]
+    else:
+      kernel = folded[f"{layer}/{what}"]
+      kernel *= vector.reshape(kernel.shape[1:])
 
 
 def vanilla_config(task: str | None) -> str:
@@ -233,11 +271,15 @@ def vanilla_config(task: str | None) -> str:
 
 
 def _without_hypergrid(text: str) -> str:
-  """A gin configuration's text, with vanilla layers instead of HyperGrid."""
+  """A gin configuration's text, with vanilla layers instead of ours."""
   text = re.sub(r"^import hypergrid_mtf\b.*\n", "", text, flags=re.M)
   text = re.sub(
-    r"@((?:[\w-]+/)*)(?:\w+\.)*HyperGrid\b", rf"@\1{_VANILLA}", text
+    r"@((?:[\w-]+/)*)(?:\w+\.)*(HyperGrid|IA3(\w+))\b",
+    lambda m: f"@{m[1]}{_LAYERS}.{m[3] or 'DenseReluDense'}",
+    text,
   )
-  own = re.compile(r"# Parameters for (?:\S+/)?(?:\w+\.)*HyperGrid:")
+  own = re.compile(
+    r"# Parameters for (?:\S+/)?(?:\w+\.)*(HyperGrid|IA3\w+|num_tasks):"
+  )
   sections = re.split(r"\n\n+", text)
   return "\n\n".join(s for s in sections if not own.match(s))

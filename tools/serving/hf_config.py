@@ -13,7 +13,7 @@ from typing import Any
 import gin
 import transformers
 
-from hypergrid_mtf import checkpoints, errors, trained
+from hypergrid_mtf import checkpoints, errors, layers
 from hypergrid_mtf import model as model_lib
 from hypergrid_mtf.run.checks import training_record
 
@@ -115,11 +115,16 @@ def of_model(model, where: str, dtype: str) -> transformers.T5Config:
   Raises:
     UserError: if transformers has no such model; says in what it differs.
   """
-  if trained.gated_layers(model):
+  for layer, _ in layers.own_layers(model):
+    name = type(layer).__module__.rpartition(".")[-1]
+    if name == "layers":
+      name, needs = "HyperGrid", "HyperGrid.condition_on = 'task_token'"
+    else:
+      needs = "HyperGrid or ia3"
     raise errors.UserError(
-      f"{where} has HyperGrid layers, which Hugging Face's T5 does not have: "
+      f"{where} has {name} layers, which Hugging Face's T5 does not have: "
       "fold it into a plain T5 for one task with python -m tools.fold, which "
-      "needs HyperGrid.condition_on = 'task_token'."
+      f"needs {needs}."
     )
   facts = training_record.facts(model)
   shapes = checkpoints.variable_shapes(model)

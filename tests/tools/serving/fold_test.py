@@ -90,20 +90,21 @@ def _check_vanilla(folder, tmp_path):
       ),
     ),
     ("GG", ("HyperGrid.condition_on = 'first_token'",)),
+    ("peers/ia3", model_dirs.T5_1_1),
   ],
 )
 def test_all_forms_of_the_layer(tmp_path, variant, bindings):
-  """Without the data: any token begins the inputs."""
-  model_dir = model_dirs.make(
-    tmp_path / "model", variant, (model_dirs.TASK_TOKEN, *bindings)
-  )
+  """Without the data: the token of a task begins the inputs."""
+  if "/" not in variant:
+    bindings = model_dirs.TASK_TOKEN, *bindings
+  model_dir = model_dirs.make(tmp_path / "model", variant, bindings)
   rng = np.random.default_rng(0)
   rows = rng.integers(3, 300, [4, 10]).astype(np.int32)
-  rows[:, 0] = 9
+  rows[:, 0] = 342
   with trained.open_model(model_dir) as source:
     folding.check_foldable(source.model, model_dir)
     gated = model_dirs.logits(source, rows, rows[:, 3:])
-    folded = folding.fold(source, 9)
+    folded = folding.fold(source, 342)
     ungated = {n: source.weights[n].astype("f") for n in folded}
     config = folding.vanilla_config(None)
   found = []
@@ -126,6 +127,8 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
       r"'first_token' \(encoder/block_000/layer_001\).*depend on the hid",
     ),
     ("L2", ("Unitransformer.ensemble = 2",), "is an ensemble"),
+    ("../peers/adapter", (), "its adapters are layers of their own"),
+    ("../peers/hyperprompt_sep", (), "its prompts are keys and values"),
   ],
 )
 def test_models_that_are_refused(variant, bindings, match):

@@ -41,7 +41,8 @@ def make(
 
   Args:
     folder: that is made.
-    variant: a file of operative_configs/hypergrid, or several joined by "+".
+    variant: a file of operative_configs/hypergrid, or peers/ and its name, or
+      several joined by "+".
     bindings: as given to --gin_param.
     size: a file of operative_configs/models.
     mixture: the name of it, or of a task.
@@ -52,7 +53,10 @@ def make(
   """
   os.makedirs(folder, exist_ok=True)
   paths = [f"models/{size}.gin"]
-  paths += [f"hypergrid/{name}.gin" for name in variant.split("+")]
+  paths += [
+    f"{name if '/' in name else f'hypergrid/{name}'}.gin"
+    for name in variant.split("+")
+  ]
   try:
     model_lib.bind(
       [*paths, f"experiments/{experiment}.gin"],
