@@ -469,6 +469,14 @@ class Run:
     return given or (lambda name: True)
 
   @functools.cached_property
+  def trained_shapes(self) -> dict[str, tuple[int, ...]]:
+    """{variable: shape} of those that the optimizer changes."""
+    pattern = config.value("run.variable_filter")
+    if not isinstance(pattern, str):
+      return self.shapes  # None, or a function of mtf.Variables
+    return {n: s for n, s in self.shapes.items() if re.search(pattern, n)}
+
+  @functools.cached_property
   def warm_start(self) -> checkpoints.WarmStart:
     """What the model loads from the initial checkpoint."""
     return checkpoints.warm_start(

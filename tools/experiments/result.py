@@ -123,26 +123,28 @@ def read_training(model_dir: str) -> tuple[float, dict[str, float]]:
   return total, {str(step): losses[step] for step in kept}
 
 
-def count_parameters(model_dir: str) -> tuple[int, int]:
+def count_parameters(model_dir: str, trained: str = "") -> dict[str, int]:
   """Parameters of the last checkpoint, without optimizer slots.
 
   Args:
     model_dir: of a trained run.
+    trained: a pattern of the variables that were trained.
 
   Returns:
-    (all, all but the embedding)
+    the content of "parameters" in a result
   """
   path = checkpoints.latest_checkpoint(model_dir)
   if path is None:
     raise errors.UserError(f"{model_dir} has no checkpoint.")
-  total = embedding = 0
+  count = dict(total=0, beside_embedding=0, trained=0)
   for name, shape in checkpoints.reader_shapes(path, "its latest").items():
     if re.search(r"_slot_\w+$", name) or name == checkpoints.GLOBAL_STEP:
       continue
     size = math.prod(shape)
-    total += size
-    embedding += size if name == "shared/embedding" else 0
-  return total, total - embedding
+    count["total"] += size
+    count["beside_embedding"] += size if name != "shared/embedding" else 0
+    count["trained"] += size if re.search(trained, name) else 0
+  return count
 
 
 def collect(
@@ -175,7 +177,8 @@ def collect(
     console.say(sentence)
   metrics = found.metrics()
   config = config_of(config_path)
-  total, embedding_free = count_parameters(model_dir)
+  # As text: None, a pattern in quotes, or a reference to a function.
+  pattern = re.fullmatch("'(.*)'", config.get("run.variable_filter", ""))
   seconds, losses = read_training(model_dir)
   return dict(
     schema=SCHEMA,
@@ -188,7 +191,7 @@ def collect(
     steps=found.last_step(),
     training_seconds=round(seconds, 1),
     losses=losses,
-    parameters=dict(total=total, beside_embedding=embedding_free),
+    parameters=count_parameters(model_dir, pattern[1] if pattern else ""),
     metrics=metrics,
     **environment.describe(),
   )

@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[request.Run], None], ...] = (
   sizes.check_lengths,
   sizes.check_batch_size,
   sizes.check_train_steps,
+  sizes.check_trained,
   data.check_input_files,
   data.check_sources,
   mesh.check_mesh,
@@ -41,6 +42,7 @@ CHECKS: tuple[Callable[[request.Run], None], ...] = (
 NOTES: tuple[Callable[[request.Run], list[str]], ...] = (
   config.note_unread_macros,
   mesh.note_mesh,
+  sizes.note_trained,
   data.note_bucket,
   training_record.note_function,
   training_record.note_lengths,

@@ -1,5 +1,8 @@
 """Checks the lengths, the batch and the steps of a run."""
 
+import math
+import re
+
 from mesh_tensorflow.transformer import utils
 
 from hypergrid_mtf import errors, layers, product
@@ -74,6 +77,37 @@ def check_train_steps(run: request.Run) -> None:
       f"steps for a batch of {rows} sequences: give a number, or more "
       "auto_train_steps.train_tokens."
     )
+
+
+def check_trained(run: request.Run) -> None:
+  """Checks that run.variable_filter leaves something to train."""
+  name = "run.variable_filter"
+  try:
+    trained = run.trained_shapes
+  except re.error as e:
+    raise errors.UserError(
+      f"{name}{config.place(name)} is not a regular expression: {e}."
+    ) from None
+  if run.trains and not trained:
+    raise errors.UserError(
+      f"{name} = {config.value(name)!r}{config.place(name)} matches no "
+      "variable of the model, so nothing would be trained: give a part of the "
+      "names of some, such as 'DenseReluDense', or leave it out."
+    )
+
+
+def note_trained(run: request.Run) -> list[str]:
+  """Notes which share of the model run.variable_filter trains."""
+  trained = run.trained_shapes
+  if not run.trains or len(trained) == len(run.shapes):
+    return []
+  part, total = (
+    sum(map(math.prod, shapes.values())) for shapes in (trained, run.shapes)
+  )
+  return [
+    f"trains {len(trained)} of {len(run.shapes)} variables: {part:,} of "
+    f"{total:,} parameters, {100 * part / total:.3g} % (run.variable_filter)"
+  ]
 
 
 def check_packing(run: request.Run) -> None:

@@ -241,7 +241,44 @@ REPEATED = (
     for value in (3, 16, 0, "2", 2.0, None)
   ),
 )
+TASK_TOKENS = "MIXTURE_NAME = 'embedded_v1_task_token'"
+# File of peers/, bindings, words.
+PEERS = (
+  (
+    "ia3",
+    "",
+    "_v1 begin with ",
+    "<extra_id_0> to <extra_id_23>",
+    "_task_token",
+  ),
+  ("ia3", "num_tasks.count = 0", "= 0 must be a positive integer"),
+  ("ia3", "num_tasks.count = 20", "begin with 33", "to <extra_id_19>"),
+  ("ia3", "SelfAttention.shared_kv = True", "(IA)³ scales keys and values"),
+  ("ia3", "Unitransformer.ensemble = 2", "ensemble = 2 is an ensemble"),
+  ("ia3", "DenseReluDense.activation = 'gelo'", "'gelo' is unknown"),
+  ("adapter", "Adapter.activation = 'gelo'", "'gelo' is unknown"),
+  ("adapter", "Adapter.bottleneck = 0", "Adapter.bottleneck = 0 must be"),
+  (
+    "hyperprompt_sep",
+    "HyperPrompt.variant = 'all'",
+    "'all' is unknown",
+    "'sep'",
+  ),
+  ("hyperprompt_sep", "SelfAttention.num_memory_heads = 1", "every head"),
+  ("hyperprompt_sep", "SelfAttention.shared_kv = True", "every head"),
+  ("hyperprompt_sep", "SelfAttention.num_heads = 1", "of 2 or more"),
+  ("frozen", "run.variable_filter = '/adaptor/'", "matches no variable"),
+  ("frozen", "run.variable_filter = '('", "is not a regular expression"),
+)
 OTHERS = (
+  *(
+    (
+      [f"--gin_file=peers/{peer}.gin"]
+      + [b for b in (binding, TASK_TOKENS) if binding and b],
+      *words,
+    )
+    for peer, binding, *words in PEERS
+  ),
   # Flags of another program.
   (["--train_steps=4"], "--train_steps=4 belongs to t5's model API"),
   (["--use_model_api"], "--use_model_api belongs to t5's model API"),

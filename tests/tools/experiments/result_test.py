@@ -61,11 +61,20 @@ def collected(tmp_path_factory):
   ]
 
 
+def test_parameters_that_a_filter_trains(tmp_path):
+  found = result.count_parameters(write_run(tmp_path / "run"), "/wi/")
+  assert found == {"total": 56, "beside_embedding": 24, "trained": 24}
+
+
 def test_everything_is_there(collected):
   found = json.loads(result.to_text(collected[0]))
   assert found["metrics"] == {TASK: {"accuracy": {"10": 75.0, "20": 50.0}}}
   assert found["steps"] == 20 and found["seed"] == 0 and found["cell"] == "L2"
-  assert found["parameters"] == {"total": 56, "beside_embedding": 24}
+  assert found["parameters"] == {
+    "total": 56,
+    "beside_embedding": 24,
+    "trained": 56,
+  }
   assert found["data"][TASK]["examples"] == 4
   assert found["protocol"] == {
     "run.dataset_split": "'validation'",
