@@ -61,7 +61,8 @@ def task_gates(
     named = trained.gated_layers(source.model)
     if not named:
       raise errors.UserError(
-        f"--model_dir={model_dir} is a vanilla model: it has no gates to draw."
+        f"--model_dir={model_dir} has no HyperGrid layers: it has no gates to "
+        "draw."
       )
     length = trained.sequence_lengths()["inputs"]
     rows = {

@@ -86,7 +86,7 @@ def test_a_checkpoint_that_cannot_be_drawn_is_named(tmp_path):
 
 
 def test_a_vanilla_model_has_no_gates(tmp_path):
-  with pytest.raises(errors.UserError, match="vanilla"):
+  with pytest.raises(errors.UserError, match="has no gates to draw"):
     task_gates.task_gates(_trained(tmp_path, "vanilla"))
 
 

@@ -56,7 +56,7 @@ def check_foldable(model, model_dir: str) -> None:
   own = layers.own_layers(model)
   if not own:
     raise errors.UserError(
-      f"{where} is a vanilla model: there are no gates to fold."
+      f"{where} has no HyperGrid layers: it has no gates to fold."
     )
   for layer, _ in own:
     why = _NO_FOLD.get(type(layer).__module__.rpartition(".")[-1])

@@ -120,7 +120,7 @@ def test_all_forms_of_the_layer(tmp_path, variant, bindings):
 @pytest.mark.parametrize(
   ("variant", "bindings", "match"),
   [
-    ("vanilla", (), "is a vanilla model"),
+    ("vanilla", (), "has no HyperGrid layers"),
     (
       "L2",
       (),
