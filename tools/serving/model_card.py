@@ -84,7 +84,7 @@ def make_text(
     model_name=name,
     library_name="transformers",
     pipeline_tag=_TASK,
-    tags=["t5", "hypergrid"] if fold else ["t5"],
+    tags=["t5", "hypergrid"] if fold.get("gates") else ["t5"],
     eval_results=scores,
   )
   token, text = fold.get("token"), ""
