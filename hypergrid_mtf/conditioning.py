@@ -164,8 +164,7 @@ def task_of_tokens(
   Args:
     context: a transformer.Context.
     tasks: one for each task token.
-    keep: whether to record it for decoding, unless a layer records something
-      else
+    keep: records it for decoding; False if a layer records something else.
 
   Returns:
     one-hot [<batch>, (length,) tasks] in the activations' type; zeros if the
