@@ -126,8 +126,8 @@ def test_the_data_of_a_task_of_ones_own(run, tmp_path, monkeypatch, capsys):
       )
     run_ = request.Run(flags.FLAGS)
     (said,) = data_checks.note_lost_characters(run_)
-    assert "1 of 3 lines of decode_from_file.input_filename hold char" in said
-    assert "1 of 3 lines of decode_from_file.input_filename hold doub" in said
+    assert "1 of 3 lines of decode_from_file.input_filename have char" in said
+    assert "1 of 3 lines of decode_from_file.input_filename have doub" in said
   finally:
     seqio.TaskRegistry.remove("own_v1")
     sys.modules.pop("own_task_of_main_test", None)

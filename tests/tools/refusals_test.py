@@ -45,7 +45,7 @@ _FOR_TPUS = {
     ("--size=nano", "--grids=4x4", "--packed", "--inputs=16", "--targets=8"),
     (
       (("--variants=L3",), "--variants=L3 is unknown"),
-      (("--microbatches=1,3",), "--microbatches=3 does not divide the 2 row"),
+      (("--microbatches=1,3",), "--microbatches=3 does not divide the 2 sequ"),
       (("--microbatches=two",), "--microbatches=two does not divide"),
       (("--batch=6",), "--batch=6 does not divide"),
       (("--mesh_shape=model:2",), "has 2 devices and --topology=v3:2x2 8"),

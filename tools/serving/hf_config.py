@@ -113,7 +113,7 @@ def of_model(model, where: str, dtype: str) -> transformers.T5Config:
     the T5Config; gin is empty afterwards
 
   Raises:
-    UserError: if transformers has no such model; says in what it differs.
+    UserError: if transformers has no such model; says what differs.
   """
   for layer, _ in layers.own_layers(model):
     name = type(layer).__module__.rpartition(".")[-1]
@@ -136,16 +136,16 @@ def of_model(model, where: str, dtype: str) -> transformers.T5Config:
     facts, facts_there
   ):
     of = f" of {place}" if place else ""
-    raise _no_t5(where, f"{name}{of} is {here!r}, and {there!r} in that one")
+    raise _no_t5(where, f"{name}{of} is {here!r}, but {there!r} there")
   for name in sorted({*shapes, *shapes_there}):
     here, there = (s.get(name, "absent") for s in (shapes, shapes_there))
     if here != there:
-      raise _no_t5(where, f"the variable {name} is {here}, and {there} there")
+      raise _no_t5(where, f"the variable {name} is {here}, but {there} there")
   return config
 
 
 def _no_t5(where: str, why: str) -> errors.UserError:
-  return errors.UserError(f"{where} is not a T5 of Hugging Face's: {why}.")
+  return errors.UserError(f"{where} is not a Hugging Face T5: {why}.")
 
 
 def _sizes_of(model, facts: training_record.Facts, where: str) -> dict:

@@ -308,12 +308,12 @@ def test_every_field_that_transformers_reads_is_read_or_compared():
     (
       "vanilla",
       ("SelfAttention.fold_scaling_into_initializer = False",),
-      "fold_scaling_into_initializer of .* is False, and True",
+      "fold_scaling_into_initializer of .* is False, but True",
     ),
     (
       "vanilla",
       ("decoder/DenseReluDense.hidden_size = 32",),
-      "hidden_size of decoder/block_000/layer_002 is 32, and 64 in that one",
+      "hidden_size of decoder/block_000/layer_002 is 32, but 64 there",
     ),
   ],
 )
