@@ -127,7 +127,7 @@ def read(source: Source, cores: int) -> Run:
   packed = config.value("mesh_train_dataset_fn.pack", True)
   case = steps.Case(
     "train_packed" if packed else "train",
-    run.rows or 0,
+    run.num_sequences or 0,
     lengths["inputs"],
     lengths["targets"],
     EXAMPLES_PER_ROW if packed else 1,

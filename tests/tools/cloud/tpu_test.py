@@ -343,7 +343,7 @@ def test_what_is_brought_to_a_tpu(tmp_path):
     ),
     (
       ["--accelerator_type=v3-32", "--runtime_version=tpu-vm-tf-2.15.0-se"],
-      "take tpu-vm-tf-2.15.0-pod-se",
+      "use tpu-vm-tf-2.15.0-pod-se",
     ),
     (["--gs_dir=runs/l2"], "is not a folder in the cloud"),
     (["--sweep=a", "--train_only"], "are for a single run"),

@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(tmp_path):
   ]
   pathlib.Path(whole).unlink()
   path.write_bytes(path.read_bytes()[:70])
-  with pytest.raises(errors.UserError, match=f"{cut} is damaged, and .* holds"):
+  with pytest.raises(errors.UserError, match=f"{cut} is damaged, and .* has"):
     evaluation.read(str(tmp_path))
 
 
