@@ -76,9 +76,9 @@ class DenseReluDense(feed_forward.FeedForward):
         "two_sigmoid" starts exactly at the vanilla function, the others with
         gates that differ.
       contraction: the order of the product: "plain", as in the equation;
-        "weights", "rows" or "cols", optimized for CPU and TPU; or "auto", the
-        cheapest for the shapes and the device (docs/dev/cost.md). All give the
-        same result.
+        "weights", "rows" or "cols", optimized for CPU and TPU; "slices", for
+        few grid rows on a TPU; or "auto", the cheapest for the shapes and the
+        device (docs/dev/cost.md). All give the same result.
       hidden_size: this and the following are those of DenseReluDense; None
         means the value that gin binds to it.
 

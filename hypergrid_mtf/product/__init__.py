@@ -58,9 +58,10 @@ def gated(
       on_mesh.reorder(gate, ensemble + gates + shards + sides),
     ],
     orders.shapes(
+      order,
       cost.sizes_of(gates, tokens, kernel_dims, gate, where),
       # The tokens of a sequence, which a TPU puts in its lanes.
-      1 if h_dims[-1] == fan_in else where.local_size(h_dims[-1:]),
+      where.local_size(orders.positions(order, h_dims, fan_in)),
     ),
     ensemble + gates + tokens + [fan_out],
     where,

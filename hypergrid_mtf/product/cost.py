@@ -10,6 +10,7 @@ the same for all examples, N = 1.
       weights  a gated W for each gate                       N F M
       rows     the same, in small steps, redone in gradients N T R M
       cols     a scaled copy of h for each grid column       N T C F
+      slices   a product for each grid row, kept; on a TPU   N T R M
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.product import on_mesh
 
 ORDERS = ("weights", "rows", "cols")
-CHOICES = ("auto", "plain", *ORDERS)
+CHOICES = ("auto", "plain", *ORDERS, "slices")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,11 @@ TPU_CYCLES = {
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),
   "rows": ((0.045, 0.0066), (0.23, 0.022)),
   "cols": ((0.030, 0.0100), (0.23, 0.026)),
+  "slices": ((0.0, 0.0), (0.048, 0.096)),  # in training alone
 }
+# Of `slices`, where the tokens of a sequence share a gate.
+_TPU_SHARED_SLICES = 0.054
+TPU_LANES = 128
 # Cycles of one multiply-add of the product: gating W forward hides behind them.
 _TPU_PRODUCT_CYCLES = 3.5e-5
 
@@ -90,6 +95,8 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
     of_weight, of_element = TPU_CYCLES[order][train]
     if order == "weights" and not train:
       of_element = max(0.0, of_element - s.tokens * _TPU_PRODUCT_CYCLES)
+    if order == "slices" and s.tokens > 1:
+      of_element = _TPU_SHARED_SLICES
     return s.fan_in * s.fan_out * of_weight + count * of_element
   nanoseconds = count * CPU_NANOSECONDS[order][train]
   if order == "rows" and train:
@@ -105,12 +112,15 @@ def cheapest(
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
 
 
-def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
+def candidates(
+  sizes: Sizes, packed: bool, train: bool, on_tpu: bool
+) -> list[str]:
   """The orders compared by "auto".
 
   Args:
     sizes: of the product.
     packed: whether every token has its own gate.
+    train: whether a gradient will be wanted.
     on_tpu: whether a TPU computes it.
 
   Returns:
@@ -121,6 +131,8 @@ def candidates(sizes: Sizes, packed: bool, on_tpu: bool) -> list[str]:
     orders = ["cols"]
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
+  elif on_tpu and train and sizes.fan_in // sizes.rows % TPU_LANES == 0:
+    orders.append("slices")  # a slice of whole lanes is no copy
   return [o for o in orders if o != "weights" or not packed]
 
 
@@ -186,7 +198,7 @@ def choose(
   if order != "auto":
     return order
   sizes = sizes_of(gates, tokens, kernel_dims, gate, where)
-  orders = candidates(sizes, packed, where.on_tpu)
+  orders = candidates(sizes, packed, where.train, where.on_tpu)
   return cheapest(orders, sizes, where.train, where.on_tpu)
 
 

@@ -29,9 +29,15 @@ def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
   return [*ensemble, *gates, *tokens, fan_in]
 
 
-def shapes(s: Sizes, positions: int) -> list:
+def positions(order: str, h_dims, fan_in) -> list:
+  """Nothing: tokens are not laid out for a CPU."""
+  del order, h_dims, fan_in
+  return []
+
+
+def shapes(order: str, s: Sizes, positions: int) -> list:
   """Shapes of h, W, G and dy."""
-  del positions
+  del order, positions
   return [
     [s.gates, s.tokens, s.fan_in],
     [s.fan_in, s.fan_out],
@@ -321,4 +327,5 @@ _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),
   "cols": (_cols, _cols_gradients),
+  "slices": (_rows, _rows_gradients),  # made for a TPU
 }

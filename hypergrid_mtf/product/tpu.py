@@ -22,12 +22,11 @@ of N if all sequences do.
 import functools
 
 import mesh_tensorflow as mtf
+import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from hypergrid_mtf.product import cost, on_mesh
-
-_LANES = 128
 
 
 def serves(layer, context) -> bool:
@@ -87,7 +86,7 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
   Returns:
     the padded length, and the tensors
   """
-  size = -(-length.size // _LANES) * _LANES
+  size = -(-length.size // cost.TPU_LANES) * cost.TPU_LANES
   if size == length.size or 3 * size > 4 * length.size:
     return length, list(xs)
   padding = [0, size - length.size]
@@ -151,16 +150,24 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
   """The dimensions of h in the order that `product` expects."""
-  if order == "weights" and not tokens:
-    return [*ensemble, *gates, fan_in]
+  if order == "slices" or (order == "weights" and not tokens):
+    return [*ensemble, *gates, *tokens, fan_in]
   leading = [*gates, *tokens]
   return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
 
 
-def shapes(s: cost.Sizes, positions: int) -> list:
-  """Shapes of h, W, G and dy."""
+def positions(order: str, h_dims, fan_in) -> list:
+  """The dimension of h_dims that holds the tokens of a sequence, if any."""
+  if order == "slices":
+    return h_dims[-2:-1]
+  return [d for d in h_dims[-1:] if d != fan_in]
+
+
+def shapes(order: str, s: cost.Sizes, positions: int) -> list:
+  """Shapes of h, W, G and dy; `positions` are the tokens of a row."""
+  last = [s.fan_in, positions]
   return [
-    [-1, s.fan_in, positions],
+    [-1, *(last[::-1] if order == "slices" else last)],
     [s.fan_in, s.fan_out],
     [-1, positions if s.tokens == 1 else 1, s.rows, s.cols],
     [-1, positions, s.fan_out],
@@ -175,7 +182,10 @@ def product(order: str, h, kernel, gate):
 def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
   of_rows = _of_rows(gate, h)
-  dh, dkernel, dgate = _ORDERS[order][1](*_barrier(h, kernel, of_rows, dy))
+  given = h, kernel, of_rows, dy
+  if order != "slices":  # what that makes is kept
+    given = _barrier(*given)
+  dh, dkernel, dgate = _ORDERS[order][1](*given)
   if gate.shape != of_rows.shape:
     dgate = tf.reduce_sum(_wide(dgate), 0, keepdims=True)
   # Recomputing the next factor of dh for each product is better than keeping
@@ -337,8 +347,47 @@ def _cols_gradients(h, kernel, gate, dy):
   return dh, tf.transpose(dkernel), dgate
 
 
+def _slices_of(h, kernel, gate):
+  """For each grid row: h [N, T, F/R], W [F/R, M] and its gates [N, T, M].
+
+  A gate is spread over its columns by a product with zeros and ones, which is
+  exact, and which the matrix unit makes.
+  """
+  rows, cols = gate.shape.as_list()[2:]
+  fan_in, fan_out = kernel.shape.as_list()
+  spread = np.repeat(np.eye(cols), fan_out // cols, 1)
+  spread = tf.constant(spread, h.dtype)  # [C, M]
+  size = fan_in // rows
+  for r in range(rows):
+    part = slice(r * size, (r + 1) * size)
+    psi = tf.einsum("ntc,cm->ntm", gate[:, :, r], spread)
+    yield h[..., part], kernel[part], psi, spread
+
+
+def _slices(h, kernel, gate):
+  y = 0.0
+  for part, w, psi, _ in _slices_of(h, kernel, gate):
+    y += _wide(tf.einsum("ntf,fm->ntm", part, w)) * _wide(psi)
+  return tf.cast(y, h.dtype)
+
+
+def _slices_gradients(h, kernel, gate, dy):
+  dh, dkernel, dgate = [], [], []
+  for part, w, psi, spread in _slices_of(h, kernel, gate):
+    p = tf.einsum("ntf,fm->ntm", part, w)  # that of the forward pass
+    dg = tf.einsum("ntm,cm->ntc", p * dy, spread)
+    if gate.shape.as_list()[1] == 1:
+      dg = tf.reduce_sum(_wide(dg), 1, keepdims=True)
+    dgate.append(dg)
+    gated = dy * psi
+    dh.append(tf.einsum("ntm,fm->ntf", gated, w))
+    dkernel.append(tf.einsum("ntf,ntm->fm", part, gated))
+  return tf.concat(dh, -1), tf.concat(dkernel, 0), tf.stack(dgate, 2)
+
+
 _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),
   "cols": (_cols, _cols_gradients),
+  "slices": (_slices, _slices_gradients),
 }

@@ -51,10 +51,32 @@ def test_a_tpu_scales_what_a_gate_of_one_side_scales():
     sizes = dataclasses.replace(T5_BASE, **changes)
     packed = sizes.tokens == 1
     for on_tpu in (False, True):
-      orders = cost.candidates(sizes, packed, on_tpu)
+      orders = cost.candidates(sizes, packed, True, on_tpu)
       assert ("weights" in orders) <= (not packed)
       chosen = cost.cheapest(orders, sizes, True, on_tpu)
       assert chosen == want if on_tpu else chosen in cost.ORDERS, changes
+
+
+def test_a_tpu_takes_slices_where_a_core_has_few_wide_grid_rows():
+  shard = dataclasses.replace(T5_BASE, fan_in=8192, fan_out=1024, rows=2)
+  packed = dataclasses.replace(shard, gates=1024, tokens=1)
+  shared = dataclasses.replace(shard, gates=2, tokens=512)
+  narrow = dataclasses.replace(packed, fan_in=192)  # not whole lanes
+  for sizes, train, on_tpu, want in (
+    (packed, True, True, "slices"),
+    (shared, True, True, "slices"),
+    (packed, False, True, "rows"),  # not measured
+    (packed, True, False, "rows"),
+    (narrow, True, True, "rows"),
+    (
+      dataclasses.replace(T5_BASE, gates=4096, tokens=1, fan_in=4096),
+      True,
+      True,
+      "rows",
+    ),
+  ):
+    orders = cost.candidates(sizes, sizes.tokens == 1, train, on_tpu)
+    assert cost.cheapest(orders, sizes, train, on_tpu) == want, sizes
 
 
 def test_elements_are_those_of_the_table():
@@ -64,4 +86,5 @@ def test_elements_are_those_of_the_table():
     "weights": 4 * 3072 * 768,
     "rows": 2048 * 16 * 768,
     "cols": 2048 * 16 * 3072,
+    "slices": 2048 * 16 * 768,
   }

@@ -45,7 +45,7 @@ def test_a_mesh_computes_the_plain_product():
         mtf.Shape([*inputs[0].shape.dims[:2], mtf.Dimension("d_model", 6)]),
       )
       where = product.Where(mtf_testing.fake_context(x))
-      for order in ("plain", *product.cost.ORDERS):
+      for order in ("plain", *product.cost.ORDERS, "slices"):
         if order == "weights" and "length" in of_gate:
           continue
         y = product.gated(*inputs, order, where)
