@@ -24,7 +24,7 @@ from hypergrid_mtf import errors
 
 GLOBAL_STEP = "global_step"
 # Scopes of the variables of HyperGrid and its peers.
-OWN_SCOPES = re.compile("/(hypergrid|ia3|adapter|hyperprompt)/")
+OWN_SCOPES = re.compile("/(hypergrid|ia3|adapter|hyperprompt|peer)/")
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _STEP = re.compile(r"^model\.ckpt-(\d+)\.index$")
