@@ -7,9 +7,10 @@ import sys
 
 from tests import command
 
-# Of an environment of its own.
+# Of separate environments.
 TPU_COMPILER = "requirements-tpu-compiler.in"
-# Beside the lock, on TPU pods.
+DOCS = "requirements-docs.in"
+# In addition to the lock, on TPU pods.
 TPU_POD = "requirements-tpu-pod.in"
 _OURS = {"hypergrid_mtf", "t5_tasks", "tools", "tests"}
 
@@ -45,7 +46,7 @@ def _imported() -> dict[str, str]:
 
 def test_what_is_imported_is_a_direct_requirement():
   """An indirect dependency may disappear with another package's update."""
-  direct = _names("requirements.in") | _names(TPU_COMPILER)
+  direct = _names("requirements.in") | _names(TPU_COMPILER) | _names(DOCS)
   distributions = importlib.metadata.packages_distributions()
   missing = {
     module: path
@@ -61,6 +62,7 @@ def test_the_lock_has_every_direct_requirement():
   assert {"t5", "tensorflow", "scipy", "ruff"} <= direct
   assert direct <= _names("requirements.txt")
   assert _names(TPU_COMPILER) <= _names(TPU_COMPILER.replace(".in", ".txt"))
+  assert _names(DOCS) <= _names(DOCS.replace(".in", ".txt"))
   assert _names(TPU_POD) <= _names(TPU_POD.replace(".in", ".txt"))
 
 
