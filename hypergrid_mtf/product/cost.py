@@ -10,7 +10,7 @@ the same for all examples, N = 1.
       weights  a gated W for each gate                       N F M
       rows     the same, in small steps, redone in gradients N T R M
       cols     a scaled copy of h for each grid column       N T C F
-      slices   a product for each grid row, kept; on a TPU   N T R M
+      slices   one product per grid row, kept; on a TPU      N T R M
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ TPU_CYCLES = {
   "weights": ((0.0, 0.0114), (0.0, 0.0325)),
   "rows": ((0.045, 0.0066), (0.23, 0.022)),
   "cols": ((0.030, 0.0100), (0.23, 0.026)),
-  "slices": ((0.0, 0.0), (0.048, 0.096)),  # in training alone
+  "slices": ((0.0, 0.0), (0.048, 0.096)),  # only in training
 }
 # Of `slices`, where the tokens of a sequence share a gate.
 _TPU_SHARED_SLICES = 0.054
@@ -120,7 +120,7 @@ def candidates(
   Args:
     sizes: of the product.
     packed: whether every token has its own gate.
-    train: whether a gradient will be wanted.
+    train: whether gradients are needed.
     on_tpu: whether a TPU computes it.
 
   Returns:
@@ -132,7 +132,7 @@ def candidates(
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
   elif on_tpu and train and sizes.fan_in // sizes.rows % TPU_LANES == 0:
-    orders.append("slices")  # a slice of whole lanes is no copy
+    orders.append("slices")  # slices of whole lanes need no copy
   return [o for o in orders if o != "weights" or not packed]
 
 

@@ -30,7 +30,7 @@ def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
 
 
 def positions(order: str, h_dims, fan_in) -> list:
-  """Nothing: tokens are not laid out for a CPU."""
+  """No dimensions: CPUs need no layout of tokens."""
   del order, h_dims, fan_in
   return []
 
@@ -327,5 +327,5 @@ _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),
   "cols": (_cols, _cols_gradients),
-  "slices": (_rows, _rows_gradients),  # made for a TPU
+  "slices": (_rows, _rows_gradients),  # made for TPUs
 }

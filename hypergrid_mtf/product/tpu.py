@@ -183,7 +183,7 @@ def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
   of_rows = _of_rows(gate, h)
   given = h, kernel, of_rows, dy
-  if order != "slices":  # what that makes is kept
+  if order != "slices":  # its products are kept for the gradients
     given = _barrier(*given)
   dh, dkernel, dgate = _ORDERS[order][1](*given)
   if gate.shape != of_rows.shape:
@@ -351,7 +351,7 @@ def _slices_of(h, kernel, gate):
   """For each grid row: h [N, T, F/R], W [F/R, M] and its gates [N, T, M].
 
   A gate is spread over its columns by a product with zeros and ones, which is
-  exact, and which the matrix unit makes.
+  exact and runs on the matrix unit.
   """
   rows, cols = gate.shape.as_list()[2:]
   fan_in, fan_out = kernel.shape.as_list()
