@@ -50,7 +50,7 @@ benchmark: .venv/installed
 
 # The tables of docs/results.md, from the results in the repository.
 tables: .venv/installed
-	for name in $(notdir $(wildcard results/*)); do \
+	for name in $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard results/*/*.json))))); do \
 	  $(PY) -m tools.tables --results=results/$$name \
 	    --output_dir=runs/tables/$$name --update=docs/results.md || exit; done
 
