@@ -95,6 +95,8 @@ ALL = sorted({*(c for p in DOCUMENTS for c in _commands(p)), *_of_heads()})
 def _check(command: str, monkeypatch) -> None:
   """Checks one command as far as it goes without running it."""
   words = shlex.split(command)
+  while re.match(r"[A-Z_]+=", words[0]):  # of the environment
+    del words[0]
   if words[0] == "make":
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     (target,) = [word for word in words[1:] if "=" not in word]
@@ -297,8 +299,9 @@ def _check_fields(value, place: str, documented: dict, seen: set) -> None:
 
 def test_the_schema_is_that_of_the_results():
   documented, seen = schema(), set()
-  for folder in sorted((ROOT / "results").iterdir()):
-    result = json.loads(sorted(folder.glob("*.json"))[0].read_text())
+  found = sorted((ROOT / "results").glob("*/*.json"))
+  for path in {p.parent: p for p in found}.values():
+    result = json.loads(path.read_text())
     _check_fields(result, "", documented, seen)
   # The results are older than these.
   assert seen == set(documented) - {"losses.<step>", "parameters.trained"}

@@ -111,7 +111,9 @@ def test_a_document_gets_its_tables():
     render.update("<!-- w: published_last --><!-- end -->", "w", made)
 
 
-@pytest.mark.parametrize("folder", sorted((ROOT / "results").iterdir()))
+@pytest.mark.parametrize(
+  "folder", sorted({p.parent for p in (ROOT / "results").glob("*/*.json")})
+)
 def test_the_documents_have_the_tables_of_the_results(folder):
   text = (ROOT / "docs" / "results.md").read_text()
   found, skipped = result.load(str(folder))
