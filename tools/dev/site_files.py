@@ -9,7 +9,10 @@ import re
 
 from mkdocs.structure.files import File, Files
 
-_PATTERNS = ("*.md", "docs/**/*.*", "hypergrid_mtf/**/*.py")
+_PATTERNS = (
+  *("*.md", "docs/**/*.*"),
+  *("hypergrid_mtf/**/*.py", "results/*/*.csv"),
+)
 
 
 def on_files(files, config):
