@@ -68,7 +68,7 @@ resume-test: .venv/installed
 # documents in their order.
 modes-test: .venv/installed
 	$(PY) -m pytest -m slow -s tests/hypergrid_mtf/modes_test.py \
-	  tests/hypergrid_mtf/python_test.py \
+	  tests/hypergrid_mtf/python_test.py tests/quickstart_test.py \
 	  tests/hypergrid_mtf/mesh_test.py tests/hypergrid_mtf/decoding_test.py \
 	  tests/tools/submit_test.py tests/docs_commands_test.py
 

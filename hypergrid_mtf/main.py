@@ -44,7 +44,7 @@ from hypergrid_mtf.run.checks import checkpoint
 FLAGS = flags.FLAGS
 
 
-def _start(run: request.Run) -> estimator.Progress:
+def _start(run: request.Run, keeps_results: bool) -> estimator.Progress:
   """Runs the requested mode in t5's own main."""
   repeats = config.value("decode_from_file.repeats", 1)
   lines = max(map(len, run.input_lines.values()), default=0)
@@ -74,7 +74,8 @@ def _start(run: request.Run) -> estimator.Progress:
       f"{progress.stopped_at}: the same command resumes there"
     )
   else:
-    console.say(f"{run.mode}: done{progress.where(run.results)}")
+    where = progress.where(run.results) if keeps_results else ""
+    console.say(f"{run.mode}: done{where}")
   return progress
 
 
@@ -92,11 +93,15 @@ def main(argv, only_check: bool = False) -> int | None:
   return console.SIGTERM_STATUS if stopped else None
 
 
-def execute(only_check: bool = False) -> estimator.Progress | None:
+def execute(
+  only_check: bool = False, keeps_results: bool = True
+) -> estimator.Progress | None:
   """Reads the configuration from FLAGS, checks it, and runs it.
 
   Args:
     only_check: stop before a graph is built, and leave the folder as it is.
+    keeps_results: whether the files of its results stay: the last line names
+      them.
 
   Returns:
     the run's progress; None if it was only checked
@@ -124,7 +129,7 @@ def execute(only_check: bool = False) -> estimator.Progress | None:
         dry_run.one_step(run, FLAGS)
       return None
     console.say(f"{run.mode}: {FLAGS.model_dir} (log: {log})")
-    return _start(run)
+    return _start(run, keeps_results)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ class Model:
       ]
       if beam_size > 1:
         asked.append(f"Bitransformer.decode.beam_size = {beam_size}")
-      progress = self._run(["infer.gin", *search], [*asked, *bindings])
+      progress = self._run(["infer.gin", *search], [*asked, *bindings], False)
       return _read_lines(f"{output}-{progress.step}")
 
   def score(
@@ -173,7 +173,7 @@ class Model:
         f"scores_filename = {output!r}",
         f"run.eval_checkpoint_step = {step}",
       ]
-      self._run(["score_from_file.gin"], asked)
+      self._run(["score_from_file.gin"], asked, False)
       return [float(line) for line in _read_lines(f"{output}.scores")]
 
   def export(self, folder: str | None = None, step: int = -1) -> str:
@@ -243,11 +243,14 @@ class Model:
     return bindings
 
   def _run(
-    self, files: Sequence[str], bindings: Sequence[str]
+    self,
+    files: Sequence[str],
+    bindings: Sequence[str],
+    keeps_results: bool = True,
   ) -> estimator.Progress:
     """Runs the command line with more gin files and bindings."""
     with self._flags(files, bindings):
-      progress = main.execute()
+      progress = main.execute(keeps_results=keeps_results)
     assert progress
     return progress
 

@@ -60,6 +60,7 @@ print(json.dumps(dict(
   program, _ = _programs()
   printed = _run(program + more, tmp_path)
   assert "trained 20 steps" in printed  # no output is swallowed
+  assert "infer: done\n" in printed  # and no file is named that is gone
   made = json.loads(printed.splitlines()[-1])
   tasks = seqio.get_mixture_or_task(embedded.MIXTURE).tasks
   assert {row["task"] for row in made["scores"]} == {t.name for t in tasks}
