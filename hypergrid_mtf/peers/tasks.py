@@ -33,11 +33,15 @@ def shared_scope(name: str):
 
   All layers that name a variable in it share that variable.
   """
-  stack, _, _ = tf.get_variable_scope().name.partition("/block_")
-  return tf.variable_scope(
-    tf.VariableScope(reuse=tf.AUTO_REUSE, name=f"{stack}/{name}"),
-    auxiliary_name_scope=False,
+  here = tf.get_variable_scope()
+  stack, _, _ = here.name.partition("/block_")
+  scope = tf.VariableScope(
+    reuse=tf.AUTO_REUSE,
+    name=f"{stack}/{name}",
+    custom_getter=here.custom_getter,  # of tools that bring the values
+    use_resource=here.use_resource,
   )
+  return tf.variable_scope(scope, auxiliary_name_scope=False)
 
 
 def block(context) -> tuple[int, mtf.Dimension]:

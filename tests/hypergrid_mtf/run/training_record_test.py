@@ -121,6 +121,17 @@ def test_what_belongs_to_training_alone_may_change(tmp_path, binding):
   assert not _differences(tmp_path, "L2", binding)
 
 
+def test_the_activation_of_an_adapter(tmp_path):
+  _trained(tmp_path, "peers/adapter")
+  assert not _differences(tmp_path, "peers/adapter")
+  binding = "Adapter.activation = 'relu'"
+  found = _differences(tmp_path, "peers/adapter", binding)
+  assert {name for _, name, _, _ in found} == {
+    "SelfAttention.adapter_activation",
+    "DenseReluDense.adapter_activation",
+  }
+
+
 def test_a_vanilla_source_is_compared_in_what_both_have(tmp_path):
   _trained(tmp_path, "vanilla")
   assert not _differences(tmp_path, "L2")

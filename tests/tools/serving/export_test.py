@@ -17,6 +17,7 @@ from tests import beam_search, program
 from tests.hypergrid_mtf import mtf_testing
 from tests.tools.serving import model_dirs
 from tests.tools.serving.conftest import OUTPUTS
+from tools.cost import models
 from tools.serving import gated_product, options, saved_model, text_model
 
 INPUTS = 24
@@ -237,11 +238,24 @@ def test_drawing_from_one_token_is_greedy(model_dir):
     assert rows[0] != rows[1] and len(set(rows[0])) > 10
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", ["LG", "GG", "row", "col", "vanilla"])
+def _of_variants(*names):
+  return [
+    *names,
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in (*models.KNOWN, *(f"peers/{peer}" for peer in models.PEERS))
+      if name not in (*names, *models.PEERS, "L2")
+    ),
+  ]
+
+
+@pytest.mark.parametrize(
+  "variant", _of_variants("peers/ia3", "peers/hyperprompt_global")
+)
 def test_other_variants(tmp_path, variant):
-  texts = ["copy: abc", "reverse: abcdefgh", "", "sort: ba"]
-  with trained.open_model(model_dirs.make(tmp_path, variant)) as source:
+  texts = [f"<extra_id_{k}>abcdefgh"[: 16 + k] for k in (16, 17, 20, 23)]
+  folder = model_dirs.make(tmp_path, variant, mixture="embedded_v1_task_token")
+  with trained.open_model(folder) as source:
     found = _answers(source, texts)["outputs"].numpy().tolist()
     assert found == _decoded(source, texts)
 

@@ -299,6 +299,7 @@ def test_every_field_that_transformers_reads_is_read_or_compared():
   ("variant", "bindings", "match"),
   [
     ("L2", (model_dirs.TASK_TOKEN,), "has HyperGrid layers.*tools.fold"),
+    ("../peers/ia3", (), "has ia3 layers.*tools.fold"),
     (
       "vanilla",
       ("DenseReluDense.use_bias = True",),
