@@ -197,25 +197,27 @@ def check_task_tokens(run: request.Run) -> None:
     return
   features = run.mixture.output_features
   vocabulary = features.get("inputs", features["targets"]).vocabulary
-  firsts = {
-    f"inputs of {task} begin": token
+  remedy = "use a mixture of _task_token variants (docs/tasks.md)"
+  firsts = [
+    (f"inputs of {task} begin", token, remedy)
     for task, token in task_tokens.first_tokens(run.examples).items()
-  }
+  ]
+  remedy = (
+    "begin the line with its task's, or use tools.predict, which also reads "
+    "them for a vocabulary of bytes"
+  )
   for where, texts in run.input_lines.items():
     if not where.endswith("targets"):
-      firsts |= {
-        f"line {text[:40]!r} of {where} begins": next(
-          iter(vocabulary.encode(text)), None
-        )
-        for text in texts
-      }
-  for what, token in firsts.items():
+      for text in texts:
+        token = next(iter(vocabulary.encode(text)), None)
+        firsts.append((f"line {text[:40]!r} of {where} begins", token, remedy))
+  for what, token, remedy in firsts:
     index = None if token is None else vocabulary.vocab_size - 1 - token
     if index is None or not 0 <= index < counts[0]:
       raise errors.UserError(
         f"the {what} with {token}, but the model reads the task from a task "
-        f"token, <extra_id_0> to <extra_id_{counts[0] - 1}> (num_tasks.count): "
-        "use a mixture of _task_token variants (docs/tasks.md)."
+        f"token, <extra_id_0> to <extra_id_{counts[0] - 1}> "
+        f"(num_tasks.count): {remedy}."
       )
 
 
