@@ -203,8 +203,8 @@ def check_task_tokens(run: request.Run) -> None:
     for task, token in task_tokens.first_tokens(run.examples).items()
   ]
   remedy = (
-    "begin the line with its task's, or use tools.predict, which also reads "
-    "them for a vocabulary of bytes"
+    "begin the line with its task's token, or use tools.predict, which also "
+    "reads tokens if the vocabulary is bytes"
   )
   for where, texts in run.input_lines.items():
     if not where.endswith("targets"):
