@@ -81,7 +81,9 @@ def _of_the_project(name, **given):
 def _command(name) -> dict[str, list[str]]:
   """The flags of the command in the head of a sweep, as a shell gives them."""
   text = sweep_file.read(sweep_file.find(name)).replace("\\\n#", " ")
-  (line,) = re.findall(r"^# (python -m tools\.sweep .*)$", text, re.M)
+  (line,) = re.findall(
+    r"^# (?:[A-Z_]+=\S+\s+)*(python -m tools\.sweep .*)$", text, re.M
+  )
   found = collections.defaultdict(list)
   for flag in shlex.split(line)[3:]:
     key, value = flag.split("=", 1)
