@@ -82,13 +82,15 @@ def check_train_steps(run: request.Run) -> None:
 def check_trained(run: request.Run) -> None:
   """Checks that run.variable_filter leaves something to train."""
   name = "run.variable_filter"
+  if not run.trains or not isinstance(config.value(name), str):
+    return
   try:
     trained = run.trained_shapes
   except re.error as e:
     raise errors.UserError(
       f"{name}{config.place(name)} is not a regular expression: {e}."
     ) from None
-  if run.trains and not trained:
+  if not trained:
     raise errors.UserError(
       f"{name} = {config.value(name)!r}{config.place(name)} matches no "
       "variable of the model, so nothing would be trained: give a part of the "
@@ -98,9 +100,9 @@ def check_trained(run: request.Run) -> None:
 
 def note_trained(run: request.Run) -> list[str]:
   """Notes which share of the model run.variable_filter trains."""
-  trained = run.trained_shapes
-  if not run.trains or len(trained) == len(run.shapes):
+  if not run.trains or not isinstance(config.value("run.variable_filter"), str):
     return []
+  trained = run.trained_shapes
   part, total = (
     sum(map(math.prod, shapes.values())) for shapes in (trained, run.shapes)
   )
