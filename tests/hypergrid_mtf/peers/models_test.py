@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 from mesh_tensorflow.transformer import dataset as transformer_dataset
 from scipy import special
 
+from hypergrid_mtf.peers import adapter, hyperprompt  # noqa: F401  (for gin)
 from tests.hypergrid_mtf import decoding_test, mtf_testing
 from tools.cost import models
 
@@ -49,12 +50,19 @@ def _rows():
     return plain, sess.run(rows)
 
 
-@pytest.mark.parametrize("peer", models.PEERS)
+@pytest.mark.parametrize(
+  "peer",
+  [
+    # Its paths are those of "sep".
+    pytest.param(p, marks=pytest.mark.slow) if p == "hyperprompt_share" else p
+    for p in models.PEERS
+  ],
+)
 def test_packing_padding_and_decoding_are_exact(peer):
   plain, packed = _rows()
   wide = {k: np.pad(v, ((0, 0), (0, 3))) for k, v in plain.items()}
   # What blocks share needs two of them.
-  blocks = 2 if peer in ("hyperformer", "hyperprompt_global") else 1
+  blocks = 2 if peer == "hyperformer" else 1
   small = decoding_test.Model(
     f"peers/{peer}",
     f"{SETTINGS}num_layers = {blocks}",
