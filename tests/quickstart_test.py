@@ -56,7 +56,9 @@ def test_the_notebook_runs_and_its_cells_run_again(tmp_path):
   notebook = nbformat.read(NOTEBOOK, 4)
   for cell in _code(notebook):
     cell.source = re.sub(r"(STEPS|steps) ?= ?\d+", r"\1=5", cell.source)
-  again = [c for c in notebook.cells if re.search(r"evaluate|gates", c.source)]
+  again = [
+    c for c in notebook.cells if re.search(r"evaluate|gates|figure", c.source)
+  ]
   notebook.cells += map(nbformat.from_dict, again)
   _execute(notebook, tmp_path)
   shown = [o for cell in _code(notebook) for o in cell.outputs]
