@@ -17,7 +17,7 @@ too.
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer_layers
+from mesh_tensorflow.transformer import transformer, transformer_layers
 
 from hypergrid_mtf import conditioning, errors
 from hypergrid_mtf.peers import tasks
@@ -155,7 +155,7 @@ class Adapter:
       ]
 
 
-class _Adapted:
+class _Adapted(transformer.TransformerLayer):
   """One of T5's layers, followed by an adapter."""
 
   def __init__(self, **kwargs):

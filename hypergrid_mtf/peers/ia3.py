@@ -10,7 +10,7 @@ HyperGrid's variant "row" with d_ff grid rows and the task's vector as the gate.
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer_layers
+from mesh_tensorflow.transformer import transformer, transformer_layers
 
 from hypergrid_mtf import conditioning, errors, feed_forward
 from hypergrid_mtf.peers import tasks
@@ -30,7 +30,7 @@ def _vectors(context, task: mtf.Tensor, name: str, dims) -> mtf.Tensor:
   return mtf.einsum([task, table], reduced_dims=[tasks_dim])
 
 
-class _ScaledKeysAndValues:
+class _ScaledKeysAndValues(transformer.TransformerLayer):
   """Attention whose `make_params` scales keys and values."""
 
   def check(self, model_dim: mtf.Dimension) -> None:

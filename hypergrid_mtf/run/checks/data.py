@@ -198,7 +198,7 @@ def check_task_tokens(run: request.Run) -> None:
   features = run.mixture.output_features
   vocabulary = features.get("inputs", features["targets"]).vocabulary
   remedy = "use a mixture of _task_token variants (docs/tasks.md)"
-  firsts = [
+  firsts: list[tuple[str, int | None, str]] = [
     (f"inputs of {task} begin", token, remedy)
     for task, token in task_tokens.first_tokens(run.examples).items()
   ]
