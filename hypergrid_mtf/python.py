@@ -15,6 +15,7 @@ line refuses, a method refuses with a UserError of the same sentence.
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -225,7 +226,7 @@ class Model:
     folder = self.model_dir
     if "://" not in folder:
       folder = os.path.abspath(folder)  # the record may be read from elsewhere
-    name = os.path.basename(folder.rstrip("/"))
+    name = re.sub(r"\W", "_", os.path.basename(folder.rstrip("/")))
     bindings = [f"MIXTURE_NAME = {name!r}", f"{_TABLE}.name = {name!r}"]
     for split, frame in frames.items():
       if frame is None:
@@ -235,6 +236,12 @@ class Model:
         raise errors.UserError(
           f"the frame of {split} has no column {sorted(missing)[0]!r}: give "
           "'inputs' and 'targets'."
+        )
+      empty = frame[["inputs", "targets"]].isna().any(axis=1)
+      if empty.any():
+        raise errors.UserError(
+          f"the frame of {split} has no text in row {empty.idxmax()}: fill the "
+          "missing values, or drop their rows."
         )
       path = os.path.join(folder, f"{split}.jsonl")
       rows = frame[["inputs", "targets"]].astype(str)
@@ -324,6 +331,10 @@ def _files(**texts: Sequence[str]) -> Iterator[dict[str, str]]:
   with tempfile.TemporaryDirectory() as folder:
     paths = {name: os.path.join(folder, name) for name in texts}
     for name, path in paths.items():
+      if isinstance(texts[name], str):
+        raise errors.UserError(
+          f"{name} = {texts[name]!r} is one text: give a list of texts."
+        )
       for number, text in enumerate(texts[name]):
         if "\n" in text:
           raise errors.UserError(

@@ -44,6 +44,8 @@ for call in (
   lambda: Model("runs/l3", "nano", "L3").train(),
   lambda: model.score(["one"], []),
   lambda: mine.train(frame.rename(columns={"targets": "labels"})),
+  lambda: mine.train(frame.mask(frame == "B")),
+  lambda: model.predict("copy: ab"),
   lambda: Model("runs/shout", options=["--no_such_flag"]).evaluate(),
   lambda: Model("runs/none").gates(),
   lambda: model.gates(split="dev"),
@@ -76,6 +78,7 @@ print(json.dumps(dict(
   texts = [a.decode() for a in found["outputs"].numpy()]
   assert texts == made["answers"]
   named = ["line break", "no_such_task", "L3.gin", "0 targets", "'targets'"]
+  named += ["no text in row 1", "'copy: ab' is one text"]
   named += ["no_such_flag", "runs/none", "has a split 'dev'"]
   for sentence, part in zip(made["refused"], named, strict=True):
     assert part in sentence, sentence
