@@ -23,6 +23,24 @@ def describe_unwritten(error: BaseException) -> str | None:
   return found and found[0]
 
 
+_UNREACHABLE = re.compile(r"\b(?:reading|writing|HTTP)\b.*(gs://\S+)", re.S)
+_DETAILS = re.compile(r"error details: (.*)|HTTP response code (\d+)")
+
+
+def describe_unreachable(error: BaseException) -> str | None:
+  """A sentence if TensorFlow could not reach a path in the cloud."""
+  found = _UNREACHABLE.search(str(error))
+  if not found or "HTTP" not in str(error):
+    return None
+  details = _DETAILS.search(str(error))
+  why = details and (details[1] or f"HTTP response code {details[2]}")
+  return (
+    f"{found[1]} cannot be reached{f' ({why.strip()})' if why else ''}: this "
+    "needs a network and, for a bucket that is not public, gcloud auth "
+    "application-default login."
+  )
+
+
 def sentence(error: BaseException) -> str:
   """An error's message on one line, without the call stack that gin appends."""
   return " ".join(str(error).split("\n  In call to configurable")[0].split())

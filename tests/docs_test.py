@@ -297,6 +297,11 @@ def _check_fields(value, place: str, documented: dict, seen: set) -> None:
     _check_fields(part, f"{place}.{name}" if place else name, documented, seen)
 
 
+def test_headings_have_their_levels():
+  for path in DOCUMENTS:
+    assert not re.search(r"^#+ #", _outside_fences(path.read_text()), re.M), path
+
+
 def test_the_schema_is_that_of_the_results():
   documented, seen = schema(), set()
   found = sorted((ROOT / "results").glob("*/*.json"))

@@ -219,7 +219,7 @@ def read_flags(
     except (flags.Error, errors.UserError) as e:
       _exit_with(errors.sentence(e))
     except OSError as e:  # of --help | head
-      _end_if_unwritten(e)
+      _end_if_explained(e)
       raise
   if uses_t5:
     hypergrid_mtf.load()
@@ -283,7 +283,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
       terminal().write("\ninterrupted\n")
       sys.exit(130)
     except Exception as e:
-      _end_if_unwritten(e)
+      _end_if_explained(e)
       raise
     if not isinstance(status, int | None):
       raise TypeError(f"{main.__module__}.main returns {type(status)}")
@@ -292,12 +292,15 @@ def run(main: Callable[[list[str]], int | None]) -> None:
   app.run(call, flags_parser=lambda _: _State.words)
 
 
-def _end_if_unwritten(error: Exception) -> None:
-  """Ends a program that cannot write its output.
+def _end_if_explained(error: Exception) -> None:
+  """Ends a program that cannot write its output or reach the cloud.
 
   Silently if its reader has closed the pipe (`| head`), as other programs do;
-  with a sentence if the disk is full or read-only, whichever library failed.
+  with a sentence if the disk is full or read-only, or a path in the cloud
+  cannot be reached, whichever library failed.
   """
+  if unreachable := errors.describe_unreachable(error):
+    _exit_with(unreachable)
   problem = errors.describe_unwritten(error)
   is_pipe = isinstance(error, BrokenPipeError)
   if not (is_pipe or problem):

@@ -159,3 +159,21 @@ def test_a_slow_rate_is_of_one(unit, fast, slow):
       found = dict(bar.format_dict, n=4, rate=rate, total=total)
       assert text in bar.format_meter(**found)
   bar.close()
+
+
+def test_a_path_in_the_cloud_that_cannot_be_reached_is_one_sentence():
+  def failing(details):
+    return tf.errors.FailedPreconditionError(
+      None,
+      None,
+      f"Error executing an HTTP request: {details}\n\t when reading metadata of "
+      "gs://bucket/model.index",
+    )
+
+  for details, why in (
+    ("error details: Could not resolve host: x", "Could not resolve host: x"),
+    ("HTTP response code 401 with body 'no'", "HTTP response code 401"),
+  ):
+    said = errors.describe_unreachable(failing(details))
+    assert said.startswith(f"gs://bucket/model.index cannot be reached ({why})")
+  assert errors.describe_unreachable(OSError("gs://bucket is odd")) is None
