@@ -299,7 +299,9 @@ def _check_fields(value, place: str, documented: dict, seen: set) -> None:
 
 def test_headings_have_their_levels():
   for path in DOCUMENTS:
-    assert not re.search(r"^#+ #", _outside_fences(path.read_text()), re.M), path
+    assert not re.search(r"^#+ #", _outside_fences(path.read_text()), re.M), (
+      path
+    )
 
 
 def test_the_schema_is_that_of_the_results():

@@ -4,7 +4,9 @@ import sys
 import textwrap
 
 import pytest
+import tensorflow as tf
 
+from hypergrid_mtf import errors
 from hypergrid_mtf.run import console
 from tests import command
 
