@@ -168,8 +168,8 @@ def test_a_path_in_the_cloud_that_cannot_be_reached_is_one_sentence():
     return tf.errors.FailedPreconditionError(
       None,
       None,
-      f"Error executing an HTTP request: {details}\n\t when reading metadata of "
-      "gs://bucket/model.index",
+      f"Error executing an HTTP request: {details}\n\t when reading "
+      "metadata of gs://bucket/model.index",
     )
 
   for details, why in (
