@@ -123,6 +123,36 @@ def parse(original, *args, **kwargs) -> None:
     raise errors.UserError(
       f"a gin file was not found: {_describe_missing(e)} ({gin_files.PLACES})."
     ) from None
+  _drop_hiding_records()
+
+
+def _drop_hiding_records() -> None:
+  """Lets the user's bindings hold in every scope that gin's record names.
+
+  An operative_config.gin binds a parameter in each scope that read it, which
+  would hide a later binding without a scope.
+  """
+  bound: dict[tuple, dict] = gin.config._CONFIG
+  for i, given in enumerate(_statements):
+    if not given.is_users or given.scope or not given.parameter:
+      continue
+    for (scope, selector), parameters in bound.items():
+      if not scope or not _same(selector, given.selector):
+        continue
+      found = [
+        (j, s)
+        for j, s in enumerate(_statements)
+        if s.scope == scope
+        and s.parameter == given.parameter
+        and _same(s.selector, given.selector)
+      ]
+      if found and found[-1][0] < i and found[-1][1].source == "generated":
+        parameters.pop(given.parameter, None)
+
+
+def _same(a: str, b: str) -> bool:
+  """Whether two selectors, one of them perhaps short, are of one name."""
+  return f".{a}".endswith(f".{b}") or f".{b}".endswith(f".{a}")
 
 
 def parse_files(
@@ -363,12 +393,9 @@ def origin(parameter: str) -> Statement | None:
   """
   scope, selector, name = config_parser.parse_binding_key(parameter)
 
-  def same(a, b):
-    return f".{a}".endswith(f".{b}") or f".{b}".endswith(f".{a}")
-
   for statement in reversed(_statements):
     if statement.scope == scope and (
-      statement.parameter == name and same(statement.selector, selector)
+      statement.parameter == name and _same(statement.selector, selector)
     ):
       for macro in reversed(_statements):
         if not macro.parameter and macro.macro in statement.macros:

@@ -7,7 +7,7 @@ import sys
 import gin
 import pytest
 
-from hypergrid_mtf import errors
+from hypergrid_mtf import errors, layers
 from hypergrid_mtf.run import bindings, config, gin_files
 from hypergrid_mtf.run.checks import config as checks_config
 from tests.hypergrid_mtf.run import configuration
@@ -213,3 +213,27 @@ def test_short_names_in_an_old_record_have_one_meaning():
   }
   for name in ours:
     assert registry.matching_selectors(name.split(".")[-1]) == [name]
+
+
+def test_a_binding_holds_in_the_scopes_of_a_record(tmp_path):
+  record = tmp_path / "operative_config.gin"
+  record.write_text(
+    f"# Parameters for encoder/hypergrid_mtf.layers.HyperGrid:\n# {'=' * 78}\n"
+    "encoder/hypergrid_mtf.layers.HyperGrid.grid_rows = 16\n"
+    "encoder/hypergrid_mtf.layers.HyperGrid.grid_cols = 16\n"
+    "HyperGrid.grid_rows = 16\n"
+  )
+  own = tmp_path / "own.gin"
+  own.write_text("encoder/HyperGrid.grid_rows = 2\n")
+  given = ["HyperGrid.grid_rows = 8"]
+  for paths, flags, want in (
+    ([record], [], (16, 16)),
+    ([record], given, (8, 16)),
+    ([record, own], given, (2, 16)),  # the user's own scope stays
+    ([record], [*given, "encoder/HyperGrid.grid_cols = 4"], (8, 4)),
+  ):
+    config.parse_files(list(map(str, paths)), flags)
+    with gin.config_scope("encoder"):
+      layer = layers.HyperGrid(hidden_size=32)
+    found = layer.grid_rows.size, layer.grid_cols.size
+    assert found == want, (paths, flags)
