@@ -64,6 +64,7 @@ def test_the_notebook_runs_and_its_cells_run_again(tmp_path):
   shown = [o for cell in _code(notebook) for o in cell.outputs]
   said = "".join(o.text for o in shown if o.output_type == "stream")
   assert said.count("trained 5 steps") == 3 and "INFO:" not in said
+  assert "tf_loss" not in said
   assert sum("image/png" in o.get("data", {}) for o in shown) == 2  # once a run
   assert (tmp_path / "runs/quickstart/L2/hypergrid_mtf.log").stat().st_size
 
