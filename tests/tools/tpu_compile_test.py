@@ -70,7 +70,7 @@ def test_what_a_loop_does_counts_as_often_as_it_runs():
 
 @pytest.mark.tpu
 def test_a_topology_that_does_not_exist(tpu_compiler):
-  with pytest.raises(errors.UserError, match="--topology=v9:2x2 is not one"):
+  with pytest.raises(errors.UserError, match="--topology=v9:2x2 is unknown"):
     client.cores("v9:2x2")
 
 
