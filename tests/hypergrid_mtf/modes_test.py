@@ -391,7 +391,7 @@ def test_scores_have_metrics_of_their_own_and_a_folder_of_their_own(more):
   metrics = _events(folder / "model" / "validation_eval_scores")
   assert {t.split("/")[-1] for t in metrics} >= {"accuracy"}
   assert not list(folder.glob("model/validation_eval/ranked*predictions"))
-  assert "ranked_v1: left out" in said["eval, only metrics of scores"]
+  assert "ranked_v1: skipped, because" in said["eval, only metrics of scores"]
 
 
 @pytest.mark.slow
