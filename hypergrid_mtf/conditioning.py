@@ -194,10 +194,8 @@ def task_of_memory(context, tasks: mtf.Dimension) -> mtf.Tensor:
     return _at_position_zero(source, memory_dim)
   firsts_dim = mtf.Dimension("first_length", memory_dim.size)
   first_id = mtf.replace_dimensions(memory_id, memory_dim, firsts_dim)
-  return FirstTokens(
-    mtf.replace_dimensions(source, memory_dim, firsts_dim),
-    _selector(memory_id, first_id),
-  ).to_tokens(mtf.replace_dimensions(source, memory_dim, firsts_dim))
+  source = mtf.replace_dimensions(source, memory_dim, firsts_dim)
+  return FirstTokens(source, _selector(memory_id, first_id)).to_tokens(source)
 
 
 def _task_of_first(context, tasks: mtf.Dimension) -> mtf.Tensor:

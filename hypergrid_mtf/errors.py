@@ -23,14 +23,14 @@ def describe_unwritten(error: BaseException) -> str | None:
   return found and found[0]
 
 
-_UNREACHABLE = re.compile(r"\b(?:reading|writing|HTTP)\b.*(gs://\S+)", re.S)
+_UNREACHABLE = re.compile(r"HTTP request\b.*(gs://\S+)", re.S)
 _DETAILS = re.compile(r"error details: (.*)|HTTP response code (\d+)")
 
 
 def describe_unreachable(error: BaseException) -> str | None:
   """A sentence if TensorFlow could not reach a path in the cloud."""
   found = _UNREACHABLE.search(str(error))
-  if not found or "HTTP" not in str(error):
+  if not found:
     return None
   details = _DETAILS.search(str(error))
   why = details and (details[1] or f"HTTP response code {details[2]}")

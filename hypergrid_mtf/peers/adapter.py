@@ -17,7 +17,7 @@ too.
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer, transformer_layers
+from mesh_tensorflow.transformer import transformer_layers
 
 from hypergrid_mtf import conditioning, errors
 from hypergrid_mtf.peers import tasks
@@ -27,16 +27,6 @@ _PLACES = ("SelfAttention", "DenseReluDense")  # in a block
 
 def _normal(fan_in: int):
   return tf.random_normal_initializer(stddev=fan_in**-0.5)
-
-
-def _variable(context, name, dims, initializer) -> mtf.Tensor:
-  return mtf.get_variable(
-    context.mesh,
-    name,
-    mtf.Shape(dims),
-    initializer=initializer,
-    dtype=context.variable_dtype,
-  )
 
 
 @gin.configurable(module="hypergrid_mtf.peers.adapter")
@@ -90,9 +80,11 @@ class Adapter:
     else:
       with tf.variable_scope("adapter"):
         dims = [self.tasks, model_dim, self.bottleneck]
-        down = _variable(context, "down", dims, _normal(model_dim.size))
+        down = tasks.get_variable(
+          context, "down", dims, _normal(model_dim.size)
+        )
         dims = [self.tasks, self.bottleneck, model_dim]
-        up = _variable(context, "up", dims, tf.zeros_initializer())
+        up = tasks.get_variable(context, "up", dims, tf.zeros_initializer())
     h = mtf.einsum([y, down], reduced_dims=[model_dim])  # [.., tasks, b]
     h = self.activation(h) * task
     z = mtf.einsum([h, up], reduced_dims=[self.tasks, self.bottleneck])
@@ -114,7 +106,7 @@ class Adapter:
     places = mtf.Dimension("places", len(_PLACES))
     with tasks.shared_scope("adapter"):
       task, block, at = (
-        _variable(context, name, [dim, e], _normal(1))
+        tasks.get_variable(context, name, [dim, e], _normal(1))
         for name, dim in (
           ("task", self.tasks),
           ("block", blocks),
@@ -129,14 +121,17 @@ class Adapter:
         ("hidden", joined, hidden),
         ("output", hidden, e),
       ):
-        kernel = _variable(context, name, [ins, outs], _normal(ins.size))
+        kernel = tasks.get_variable(
+          context, name, [ins, outs], _normal(ins.size)
+        )
         z = mtf.einsum([z, kernel], reduced_dims=[ins])
         z = mtf.relu(z) if name == "hidden" else z
       z = mtf.layers.layer_norm(z, e, name="layer_norm")  # [tasks, e]
       zeros = tf.zeros_initializer()
       return [
         mtf.einsum(
-          [z, _variable(context, name, [e, *dims], start)], reduced_dims=[e]
+          [z, tasks.get_variable(context, name, [e, *dims], start)],
+          reduced_dims=[e],
         )
         for name, dims, start in (
           (
@@ -155,17 +150,13 @@ class Adapter:
       ]
 
 
-class _Adapted(transformer.TransformerLayer):
+class _Adapted(tasks.TaskLayer):
   """One of T5's layers, followed by an adapter."""
 
   def __init__(self, **kwargs):
     super().__init__(**kwargs)
     self.adapter = Adapter()
-    self.tasks = self.adapter.tasks
     self.adapter_activation = self.adapter.activation  # checkpoints record it
-
-  def check(self, model_dim: mtf.Dimension) -> None:
-    """Does nothing: `Adapter` has checked its parameters."""
 
   def call(self, context, x: mtf.Tensor, losses=None) -> mtf.Tensor:
     """The shapes are those of T5's layer."""

@@ -29,7 +29,7 @@ VARIANTS = ("global", "share", "sep")
 
 
 @gin.configurable("HyperPrompt", module="hypergrid_mtf.peers.hyperprompt")
-class SelfAttention(transformer_layers.SelfAttention):
+class SelfAttention(tasks.TaskLayer, transformer_layers.SelfAttention):
   """T5's self-attention, also to prompts of the example's task."""
 
   def __init__(
@@ -63,7 +63,6 @@ class SelfAttention(transformer_layers.SelfAttention):
       ("embedding_size", embedding_size),
     ):
       tasks.check_positive(f"HyperPrompt.{name}", value)
-    self.tasks = tasks.num_tasks()
     super().__init__(**kwargs)
     self.variant = variant
     self.prompt_length = prompt_length
@@ -161,7 +160,7 @@ class SelfAttention(transformer_layers.SelfAttention):
     """Keys and values, each [tasks, memory_length, heads, d_kv]."""
     model_dim = context.model.model_dim
     heads = mtf.Dimension("heads", self.num_heads)
-    _, blocks = tasks.block(context)
+    number, blocks = tasks.block(context)
     with tasks.shared_scope("hyperprompt"):
       length = mtf.Dimension("memory_length", self.prompt_length)
       prompts = _variable(context, "prompts", self.tasks, length, model_dim)
@@ -171,7 +170,7 @@ class SelfAttention(transformer_layers.SelfAttention):
       )
       prompts = self._dropout(context, prompts)
       if self.variant == "global":
-        task, leading = self._layer_aware_tasks(context, blocks)
+        task, leading = self._layer_aware_tasks(context, number, blocks)
       else:
         task, leading = None, [self.tasks] if self.variant == "sep" else []
 
@@ -196,7 +195,7 @@ class SelfAttention(transformer_layers.SelfAttention):
       )
     return found
 
-  def _layer_aware_tasks(self, context, blocks) -> tuple:
+  def _layer_aware_tasks(self, context, number: int, blocks) -> tuple:
     """Embeddings of the tasks for this layer [tasks, t], and [t]."""
     size = self.embedding_size
     e, joined = (mtf.Dimension("task_embedding", n * size) for n in (1, 2))
@@ -207,7 +206,6 @@ class SelfAttention(transformer_layers.SelfAttention):
       layer = _variable(context, "layer_embedding", blocks, e)
       one = _variable(context, "task_projector_layer_one", joined, hidden)
       two = _variable(context, "task_projector_layer_two", hidden, final)
-    number, _ = tasks.block(context)
     layer = mtf.broadcast(mtf.gather(layer, number, blocks), task.shape)
     task = mtf.concat([task, layer], e.name)
     h = mtf.relu(mtf.einsum([task, one], reduced_dims=[joined]))
@@ -305,13 +303,8 @@ class SelfAttention(transformer_layers.SelfAttention):
 
 
 def _variable(context, name: str, *dims) -> mtf.Tensor:
-  return mtf.get_variable(
-    context.mesh,
-    name,
-    mtf.Shape(dims),
-    initializer=tf.random_normal_initializer(stddev=0.05),
-    dtype=context.variable_dtype,
-  )
+  start = tf.random_normal_initializer(stddev=0.05)
+  return tasks.get_variable(context, name, dims, start)
 
 
 def _like(prompt: mtf.Tensor, tensor: mtf.Tensor) -> mtf.Tensor:

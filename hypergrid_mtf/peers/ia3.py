@@ -10,7 +10,7 @@ HyperGrid's variant "row" with d_ff grid rows and the task's vector as the gate.
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
-from mesh_tensorflow.transformer import transformer, transformer_layers
+from mesh_tensorflow.transformer import transformer_layers
 
 from hypergrid_mtf import conditioning, errors, feed_forward
 from hypergrid_mtf.peers import tasks
@@ -20,18 +20,18 @@ def _vectors(context, task: mtf.Tensor, name: str, dims) -> mtf.Tensor:
   """l of each token's task, [<batch>, (length,) *dims]."""
   tasks_dim = task.shape.dims[-1]
   with tf.variable_scope("ia3"):
-    table = mtf.get_variable(
-      context.mesh,
-      name,
-      mtf.Shape([tasks_dim, *dims]),
-      initializer=tf.ones_initializer(),
-      dtype=context.variable_dtype,
+    table = tasks.get_variable(
+      context, name, [tasks_dim, *dims], tf.ones_initializer()
     )
   return mtf.einsum([task, table], reduced_dims=[tasks_dim])
 
 
-class _ScaledKeysAndValues(transformer.TransformerLayer):
-  """Attention whose `make_params` scales keys and values."""
+class _ScaledKeysAndValues(tasks.TaskLayer):
+  """Attention whose `make_params` scales keys and values.
+
+  A subclass has `task(context)`, [<batch>, (memory_length,) tasks], or None
+  where keys and values were computed before.
+  """
 
   def check(self, model_dim: mtf.Dimension) -> None:
     """Raises UserError if keys and values share one projection."""
@@ -44,9 +44,9 @@ class _ScaledKeysAndValues(transformer.TransformerLayer):
 
   def make_params(self, context):
     params = super().make_params(context)
-    if context.mode == "incremental" and self.reads_memory:
-      return params  # keys and values were computed before
     task = self.task(context)
+    if task is None:
+      return params
     for name, dims in (("k", params.k_dims), ("v", params.v_dims)):
       compute = getattr(params, f"compute_{name}")
       vectors = _vectors(context, task, name, dims)
@@ -62,14 +62,7 @@ class _ScaledKeysAndValues(transformer.TransformerLayer):
 class SelfAttention(_ScaledKeysAndValues, transformer_layers.SelfAttention):
   """T5's self-attention with scaled keys and values."""
 
-  reads_memory = False
-
-  def __init__(self, **kwargs):
-    super().__init__(**kwargs)
-    self.tasks = tasks.num_tasks()
-
   def task(self, context) -> mtf.Tensor:
-    """[<batch>, (memory_length,) tasks]"""
     task = conditioning.task_of_tokens(context, self.tasks)
     if context.length_dim not in task.shape.dims:
       return task
@@ -81,24 +74,15 @@ class SelfAttention(_ScaledKeysAndValues, transformer_layers.SelfAttention):
 class EncDecAttention(_ScaledKeysAndValues, transformer_layers.EncDecAttention):
   """T5's encoder-decoder attention with scaled keys and values."""
 
-  reads_memory = True
-
-  def __init__(self, **kwargs):
-    super().__init__(**kwargs)
-    self.tasks = tasks.num_tasks()
-
-  def task(self, context) -> mtf.Tensor:
-    """[<batch>, (memory_length,) tasks]"""
+  def task(self, context) -> mtf.Tensor | None:
+    if context.mode == "incremental":
+      return None
     return conditioning.task_of_memory(context, self.tasks)
 
 
 @gin.configurable("IA3DenseReluDense", module="hypergrid_mtf.peers.ia3")
-class DenseReluDense(feed_forward.FeedForward):
+class DenseReluDense(tasks.TaskLayer, feed_forward.FeedForward):
   """T5's feed-forward layer with a scaled hidden layer."""
-
-  def __init__(self, **kwargs):
-    super().__init__(**kwargs)
-    self.tasks = tasks.num_tasks()
 
   def check(self, model_dim: mtf.Dimension) -> None:
     """Raises UserError for an unknown activation."""

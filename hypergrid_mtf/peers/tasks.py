@@ -1,10 +1,11 @@
-"""The tasks that a peer distinguishes, and variables shared by its layers."""
+"""What all peers need: the tasks that a layer distinguishes, its variables."""
 
 import re
 
 import gin
 import mesh_tensorflow as mtf
 import tensorflow.compat.v1 as tf
+from mesh_tensorflow.transformer import transformer
 
 from hypergrid_mtf import errors
 
@@ -20,6 +21,32 @@ def num_tasks(count: int = NUM_TASKS) -> mtf.Dimension:
   """
   check_positive("num_tasks.count", count)
   return mtf.Dimension("tasks", count)
+
+
+class TaskLayer(transformer.TransformerLayer):
+  """A layer that reads its tokens' tasks; comes before the T5 layer as a base.
+
+  Attributes:
+    tasks: dimension of the tasks.
+  """
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    self.tasks = num_tasks()
+
+  def check(self, model_dim: mtf.Dimension) -> None:
+    """Raises UserError if the layer cannot be in a model of this width."""
+
+
+def get_variable(context, name: str, dims, initializer) -> mtf.Tensor:
+  """A layer's variable, in the types of the context."""
+  return mtf.get_variable(
+    context.mesh,
+    name,
+    mtf.Shape(dims),
+    initializer=initializer,
+    dtype=context.variable_dtype,
+  )
 
 
 def check_positive(name: str, value) -> None:

@@ -132,22 +132,18 @@ def _drop_hiding_records() -> None:
   An operative_config.gin binds a parameter in each scope that read it, which
   would hide a later binding without a scope.
   """
-  bound: dict[tuple, dict] = gin.config._CONFIG
-  for i, given in enumerate(_statements):
-    if not given.is_users or given.scope or not given.parameter:
-      continue
-    for (scope, selector), parameters in bound.items():
-      if not scope or not _same(selector, given.selector):
-        continue
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for parameter in list(parameters) if scope else ():
       found = [
-        (j, s)
-        for j, s in enumerate(_statements)
-        if s.scope == scope
-        and s.parameter == given.parameter
-        and _same(s.selector, given.selector)
+        s
+        for s in _statements
+        if s.parameter == parameter
+        and (s.scope == scope or (s.is_users and not s.scope))
+        and _same(s.selector, selector)
       ]
-      if found and found[-1][0] < i and found[-1][1].source == "generated":
-        parameters.pop(given.parameter, None)
+      scoped = [s for s in found if s.scope]
+      if scoped and scoped[-1].source == "generated" and not found[-1].scope:
+        del parameters[parameter]
 
 
 def _same(a: str, b: str) -> bool:
