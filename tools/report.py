@@ -63,7 +63,7 @@ def _image(figure, alt: str) -> str:
   return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 
-def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
+def _curve(scores: pd.DataFrame, colors: dict[str, str]):
   """A figure of one quantity against the step: mean and range over seeds."""
   figure, ax = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
   for cell, own in scores.groupby("cell", sort=False):
@@ -73,7 +73,7 @@ def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
     mean, low, high = (by_step.agg(f) * known for f in ("mean", "min", "max"))
     ax.plot(mean.index, mean, ".-", color=colors[cell], label=cell, ms=3)
     ax.fill_between(
-      mean.index, low, high, color=colors[cell], alpha=0.12, linewidth=0
+      mean.index, low, high, color=colors[cell], alpha=0.08, linewidth=0
     )
   low, high = scores["value"].min(), scores["value"].max()
   if high - low < 1e-2:  # flat: do not zoom in on noise
@@ -82,7 +82,6 @@ def _curve(title: str, scores: pd.DataFrame, colors: dict[str, str]):
     ax.set_xlim(scores["step"].iloc[0] - 1, scores["step"].iloc[0] + 1)
   ax.ticklabel_format(useOffset=False, style="plain")
   ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-  ax.set_title(title, fontsize=9)
   ax.set_xlabel("training step", fontsize=8)
   ax.tick_params(labelsize=8)
   ax.grid(alpha=0.3)
@@ -114,7 +113,7 @@ def curves(found: list[dict]) -> list[tuple[str, str]]:
   pictures = []
   for (task, metric), scores in frame.groupby(["task", "metric"], sort=False):
     title = f"{task}: {metric}".removesuffix(": ")
-    pictures.append((_image(_curve(title, scores, colors), title), title))
+    pictures.append((_image(_curve(scores, colors), title), title))
   return pictures
 
 
