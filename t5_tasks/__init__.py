@@ -9,7 +9,7 @@ user's pairs.
 """
 
 import hypergrid_mtf  # noqa: F401  (patches the stack before t5 is imported)
-from t5_tasks import (
+from t5_tasks import (  # noqa: F401  (registers them)
   embedded,
   mixtures,
   plain_text,
@@ -17,16 +17,6 @@ from t5_tasks import (
   task_tokens,
   vocabularies,
 )
-
-__all__ = [
-  "define_from_gin",
-  "embedded",
-  "mixtures",
-  "plain_text",
-  "table",
-  "task_tokens",
-  "vocabularies",
-]
 
 
 def define_from_gin() -> None:

@@ -16,6 +16,7 @@ are the same on every machine and in every run.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -24,18 +25,12 @@ import t5.evaluation.metrics
 import tensorflow.compat.v2 as tf
 
 MIXTURE = "embedded_v1"
-ALPHABET = "abcdefghij"
-MIN_LENGTH = 4
-MAX_LENGTH = 6
-NUM_EXAMPLES: Mapping[str, int] = {
-  "train": 20_000,
-  "validation": 200,
-  "test": 200,
-}
-EXTRA_IDS = 100
+NUM_EXAMPLES = {"train": 20_000, "validation": 200, "test": 200}
+_ALPHABET = "abcdefghij"
+_MIN_LENGTH, _MAX_LENGTH = 4, 6
 _SEED = 20_07_05891
 
-_NEXT_LETTER = str.maketrans(ALPHABET, ALPHABET[1:] + ALPHABET[0])
+_NEXT_LETTER = str.maketrans(_ALPHABET, _ALPHABET[1:] + _ALPHABET[0])
 _HIDE_VOWELS = str.maketrans("aeiou", "*****")
 
 # The order is part of the data format: it numbers the task tokens.
@@ -51,12 +46,8 @@ FUNCTIONS: Mapping[str, Callable[[str], str]] = {
 }
 
 OUTPUT_FEATURES = {
-  "inputs": seqio.Feature(
-    vocabulary=seqio.ByteVocabulary(extra_ids=EXTRA_IDS), add_eos=True
-  ),
-  "targets": seqio.Feature(
-    vocabulary=seqio.ByteVocabulary(extra_ids=EXTRA_IDS), add_eos=True
-  ),
+  feature: seqio.Feature(seqio.ByteVocabulary(extra_ids=100))
+  for feature in ("inputs", "targets")
 }
 
 
@@ -65,49 +56,37 @@ def task_name(function: str) -> str:
   return f"embedded_{function}_v1"
 
 
-@functools.cache
 def strings(split: str) -> tuple[str, ...]:
-  """The strings that all tasks share, in their fixed order.
-
-  Args:
-    split: "train", "validation" or "test".
-
-  Returns:
-    `NUM_EXAMPLES[split]` distinct strings; splits are disjoint.
-  """
-  start = 0
-  for name, count in NUM_EXAMPLES.items():
-    if name == split:
-      return _all_strings()[start : start + count]
-    start += count
-  raise ValueError(f"The embedded tasks have no split {split!r}.")
+  """The strings of a split that all tasks share, in their fixed order."""
+  return _all_strings()[split]
 
 
 @functools.cache
-def _all_strings() -> tuple[str, ...]:
+def _all_strings() -> dict[str, tuple[str, ...]]:
+  """{split: distinct strings}; splits are disjoint."""
   total = sum(NUM_EXAMPLES.values())
   rng = np.random.RandomState(_SEED)  # a frozen stream, by NumPy's policy
   found: dict[str, None] = {}
   while len(found) < total:
-    lengths = rng.randint(MIN_LENGTH, MAX_LENGTH + 1, total, np.int64)
-    letters = rng.randint(0, len(ALPHABET), (total, MAX_LENGTH), np.int64)
+    lengths = rng.randint(_MIN_LENGTH, _MAX_LENGTH + 1, total, np.int64)
+    letters = rng.randint(0, len(_ALPHABET), (total, _MAX_LENGTH), np.int64)
     for length, row in zip(lengths.tolist(), letters.tolist(), strict=True):
-      found["".join(ALPHABET[i] for i in row[:length])] = None
-  return tuple(found)[:total]
-
-
-@functools.cache
-def _targets(function: str, split: str) -> tuple[str, ...]:
-  return tuple(map(FUNCTIONS[function], strings(split)))
+      found["".join(_ALPHABET[i] for i in row[:length])] = None
+  left = iter(found)
+  return {
+    split: tuple(itertools.islice(left, count))
+    for split, count in NUM_EXAMPLES.items()
+  }
 
 
 def _dataset(
   split: str, shuffle_files: bool, seed: int | None = None, *, function: str
 ) -> tf.data.Dataset:
   """All examples of one task: {"inputs": [], "targets": []} strings."""
+  targets = list(map(FUNCTIONS[function], strings(split)))
   dataset = tf.data.Dataset.from_tensor_slices(
     # Arrays, because TensorFlow inspects a list string by string.
-    (np.array(strings(split), "S"), np.array(_targets(function, split), "S"))
+    (np.array(strings(split), "S"), np.array(targets, "S"))
   )
   if shuffle_files:
     dataset = dataset.shuffle(NUM_EXAMPLES[split], seed=seed)
@@ -119,30 +98,22 @@ def _dataset(
   )
 
 
-def register() -> None:
-  """Registers the eight tasks and their mixture, once."""
-  for function in FUNCTIONS:
-    if task_name(function) in seqio.TaskRegistry.names():
-      continue
-    seqio.TaskRegistry.add(
-      task_name(function),
-      source=seqio.FunctionDataSource(
-        functools.partial(_dataset, function=function),
-        splits=tuple(NUM_EXAMPLES),
-        num_input_examples=NUM_EXAMPLES,
-      ),
-      preprocessors=[
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        seqio.preprocessors.append_eos_after_trim,
-      ],
-      metric_fns=[t5.evaluation.metrics.accuracy],
-      output_features=OUTPUT_FEATURES,
-    )
-  if MIXTURE not in seqio.MixtureRegistry.names():
-    seqio.MixtureRegistry.add(
-      MIXTURE, [task_name(f) for f in FUNCTIONS], default_rate=1.0
-    )
-
-
-register()
+for _function in FUNCTIONS:
+  seqio.TaskRegistry.add(
+    task_name(_function),
+    source=seqio.FunctionDataSource(
+      functools.partial(_dataset, function=_function),
+      splits=tuple(NUM_EXAMPLES),
+      num_input_examples=NUM_EXAMPLES,
+    ),
+    preprocessors=[
+      seqio.preprocessors.tokenize,
+      seqio.CacheDatasetPlaceholder(),
+      seqio.preprocessors.append_eos_after_trim,
+    ],
+    metric_fns=[t5.evaluation.metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+  )
+seqio.MixtureRegistry.add(
+  MIXTURE, list(map(task_name, FUNCTIONS)), default_rate=1.0
+)

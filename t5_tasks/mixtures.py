@@ -25,6 +25,10 @@ TASK_TOKEN_SUFFIX = "_task_token"
 # RTE is the same data in GLUE and SuperGLUE. Each registration gets half the
 # rate, as in t5's own `all_proportional`, so both are still evaluated.
 _IN_BOTH = ("glue_rte_v002", "super_glue_rte_v102")
+_PUBLISHED_RATES: dict[str, float] = {
+  **glue_utils.get_glue_weight_mapping(),
+  **glue_utils.get_super_glue_weight_mapping(),
+}
 
 
 def base_name(name: str) -> str:
@@ -35,37 +39,16 @@ def base_name(name: str) -> str:
 def published_rate(name: str) -> float | None:
   """T5's published rate of a GLUE or SuperGLUE task: its training examples.
 
-  Args:
-    name: a task name; its `_task_token` variant has the same rate.
+  A `_task_token` variant has the rate of its task.
 
   Returns:
     The rate, 0 for a task that is only evaluated, None for other tasks.
   """
-  for mapping in (
-    glue_utils.get_glue_weight_mapping(),
-    glue_utils.get_super_glue_weight_mapping(),
-  ):
-    if base_name(name) in mapping:
-      return mapping[base_name(name)]
-  return None
-
-
-def glue_super_glue_rates() -> dict[str, float]:
-  """The tasks of both benchmarks and their rates; RTE counts once in total."""
-  rates = {
-    **glue_utils.get_glue_weight_mapping(),
-    **glue_utils.get_super_glue_weight_mapping(),
-  }
-  for name in _IN_BOTH:
-    rates[name] /= 2
-  return rates
+  return _PUBLISHED_RATES.get(base_name(name))
 
 
 def examples_rate(task: seqio.Task) -> float:
   """The mixing rate of any task: the number of its training examples.
-
-  Args:
-    task: a registered task.
 
   Returns:
     T5's published rate if there is one, else the size that the source declares,
@@ -95,13 +78,7 @@ def known_names() -> list[str]:
 
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
-  """The registered mixture or task with a name.
-
-  Args:
-    name: a task or mixture name.
-
-  Returns:
-    The mixture with that name, or else the task.
+  """The registered mixture with a name, or else the task.
 
   Raises:
     UserError: nothing with that name is registered; suggests similar names.
@@ -214,12 +191,10 @@ def _name_and_rate(entry, where: str) -> tuple[str, float | None]:
   )
 
 
-def register() -> None:
-  """Registers this module's mixture, once."""
-  if GLUE_SUPER_GLUE not in seqio.MixtureRegistry.names():
-    seqio.MixtureRegistry.add(
-      GLUE_SUPER_GLUE, list(glue_super_glue_rates().items())
-    )
-
-
-register()
+seqio.MixtureRegistry.add(
+  GLUE_SUPER_GLUE,
+  [
+    (name, rate / 2 if name in _IN_BOTH else rate)
+    for name, rate in _PUBLISHED_RATES.items()
+  ],
+)

@@ -42,32 +42,23 @@ class PlainTextDataSource(seqio.FileDataSource):
 
   Consecutive paragraphs stay together in groups; each seed gives another order
   of the groups, even within one large file.
+
+  Attributes:
+    paths: those of each split, all with the same extension.
   """
 
-  def __init__(self, split_to_paths: dict[str, list[str]]):
-    """Takes the files.
-
-    Args:
-      split_to_paths: paths of each split, all with the same extension.
-
-    Raises:
-      UserError: a split has files with several extensions.
-    """
-    self.paths = split_to_paths
-    endings = {
-      split: sorted({_ending(path) for path in paths})
-      for split, paths in split_to_paths.items()
-    }
-    for split, found in endings.items():
-      if len(found) > 1:
-        kinds = ", ".join(ending or "plain" for ending in found)
-        raise UserError(
-          f"{_WHERE}.{split} has files of several kinds ({kinds}): give files "
-          "of one kind."
-        )
-    (self._ending,) = set().union(*endings.values())
+  def __init__(self, paths: dict[str, list[str]]):
+    self.paths = paths
+    kinds = {_ending(path): split for split in paths for path in paths[split]}
+    if len(kinds) > 1:
+      shown = ", ".join(ending or "plain" for ending in sorted(kinds))
+      raise UserError(
+        f"{_WHERE}.{[*kinds.values()][-1]} has files of several kinds "
+        f"({shown}): give files of one kind."
+      )
+    (self._ending,) = kinds
     super().__init__(
-      self._read_file, split_to_paths, cycle_length=8, block_length=_GROUP
+      self._read_file, paths, cycle_length=8, block_length=_GROUP
     )
 
   def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
@@ -90,15 +81,19 @@ class PlainTextDataSource(seqio.FileDataSource):
   def check_files(self, split: str) -> None:
     """Reads the local files of a split, and refuses anything but text.
 
-    Args:
-      split: the split.
-
     Raises:
       UserError: a file that is empty, not UTF-8 text, or cut short.
     """
+    where = f"{_WHERE}.{split}"
     for path in self.paths[split]:
-      if "://" not in path:
-        _check_file(path, f"{_WHERE}.{split}")
+      if "://" in path:
+        continue
+      lines = text_files.read_lines(path, where, _open)
+      # All lines are read, because a file may be cut short.
+      if not sum(bool(line.strip()) for _, line in lines):
+        raise UserError(
+          f"{path} ({where}) is empty: give text, one paragraph per line."
+        )
 
 
 def _ending(path: str) -> str:
@@ -114,15 +109,6 @@ def _lines(path: bytes) -> Iterator[bytes]:
   with _open(path.decode(), "rb") as f:
     for line in f:
       yield line.rstrip(b"\r\n")
-
-
-def _check_file(path: str, where: str) -> None:
-  lines = text_files.read_lines(path, where, _open)
-  # All lines are read, because a file may be cut short.
-  if not sum(bool(line.strip()) for _, line in lines):
-    raise UserError(
-      f"{path} ({where}) is empty: give text, one paragraph per line."
-    )
 
 
 def _find_files(given: str | Sequence[str], where: str) -> list[str]:
@@ -147,20 +133,17 @@ def _find_files(given: str | Sequence[str], where: str) -> list[str]:
       continue
     # Absolute, so that a saved configuration still finds them.
     path = os.path.abspath(os.path.expanduser(name))
-    if os.path.isdir(path):
-      paths = [
-        p for e in ("", *_OPEN) for p in tf.io.gfile.glob(f"{path}/*.txt{e}")
-      ]
-      if not paths:
-        raise UserError(
-          f"the folder {name} ({where}) has no text files: they end in .txt, "
-          ".txt.gz or .txt.xz."
-        )
-    else:
-      paths = [p for p in tf.io.gfile.glob(path) if not os.path.isdir(p)]
-      if not paths:
-        raise UserError(f"{name} ({where}) does not exist: name a text file.")
-    found += sorted(paths)
+    is_folder = os.path.isdir(path)
+    patterns = [f"{path}/*.txt{e}" for e in ("", *_OPEN)] if is_folder else path
+    paths = sorted(filter(os.path.isfile, tf.io.gfile.glob(patterns)))
+    if is_folder and not paths:
+      raise UserError(
+        f"the folder {name} ({where}) has no text files: they end in .txt, "
+        ".txt.gz or .txt.xz."
+      )
+    if not paths:
+      raise UserError(f"{name} ({where}) does not exist: name a text file.")
+    found += paths
   return found
 
 

@@ -31,11 +31,7 @@ _FEATURES = ("inputs", "targets")
 
 
 def _read_file(path: str, who: str) -> list[tuple[str, str]]:
-  """(inputs, targets) of each row.
-
-  Raises:
-    UserError: names the file and the line.
-  """
+  """(inputs, targets) of each row; UserError names the file and the line."""
 
   def refuse(line: int, why: str) -> NoReturn:
     raise errors.UserError(
@@ -74,10 +70,9 @@ class TableDataSource(seqio.FunctionDataSource):
   opened without its training data.
   """
 
-  def __init__(self, split_to_paths: dict[str, list[str]]):
-    """Takes the files of each split."""
-    self._paths = split_to_paths
-    super().__init__(self._read_dataset, splits=tuple(split_to_paths))
+  def __init__(self, paths: dict[str, list[str]]):
+    self._paths = paths
+    super().__init__(self._read_dataset, splits=tuple(paths))
 
   @functools.cache  # noqa: B019  (a source lives as long as its task)
   def _pairs(self, split: str) -> list[tuple[str, str]]:
@@ -93,12 +88,8 @@ class TableDataSource(seqio.FunctionDataSource):
     self, split: str, shuffle_files: bool, seed: int | None = None
   ) -> tf.data.Dataset:
     pairs = self._pairs(split)
-    dataset = tf.data.Dataset.from_tensor_slices(
-      {
-        key: np.array(column, object)
-        for key, column in zip(_FEATURES, zip(*pairs, strict=True), strict=True)
-      }
-    )
+    columns = dict(zip(_FEATURES, np.array(pairs, object).T, strict=True))
+    dataset = tf.data.Dataset.from_tensor_slices(columns)
     return dataset.shuffle(len(pairs), seed) if shuffle_files else dataset
 
   def num_input_examples(self, split: str) -> int:

@@ -26,50 +26,38 @@ from t5_tasks import embedded, mixtures, vocabularies
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
-# Only append to this list. Row k: the tasks that share token k.
-_TASKS_OF_TOKEN: Sequence[Sequence[str]] = (
-  ("glue_cola_v002",),
-  ("glue_sst2_v002",),
-  ("glue_mrpc_v002",),
-  ("glue_stsb_v002",),
-  ("glue_qqp_v002",),
-  (
-    "glue_mnli_v002",
-    "glue_mnli_matched_v002",
-    "glue_mnli_mismatched_v002",
-    "glue_ax_v002",
-  ),
-  ("glue_qnli_v002",),
-  (
-    "glue_rte_v002",
-    "super_glue_rte_v102",
-    "super_glue_axb_v102",
-    "super_glue_axg_v102",
-  ),
-  ("glue_wnli_v002",),
-  ("super_glue_boolq_v102",),
-  ("super_glue_cb_v102",),
-  ("super_glue_copa_v102",),
-  ("super_glue_multirc_v102",),
-  ("super_glue_record_v102",),
-  ("super_glue_wic_v102",),
-  (
-    "dpr_v001_simple",
-    "super_glue_wsc_v102_simple_train",
-    "super_glue_wsc_v102_simple_eval",
-    "glue_wnli_v002_simple_eval",
-  ),
-  ("embedded_copy_v1",),
-  ("embedded_reverse_v1",),
-  ("embedded_upper_v1",),
-  ("embedded_rot_v1",),
-  ("embedded_sort_v1",),
-  ("embedded_dedup_v1",),
-  ("embedded_swap_v1",),
-  ("embedded_vowels_v1",),
-)
+# Only append to this table. Row k: the tasks that share token k.
+_TASKS_OF_TOKEN = """\
+glue_cola_v002
+glue_sst2_v002
+glue_mrpc_v002
+glue_stsb_v002
+glue_qqp_v002
+glue_mnli_v002 glue_mnli_matched_v002 glue_mnli_mismatched_v002 glue_ax_v002
+glue_qnli_v002
+glue_rte_v002 super_glue_rte_v102 super_glue_axb_v102 super_glue_axg_v102
+glue_wnli_v002
+super_glue_boolq_v102
+super_glue_cb_v102
+super_glue_copa_v102
+super_glue_multirc_v102
+super_glue_record_v102
+super_glue_wic_v102
+dpr_v001_simple super_glue_wsc_v102_simple_train \
+super_glue_wsc_v102_simple_eval glue_wnli_v002_simple_eval
+embedded_copy_v1
+embedded_reverse_v1
+embedded_upper_v1
+embedded_rot_v1
+embedded_sort_v1
+embedded_dedup_v1
+embedded_swap_v1
+embedded_vowels_v1
+"""
 TOKEN_INDEX: Mapping[str, int] = {
-  task: k for k, tasks in enumerate(_TASKS_OF_TOKEN) for task in tasks
+  task: k
+  for k, row in enumerate(_TASKS_OF_TOKEN.splitlines())
+  for task in row.split()
 }
 MIXTURES = (
   mixtures.GLUE,
@@ -89,28 +77,6 @@ def token_index(task_name: str) -> int | None:
   return TOKEN_INDEX.get(mixtures.base_name(task_name))
 
 
-def token_id(vocabulary: seqio.Vocabulary, index: int) -> int:
-  """The id of `<extra_id_index>`, counted from the end like T5's sentinels.
-
-  Args:
-    vocabulary: of the inputs.
-    index: which sentinel, from 0.
-
-  Returns:
-    vocab_size - 1 - index.
-
-  Raises:
-    UserError: the vocabulary has too few extra ids.
-  """
-  if index >= vocabulary.extra_ids:
-    raise UserError(
-      f"The vocabulary ({vocabularies.describe(vocabulary)}) has "
-      f"{vocabulary.extra_ids} extra ids, and task token {index} needs "
-      f"{index + 1}: set t5_tasks.vocabularies.use_vocabulary.extra_ids = 100."
-    )
-  return vocabulary.vocab_size - 1 - index
-
-
 def prepend_task_token(
   dataset: tf.data.Dataset,
   output_features: Mapping[str, seqio.Feature],
@@ -119,17 +85,21 @@ def prepend_task_token(
   """Puts a reserved id in front of tokenized inputs.
 
   Args:
-    dataset: of examples with "inputs", [length] int32.
+    dataset: of examples with "inputs", [length] int32; they become longer by 1.
     output_features: of the task; their vocabulary gives the id.
-    index: which sentinel, from 0.
-
-  Returns:
-    The dataset with "inputs" [length + 1].
+    index: which sentinel, from 0, counted from the end of the vocabulary.
 
   Raises:
     UserError: the vocabulary has too few extra ids.
   """
-  token = token_id(output_features["inputs"].vocabulary, index)
+  vocabulary = output_features["inputs"].vocabulary
+  if index >= vocabulary.extra_ids:
+    raise UserError(
+      f"The vocabulary ({vocabularies.describe(vocabulary)}) has "
+      f"{vocabulary.extra_ids} extra ids, and task token {index} needs "
+      f"{index + 1}: set t5_tasks.vocabularies.use_vocabulary.extra_ids = 100."
+    )
+  token = vocabulary.vocab_size - 1 - index
 
   def prepend(example):
     inputs = example["inputs"]
@@ -184,11 +154,7 @@ def add_task_token(name: str, index: int) -> str:
 
 
 def first_tokens(examples: Examples) -> dict[str, int]:
-  """{task: the most frequent first token of its inputs}.
-
-  Args:
-    examples: {task: its tokenized examples}.
-  """
+  """{task: the most frequent first token of its tokenized inputs}."""
   found = {}
   for name, rows in examples.items():
     counts = collections.Counter(
@@ -204,9 +170,6 @@ def collisions(examples: Examples) -> dict[int, list[str]]:
 
   Tasks that share a token in this module's table (MNLI and its validation sets)
   do not count as colliding.
-
-  Args:
-    examples: as in `first_tokens`.
 
   Returns:
     {token id: [task, ...]} for each token that two or more tasks share.
@@ -268,12 +231,7 @@ def token_text(vocabulary: seqio.Vocabulary, token: int) -> str:
   return vocabulary.decode([token])
 
 
-def register() -> None:
-  """Registers the variants of this module's tasks and mixtures, once."""
-  for name, index in TOKEN_INDEX.items():
-    add_task_token(name, index)
-  for name in MIXTURES:
-    mixtures.add_task_tokens(name)
-
-
-register()
+for _name, _index in TOKEN_INDEX.items():
+  add_task_token(_name, _index)
+for _name in MIXTURES:
+  mixtures.add_task_tokens(_name)

@@ -19,7 +19,6 @@ import t5.data
 import tensorflow.compat.v2 as tf
 
 from hypergrid_mtf.errors import UserError
-from t5_tasks import mixtures
 
 MODEL_FILE = "sentencepiece.model"
 _CLOUD_SECONDS = 20.0
@@ -63,7 +62,7 @@ def get_vocabulary(name: str, extra_ids: int = 100) -> seqio.Vocabulary:
   if name == "bytes":
     return seqio.ByteVocabulary(extra_ids=extra_ids)
   path = os.path.expanduser(name)
-  if not _is_remote(path) and os.path.isdir(path):
+  if "://" not in path and os.path.isdir(path):
     path = os.path.join(path, MODEL_FILE)
   if not _exists(path):
     raise UserError(
@@ -120,24 +119,26 @@ def use_vocabulary(
   return vocabulary
 
 
-def check_vocabulary(mixture_or_task: str | seqio.Task | seqio.Mixture) -> None:
+def check_vocabulary(mixture_or_task: seqio.Task | seqio.Mixture) -> None:
   """Checks that the tasks' vocabularies are readable and the same.
-
-  Args:
-    mixture_or_task: a registered name, or the mixture or task itself.
 
   Raises:
     UserError: a SentencePiece file that does not exist or cannot be reached, or
       two tasks with different vocabularies; says which flag to give.
   """
-  if isinstance(mixture_or_task, str):
-    mixture_or_task = mixtures.get_mixture_or_task(mixture_or_task)
   by_feature: dict[str, tuple[seqio.Vocabulary, str]] = {}
   for task in seqio.get_subtasks(mixture_or_task):
     for key, feature in task.output_features.items():
       vocabulary = feature.vocabulary
-      if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-        _check_file(vocabulary.sentencepiece_model_file, task.name)
+      is_file = isinstance(vocabulary, seqio.SentencePieceVocabulary)
+      if is_file and not _exists(vocabulary.sentencepiece_model_file):
+        raise UserError(
+          f"The vocabulary {vocabulary.sentencepiece_model_file} of the task "
+          f"{task.name!r} does not exist or cannot be reached: give "
+          "--vocabulary=PATH of a SentencePiece model "
+          "(`python -m tools.train_vocabulary` trains one), or "
+          "--vocabulary=bytes."
+        )
       first, other = by_feature.setdefault(key, (vocabulary, task.name))
       if first != vocabulary:
         raise UserError(
@@ -198,14 +199,7 @@ def describe_lost_characters(
 
 
 def keeping_their_own(mixture_or_task: seqio.Task | seqio.Mixture) -> list[str]:
-  """The tasks whose vocabulary `use_vocabulary` does not replace.
-
-  Args:
-    mixture_or_task: registered.
-
-  Returns:
-    Names of tasks that were registered with their own vocabulary.
-  """
+  """The names of tasks whose vocabulary `use_vocabulary` does not replace."""
   return [
     task.name
     for task in seqio.get_subtasks(mixture_or_task)
@@ -255,13 +249,10 @@ def describe(vocabulary: seqio.Vocabulary) -> str:
 
 def _all_tasks() -> list[seqio.Task]:
   """All registered tasks, and those that only a mixture still holds."""
-  tasks = {
-    id(t): t for t in map(seqio.TaskRegistry.get, seqio.TaskRegistry.names())
-  }
+  tasks = list(map(seqio.TaskRegistry.get, seqio.TaskRegistry.names()))
   for name in seqio.MixtureRegistry.names():
-    for task in seqio.MixtureRegistry.get(name).tasks:
-      tasks[id(task)] = task
-  return list(tasks.values())
+    tasks += seqio.MixtureRegistry.get(name).tasks
+  return list({id(task): task for task in tasks}.values())
 
 
 def _is_replaceable(vocabulary: seqio.Vocabulary | None) -> bool:
@@ -273,24 +264,9 @@ def _is_replaceable(vocabulary: seqio.Vocabulary | None) -> bool:
   )
 
 
-def _check_file(path: str, task_name: str) -> None:
-  if not _exists(path):
-    raise UserError(
-      f"The vocabulary {path} of the task {task_name!r} does not exist or "
-      "cannot be reached: give --vocabulary=PATH of a SentencePiece model "
-      "(`python -m tools.train_vocabulary` trains one), or --vocabulary=bytes."
-    )
-
-
-def _is_remote(path: str) -> bool:
-  return "://" in path
-
-
 def _exists(path: str) -> bool:
   """Whether a file exists; a remote one has limited time to answer."""
-  if _is_remote(path):
-    return _remote_exists(path)
-  return os.path.isfile(path)
+  return _remote_exists(path) if "://" in path else os.path.isfile(path)
 
 
 @functools.cache

@@ -49,7 +49,8 @@ def test_t5s_tasks_run_on_another_vocabulary(monkeypatch):
     text = "cola sentence: the cat sat"
     assert example["inputs"].tolist() == [*vocabulary.encode(text), 1]
     assert example["targets"].tolist() == [*vocabulary.encode("acceptable"), 1]
-  vocabularies.check_vocabulary("glue_v002_proportional")
+  glue = mixtures.get_mixture_or_task("glue_v002_proportional")
+  vocabularies.check_vocabulary(glue)
 
 
 def test_all_tasks_and_mixtures_follow():
@@ -133,16 +134,18 @@ def test_check_names_what_cannot_be_reached(monkeypatch):
   monkeypatch.setattr(vocabularies, "_CLOUD_SECONDS", 0.1)
   monkeypatch.setattr(tf.io.gfile, "exists", lambda path: time.sleep(1))
   vocabularies._remote_exists.cache_clear()
+  glue, rte, embedded = map(
+    mixtures.get_mixture_or_task,
+    ("glue_v002_proportional", "super_glue_rte_v102", "embedded_v1"),
+  )
   start = time.time()
   with pytest.raises(UserError, match="gs://t5-data.*--vocabulary=PATH"):
-    vocabularies.check_vocabulary("glue_v002_proportional")
+    vocabularies.check_vocabulary(glue)
   with pytest.raises(UserError, match="gs://t5-data"):
-    vocabularies.check_vocabulary("super_glue_rte_v102")
+    vocabularies.check_vocabulary(rte)
   assert time.time() - start < 0.9
   vocabularies._remote_exists.cache_clear()
-  vocabularies.check_vocabulary("embedded_v1")
-  with pytest.raises(UserError, match="No task or mixture named 'nothing'"):
-    vocabularies.check_vocabulary("nothing")
+  vocabularies.check_vocabulary(embedded)
 
 
 def test_check_refuses_two_vocabularies_in_one_mixture():
@@ -150,7 +153,7 @@ def test_check_refuses_two_vocabularies_in_one_mixture():
   mixtures.define_mixture("two", ["glue_cola_v002", "embedded_copy_v1"])
   try:
     with pytest.raises(UserError, match="'embedded_copy_v1' and 'glue_cola"):
-      vocabularies.check_vocabulary("two")
+      vocabularies.check_vocabulary(mixtures.get_mixture_or_task("two"))
   finally:
     seqio.MixtureRegistry.remove("two")
 
