@@ -58,19 +58,11 @@ class Evaluation:
       by_metric.setdefault(row.metric, {})[str(row.step)] = row.value
     return found
 
-  def at(self, step: int) -> dict[tuple[str, str], float]:
-    """{(task, metric): value} at one step."""
-    own = self.scores[self.scores["step"] == step]
-    return own.set_index(["task", "metric"])["value"].to_dict()
-
   def last_step(self) -> int:
     return int(self.scores["step"].max())
 
   def protocol(self, split: str) -> dict[str, str]:
-    """The protocol by which the scores were made.
-
-    Args:
-      split: the evaluated split.
+    """The protocol by which the scores of a split were made.
 
     Returns:
       {binding: value as text}
@@ -110,13 +102,6 @@ class Evaluation:
 def folder_of(model_dir: str, split: str) -> str:
   """The folder in which t5 wrote the evaluations of a split.
 
-  Args:
-    model_dir: of the run.
-    split: the evaluated split.
-
-  Returns:
-    the folder
-
   Raises:
     UserError: if there is none; names the existing splits.
   """
@@ -140,10 +125,7 @@ def folder_of(model_dir: str, split: str) -> str:
 
 
 def read(folder: str) -> Evaluation:
-  """Reads the event files of evaluations.
-
-  Args:
-    folder: from `folder_of`.
+  """Reads the event files of evaluations in a folder, from `folder_of`.
 
   Raises:
     UserError: if it holds no scores.
@@ -176,15 +158,13 @@ def read(folder: str) -> Evaluation:
   return Evaluation(folder, latest, damaged)
 
 
-def read_step(
-  model_dir: str, step: int, split: str = "validation"
-) -> dict[str, dict[str, float]]:
-  """{task: {metric: value}} of one step; {} where it was not evaluated."""
+def read_step(model_dir: str, step: int) -> dict[str, dict[str, float]]:
+  """{task: {metric: value}} on the validation split; {} if not evaluated."""
   found: dict[str, dict[str, float]] = {}
   with contextlib.suppress(errors.UserError):
-    scores = read(folder_of(model_dir, split)).at(step)
-    for (task, metric), value in scores.items():
-      found.setdefault(task, {})[metric] = value
+    scores = read(folder_of(model_dir, "validation")).scores
+    for row in scores[scores["step"] == step].itertuples():
+      found.setdefault(row.task, {})[row.metric] = row.value
   return found
 
 
@@ -208,30 +188,14 @@ def _no_scores(folder, there, names, damaged) -> str:
 
 
 def bindings(path: str) -> dict[str, str]:
-  """The bindings in a gin file written by gin.
+  """{"scope/name.parameter" or macro: value as text} of a file written by gin.
 
-  Args:
-    path: path of an operative_config.gin.
-
-  Returns:
-    {"scope/name.parameter" or macro: value as text}, without imports
+  Without imports.
   """
   with tf.io.gfile.GFile(path) as f:
     text = f.read()
-  found = {}
-  name = None
-  for line in text.split("\n"):
-    match = re.match(r"([\w./]+) = ?(.*)$", line)
-    if match:
-      name, value = match.groups()
-      found[name] = value.removesuffix("\\").strip()
-    elif name and line[:1].isspace() and line.strip():
-      found[name] = (
-        f"{found[name]} {line.removesuffix(chr(92)).strip()}".strip()
-      )
-    else:
-      name = None
-  return found
+  text = re.sub(r" *\\?\n[ \t]+", " ", text)  # joins the lines of a value
+  return dict(re.findall(r"^([\w./]+) = (.*)$", text, re.M))
 
 
 def _protocol(config: str | None, split: str) -> dict[str, str]:
@@ -239,8 +203,7 @@ def _protocol(config: str | None, split: str) -> dict[str, str]:
   found = {"run.dataset_split": repr(split)}
   bound = bindings(config) if config else {}
   for key in _PROTOCOL:
-    if key in bound:
-      value = bound[key]
+    if value := bound.get(key):
       is_macro = value.startswith("%")
       found[key] = bound.get(value[1:], value) if is_macro else value
   # Decoding is the default, and is not listed.

@@ -9,8 +9,8 @@ from tools.experiments import protocol, result, statistics
 
 # Bindings in which the models of a comparison should differ.
 _MEANT = re.compile(
-  r"(.*/)?((HyperGrid|HyperPrompt|Adapter|num_tasks)\..*|make_layer_stack\.layers|MIXTURE_NAME"
-  r"|define_mixture\..*)$"
+  r"(.*/)?((HyperGrid|HyperPrompt|Adapter|num_tasks|define_mixture)\..*"
+  r"|make_layer_stack\.layers|MIXTURE_NAME)$"
 )
 # The cell with one model per task, which not every experiment has.
 SINGLE = "single"
@@ -30,9 +30,6 @@ def notes(
     scores: {checkpoint: from `statistics.scores`}.
     baseline: the cell that is subtracted.
     single: the cell with one model per task.
-
-  Returns:
-    sentences
   """
   cells = {r["cell"] for r in found}
   sentences = other_differences(found, baseline)
@@ -63,19 +60,15 @@ def verdicts(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
     baseline: as in `notes`.
     single: as in `notes`.
   """
-  sentences = []
   records = statistics.differences(frame, baseline, single)
-  for record in records:
-    average, seeds = record["average"], record["seeds"]
-    if average == records[-1]["average"]:
-      difference = record["difference"]
-      plus = "+" if difference.value > 0 else ""
-      sentences.append(
-        f"{record['cell']} − {baseline}: {plus}{difference.to_text('.1f')} on "
-        f"average ({average}, last checkpoint), {seeds} seed"
-        f"{'s' * (seeds > 1)}: {_outcome(difference)}."
-      )
-  return sentences
+  return [
+    f"{r['cell']} − {baseline}: {'+' * (r['difference'].value > 0)}"
+    f"{r['difference'].to_text('.1f')} on average ({r['average']}, last "
+    f"checkpoint), {r['seeds']} seed{'s' * (r['seeds'] > 1)}: "
+    f"{_outcome(r['difference'])}."
+    for r in records
+    if r["average"] == records[-1]["average"]
+  ]
 
 
 def _outcome(difference: statistics.Interval) -> str:
@@ -96,9 +89,8 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _some(names: list[str], separator: str = ", ") -> str:
-  more = len(names) - _NAMED
-  shown = [*names[:_NAMED], *([f"{more} more"] if more > 0 else [])]
-  return separator.join(shown)
+  more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+  return separator.join(names[:_NAMED] + more)
 
 
 def nans(frame: pd.DataFrame) -> list[str]:

@@ -29,16 +29,13 @@ def tables(
   baseline: str,
   single: str,
 ) -> dict[str, pd.DataFrame]:
-  """Makes all tables of results.
+  """Makes all tables of results, {"scores_best": table, …}.
 
   Args:
     found: from `result.in_order`.
     scores: {checkpoint: from `statistics.scores`}.
     baseline: the cell that is subtracted.
     single: the cell with one model per task.
-
-  Returns:
-    {"scores_best": table, …}
   """
   costs = _costs(found)
   made = {"cost": cost_table(costs, baseline), "averages": averages(scores)}
@@ -97,24 +94,22 @@ def scores_table(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
 def _costs(found: list[dict]) -> pd.DataFrame:
   """One row per seed of a model; for one model per task, the sums."""
-  runs = pd.DataFrame(
-    dict(
-      cell=r["cell"],
-      seed=r["seed"],
-      least=r["steps"],
-      most=r["steps"],
-      steps=r["steps"],
-      models=1,
-      seconds=r["training_seconds"],
-      total=r["parameters"]["total"],
-      own=r["parameters"]["beside_embedding"],
-      on=f"{r['hardware']['cpu']}, {r['hardware']['cores']} cores",
-    )
-    for r in found
+  runs = pd.DataFrame(found)[["cell", "seed", "steps", "training_seconds"]]
+  runs["total"] = [r["parameters"]["total"] for r in found]
+  runs["own"] = [r["parameters"]["beside_embedding"] for r in found]
+  machines = (r["hardware"] for r in found)
+  runs["on"] = [f"{m['cpu']}, {m['cores']} cores" for m in machines]
+  by_seed = runs.groupby(["cell", "seed"], sort=False, as_index=False)
+  return by_seed.agg(
+    least=("steps", "min"),
+    most=("steps", "max"),
+    steps=("steps", "sum"),
+    models=("steps", "size"),
+    seconds=("training_seconds", "sum"),
+    total=("total", "sum"),
+    own=("own", "sum"),
+    on=("on", set),
   )
-  how: dict[str, object] = dict.fromkeys(runs.columns[4:-1], "sum")
-  how.update(least="min", most="max", on=set)
-  return runs.groupby(["cell", "seed"], sort=False, as_index=False).agg(how)
 
 
 def _by_cell(costs: pd.DataFrame, function) -> pd.Series:
@@ -164,12 +159,7 @@ def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 def published_table(found: list[dict], frame: pd.DataFrame) -> pd.DataFrame:
   """Our averages next to the published ones of the same quantity.
 
-  Args:
-    found: results.
-    frame: their scores.
-
-  Returns:
-    a DataFrame; values not run, or run on other tasks or sizes, are missing
+  Values not run, or run on other tasks or sizes, are missing.
   """
   other_size = {
     (r["cell"], r["seed"])

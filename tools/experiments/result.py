@@ -29,27 +29,12 @@ _NOT_CONFIG = (
 _RESUMING = {"run.skip_seen_data": "False", "run.seen_data_init_step": "0"}
 _LOSSES = 200  # points of a curve
 # The fields that the tables need.
-_KEYS = (
-  "cell",
-  "seed",
-  "config",
-  "config_hash",
-  "protocol",
-  "data",
-  "steps",
-  "training_seconds",
-  "parameters",
-  "metrics",
-  "hardware",
-  "versions",
-)
+_KEYS = """cell seed config config_hash protocol data steps training_seconds
+  parameters metrics hardware versions"""
 
 
 def config_of(path: str) -> dict[str, str]:
-  """The bindings that define a run, without paths.
-
-  Args:
-    path: path of the operative_config.gin of its training.
+  """The bindings that define a run, from its training's operative_config.gin.
 
   Returns:
     as `evaluation.bindings`; a file's path (a vocabulary) becomes its name and
@@ -65,20 +50,18 @@ def config_of(path: str) -> dict[str, str]:
       value = os.path.basename(text)
       if not tf.io.gfile.isdir(text):
         with tf.io.gfile.GFile(text, "rb") as f:
-          digest = hashlib.sha256(f.read()).hexdigest()[:12]
-        value += f" ({digest})"
+          value += f" ({_digest(f.read())})"
     config[name] = value
   return config
 
 
 def config_hash(config: dict[str, str]) -> str:
   """A hash of a configuration: twelve hexadecimal digits."""
-  text = json.dumps(config, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
+  return _digest(json.dumps(config, sort_keys=True).encode())
 
 
-def _digest(texts: list[str]) -> str:
-  return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _data(folder: str, tasks: Iterable[str]) -> dict[str, dict]:
@@ -92,7 +75,8 @@ def _data(folder: str, tasks: Iterable[str]) -> dict[str, dict]:
       for path in paths
     )
     if targets:
-      found[task] = dict(examples=len(targets), hash=_digest(inputs + targets))
+      digest = _digest("\n".join(inputs + targets).encode())
+      found[task] = dict(examples=len(targets), hash=digest)
   return found
 
 
@@ -253,24 +237,27 @@ def _parsed(result: dict, path: str) -> dict:
   """Parses a result; texts such as "nan" become numbers."""
   if result.get("schema") != SCHEMA:
     raise ValueError(f'"schema" is not {SCHEMA}')
-  if absent := [key for key in _KEYS if key not in result]:
+  if absent := [key for key in _KEYS.split() if key not in result]:
     raise ValueError(f'it has no "{absent[0]}"')
   for key in ("metrics", "data", "config", "protocol"):
     if not isinstance(result[key], dict):
       raise ValueError(f'"{key}" is not an object')
   metrics = {
-    task: {
-      metric: {str(int(step)): float(value) for step, value in values.items()}
-      for metric, values in by_metric.items()
-    }
+    task: {metric: _numbers(values) for metric, values in by_metric.items()}
     for task, by_metric in result["metrics"].items()
   }
   if not metrics:
     raise ValueError('its "metrics" are empty')
-  losses = {s: float(v) for s, v in result.get("losses", {}).items()}
+  losses = _numbers(result.get("losses", {}))
   seed = NO_SEED if result["seed"] is None else result["seed"]
-  parsed = dict(metrics=metrics, losses=losses, seed=seed, path=path)
-  return {**result, **parsed}
+  return {
+    **result,
+    **dict(metrics=metrics, losses=losses, seed=seed, path=path),
+  }
+
+
+def _numbers(by_step: dict) -> dict[str, float]:
+  return {str(int(step)): float(value) for step, value in by_step.items()}
 
 
 def check(found: list[dict]) -> None:

@@ -11,7 +11,6 @@ from hypergrid_mtf import errors
 from hypergrid_mtf.run import gin_files
 
 SWEEPS = os.path.join(gin_files.folder(), "sweeps")
-_CONTINUES = "\0"
 _LINE = re.compile(
   r"(?P<name>[^:\s]+)(?: for (?P<var>\w+) in (?P<values>[^:]+))?:"
   r"(?P<flags>.*)"
@@ -129,13 +128,11 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
   Skips empty lines and comments.
   """
-  number = 1
   # Only a newline ends a line: str.splitlines also breaks a name at U+2028.
-  for line in text.replace("\\\n", _CONTINUES).split("\n"):
-    shown = line.replace(_CONTINUES, " ").strip()
-    if shown and not shown.startswith("#"):
-      yield number, shown
-    number += 1 + line.count(_CONTINUES)
+  for match in re.finditer(r"(.*\\\n)*.*", text):
+    line = match[0].replace("\\\n", " ").strip()
+    if line and not line.startswith("#"):
+      yield text.count("\n", 0, match.start()) + 1, line
 
 
 def word_and_text(pair: str, where: str) -> tuple[str, str]:
