@@ -51,7 +51,7 @@ def test_conventions(trained):
     assert [line.split("\t")[0] for line in f] == pieces
 
 
-@pytest.mark.parametrize("model_type", vocabulary_training.MODEL_TYPES)
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 def test_text_round_trips(tmp_path, model_type):
   trained = vocabulary_training.train_vocabulary(
     "embedded_copy_v1", 150, str(tmp_path), model_type, max_examples=200
@@ -138,7 +138,7 @@ def test_errors(tmp_path, arguments, says):
   assert not list(tmp_path.glob("v/*"))
 
 
-@pytest.mark.parametrize("model_type", vocabulary_training.MODEL_TYPES)
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 @pytest.mark.parametrize("size", [1, 9000])
 def test_the_limit_it_names_works(tmp_path, model_type, size):
   arguments = ("embedded_sort_v1", size, str(tmp_path), model_type, 50)

@@ -74,19 +74,17 @@ def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
   Raises:
     UserError: for an unknown task.
   """
-  found: dict[str, list[str]] = collections.defaultdict(list)
   asked = {task.strip() for task in tasks or local_files.BUILDERS}
-  known = set()
-  for name in local_files.OFFICIAL_ROWS:
-    benchmark, config = name.split("/")
-    known |= {benchmark, config, name}
-    if asked & {benchmark, config, name}:
-      found[benchmark].append(config)
-  for task in sorted(asked - known):
+  names = [(name, *name.split("/")) for name in local_files.OFFICIAL_ROWS]
+  if unknown := asked.difference(*names):
     raise UserError(
-      f"--tasks has {task!r}, which is not a task: give glue, super_glue, or "
-      f"some of {', '.join(local_files.OFFICIAL_ROWS)}."
+      f"--tasks has {min(unknown)!r}, which is not a task: give glue, "
+      f"super_glue, or some of {', '.join(local_files.OFFICIAL_ROWS)}."
     )
+  found: dict[str, list[str]] = collections.defaultdict(list)
+  for name, benchmark, config in names:
+    if asked & {name, benchmark, config}:
+      found[benchmark].append(config)
   return found
 
 

@@ -1,5 +1,6 @@
 """Checks what t5's preprocessors and metrics assume about examples."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,32 +21,26 @@ from t5.data import preprocessors
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+@dataclasses.dataclass
 class ExampleChecks:
   """Checks the examples of one split.
 
-  Args:
+  Attributes:
     config: the TFDS config.
     split: of the data set.
     path: the examples' file, for messages.
     lines: line of each row of a table, by TFDS's number; None if a row is a
       line, or a line has several rows.
     features: of the data set.
+    where: the place that is being read, for messages.
   """
 
-  def __init__(
-    self,
-    config: str,
-    split: str,
-    path: str,
-    lines: Sequence[int] | None,
-    features,
-  ):
-    self._config = config
-    self._split = split
-    self._path = path
-    self._lines = lines
-    self._features = features
-    self._where = "first row"
+  config: str
+  split: str
+  path: str
+  lines: Sequence[int] | None
+  features: tfds.features.FeaturesDict
+  where: str = "first row"
 
   def count(self, rows: Iterable[tuple[int | str, dict[str, Any]]]) -> int:
     """Checks all examples and returns their number.
@@ -57,13 +52,13 @@ class ExampleChecks:
     questions: dict[tuple[int, int], str] = {}
     hidden = None
     for key, example in self._read(rows):
-      _check_type(self._features, example, "the row", self._fail)
+      _check_type(self.features, example, "the row", self._fail)
       if key in keys:
         self._fail(f"the idx {key} occurs twice, expected once")
       keys.add(key)
       # ReCoRD has no labels; its hidden answers are empty.
       is_hidden = example.get("label") == -1 or not example.get("answers", [1])
-      if is_hidden and not self._split.startswith("test"):
+      if is_hidden and not self.split.startswith("test"):
         self._fail("the label or the answers are missing")
       if hidden not in (None, is_hidden):
         self._fail(
@@ -71,51 +66,51 @@ class ExampleChecks:
           "before; expected labels in all rows of a test file or in none"
         )
       hidden = is_hidden
-      if self._config == "multirc":
+      if self.config == "multirc":
         at = (example["idx"]["paragraph"], example["idx"]["question"])
         if questions.setdefault(at, example["question"]) != example["question"]:
           self._fail(
             f"the question idx {at[1]} of the paragraph idx {at[0]} occurs "
             "twice, expected once"
           )
-      if self._config == "record" and "" in example["entities"]:
+      if self.config == "record" and "" in example["entities"]:
         self._fail("an entity is outside the passage")
       # In training, t5 reads only rows with a true label.
-      if self._config == "wsc.fixed" and (
-        self._split != "train" or example["label"] == "True"
+      if self.config == "wsc.fixed" and (
+        self.split != "train" or example["label"] == "True"
       ):
         _check_pronoun(example, self._fail)
     if not keys:
-      raise UserError(f"{self._path}: the file has no rows for {self._split}.")
+      raise UserError(f"{self.path}: the file has no rows for {self.split}.")
     return len(keys)
 
   def _read(
     self, rows: Iterable[tuple[int | str, dict[str, Any]]]
   ) -> Iterator[tuple[int | str, dict[str, Any]]]:
     iterator, row = iter(rows), 0
-    is_flat = self._config not in ("multirc", "record")
+    is_flat = self.config not in ("multirc", "record")
     while True:
       if is_flat:
-        self._where = f"line {self._line(row)}"
+        self.where = f"line {self._line(row)}"
       try:
         key, example = next(iterator)
       except StopIteration:
         return
       except Exception as e:  # TFDS's reader may raise anything
         self._fail(_reason(e))
-      row = int(key) if self._lines else row  # TFDS's row number
-      self._where = f"line {self._line(row)}" if is_flat else f"idx {key}"
+      row = int(key) if self.lines else row  # TFDS's row number
+      self.where = f"line {self._line(row)}" if is_flat else f"idx {key}"
       yield key, example
       row += 1
-      self._where = f"after idx {key}"
+      self.where = f"after idx {key}"
 
   def _line(self, row: int) -> int:
-    if not self._lines:
+    if not self.lines:
       return row + 1
-    return self._lines[min(row, len(self._lines) - 1)]
+    return self.lines[min(row, len(self.lines) - 1)]
 
   def _fail(self, problem: str) -> NoReturn:
-    raise UserError(f"{self._path}, {self._where}: {problem}.")
+    raise UserError(f"{self.path}, {self.where}: {problem}.")
 
 
 def _reason(error: Exception) -> str:

@@ -58,25 +58,32 @@ def untokenized(task: seqio.Task, split: str) -> tf.data.Dataset:
 def training_text(
   task: seqio.Task, max_examples: int | None = None
 ) -> Iterator[list[str]]:
-  """Yields the text of a task's train split, from `untokenized`.
+  """Yields [inputs, targets] of training examples, as far as a task has them.
 
   Args:
     task: as in `untokenized`.
     max_examples: the number of examples; None for all.
 
-  Yields:
-    [inputs, targets] of each example, without features that the task lacks
+  Raises:
+    UserError: the examples cannot be read.
   """
   keys = list(task.output_features)
-  with tf.Graph().as_default():
-    dataset = untokenized(task, "train")
-    if max_examples is not None:
-      dataset = dataset.take(max_examples)
-    for example in tfds.as_numpy(
-      dataset.map(lambda ex: {k: ex[k] for k in keys if k in ex})
-    ):
-      yield [
-        tf.compat.as_text(value)
-        for _, value in sorted(example.items())
-        if isinstance(value, bytes | str)
-      ]
+  try:
+    with tf.Graph().as_default():
+      dataset = untokenized(task, "train").take(max_examples or -1)
+      for example in tfds.as_numpy(
+        dataset.map(lambda ex: {k: ex[k] for k in keys if k in ex})
+      ):
+        yield [
+          tf.compat.as_text(value)
+          for _, value in sorted(example.items())
+          if isinstance(value, bytes | str)
+        ]
+  except UserError:
+    raise
+  except Exception as e:
+    reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+    raise UserError(
+      f"The training examples of the task {task.name!r} cannot be read "
+      f"({reason}): give --t5_tfds_data_dir with the prepared data."
+    ) from e

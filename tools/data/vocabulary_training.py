@@ -8,7 +8,6 @@ import os
 import re
 
 import sentencepiece
-import seqio
 
 from hypergrid_mtf.errors import UserError
 from hypergrid_mtf.run import examples as examples_lib
@@ -16,7 +15,6 @@ from hypergrid_mtf.run import files
 from t5_tasks import mixtures, vocabularies
 from tools.data import task_text
 
-MODEL_TYPES = ("unigram", "bpe")
 _PRINTABLE_ASCII = "".join(map(chr, range(33, 127)))
 # SentencePiece drops longer lines; a RECORD passage is about 3,000 bytes.
 _LONGEST_LINE = 1 << 20
@@ -28,22 +26,13 @@ _SPECIAL_IDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What `train_vocabulary` wrote, and from how much text.
-
-  Attributes:
-    path: path of the SentencePiece model.
-    tasks: number of tasks.
-    examples: number of examples.
-    text_bytes: UTF-8 bytes of text.
-    unknown: characters of the text that are not in the vocabulary, most
-      frequent first.
-  """
+  """What `train_vocabulary` wrote, and from how much text."""
 
   path: str
   tasks: int
   examples: int
   text_bytes: int
-  unknown: tuple[str, ...]
+  unknown: tuple[str, ...]  # characters that it lacks, most frequent first
 
 
 def train_vocabulary(
@@ -61,7 +50,7 @@ def train_vocabulary(
     size: pieces, without sentinels.
     output: a folder (gets `sentencepiece.model` and `.vocab`), or a path that
       ends in `.model`.
-    model_type: of MODEL_TYPES; T5's is "unigram".
+    model_type: "unigram", as T5's, or "bpe".
     max_examples: number of examples of each task; None for all.
     character_coverage: SentencePiece's; the rarest characters become unknown.
 
@@ -75,11 +64,10 @@ def train_vocabulary(
   files.check_output(path)
   examples = 0
   text: list[str] = []
-  for fields in itertools.chain.from_iterable(
-    _read_text(task, max_examples) for task in tasks
-  ):
-    examples += 1
-    text += filter(None, (" ".join(f.split()) for f in fields))
+  for task in tasks:
+    for fields in task_text.training_text(task, max_examples):
+      examples += 1
+      text += filter(None, (" ".join(f.split()) for f in fields))
   if not text:
     raise UserError(
       f"The tasks {', '.join(t.name for t in tasks)} have no training text: "
@@ -120,20 +108,6 @@ def train_vocabulary(
   )
   text_bytes = sum(len(line.encode()) for line in text)
   return Trained(path, len(tasks), examples, text_bytes, unknown)
-
-
-def _read_text(task: seqio.Task, max_examples: int | None):
-  """Yields the text of each example; turns errors into UserErrors."""
-  try:
-    yield from task_text.training_text(task, max_examples)
-  except UserError:
-    raise
-  except Exception as e:
-    reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-    raise UserError(
-      f"The training examples of the task {task.name!r} cannot be read "
-      f"({reason}): give --t5_tfds_data_dir with the prepared data."
-    ) from e
 
 
 def _explain(message: str, size: int, mixture: str) -> UserError:
