@@ -214,11 +214,7 @@ def check_used(
   vocabulary: seqio.Vocabulary | None,
   mixture_or_task: seqio.Task | seqio.Mixture,
 ) -> None:
-  """Checks that the tasks use the requested vocabulary.
-
-  Args:
-    vocabulary: the result of `use_vocabulary`.
-    mixture_or_task: what the run reads.
+  """Checks that the tasks use the requested vocabulary, of `use_vocabulary`.
 
   Raises:
     UserError: a task keeps its own, different vocabulary.

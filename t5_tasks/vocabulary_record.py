@@ -17,9 +17,6 @@ _MOST_IDS = 300_000
 def record(mixture_or_task) -> dict[str, dict]:
   """The vocabularies of a mixture or task.
 
-  Args:
-    mixture_or_task: a seqio Mixture or Task whose vocabularies can be read.
-
   Returns:
     {feature: facts}; "described" and "given_by" are for messages, the other
     facts identify the vocabulary

@@ -65,12 +65,6 @@ def cache_mixture(
 ) -> None:
   """Writes every task of a mixture and prints what it wrote.
 
-  Args:
-    name: of the mixture or task; gin bindings may define it.
-    folder: the folder of all cached tasks.
-    tfds_data_dir: the folder of the raw data.
-    vocabulary: as --vocabulary.
-
   Raises:
     UserError: data are missing or cannot be read, or the folder has a task with
       another vocabulary.

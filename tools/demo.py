@@ -55,13 +55,7 @@ def _run(module: str, *arguments: str) -> None:
 
 
 def train_and_evaluate(model: str, model_dir: str, steps: int) -> None:
-  """Trains one model from scratch and evaluates its last checkpoint.
-
-  Args:
-    model: a file of operative_configs/hypergrid.
-    model_dir: where it is kept; an existing folder is removed.
-    steps: training steps.
-  """
+  """Trains a model anew, replacing its folder, and evaluates it."""
   shutil.rmtree(model_dir, ignore_errors=True)
   config = (
     f"--model_dir={model_dir}",

@@ -92,9 +92,6 @@ def _curve(scores: pd.DataFrame, colors: dict[str, str]):
 def curves(found: list[dict]) -> list[tuple[str, str]]:
   """The loss, and each metric of each task, against the step.
 
-  Args:
-    found: results.
-
   Returns:
     (picture, caption) pairs
   """
@@ -174,15 +171,7 @@ def page(
   title: str,
   sentences: list[str],
 ) -> str:
-  """The page as HTML.
-
-  Args:
-    found: results.
-    made: from `render.tables`.
-    gates: of all models, from `gate_pictures`.
-    title: of the page.
-    sentences: from `notes.notes`.
-  """
+  """The page as HTML."""
   seeds = pd.DataFrame(found).groupby("cell", sort=False)["seed"].nunique()
   protocol_table = _protocol_table(found)
   of_kind = {kind: _distinct(made, kind) for kind in _BY_CHECKPOINT}

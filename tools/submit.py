@@ -61,13 +61,15 @@ BENCHMARKS = submissions.BENCHMARKS
 def benchmarks(names: Sequence[str]) -> list[str]:
   """The benchmarks named by --benchmarks, upper or lower case, each once."""
   known = {name.casefold(): name for name in BENCHMARKS}
-  found = {n: known.get(n.strip().casefold().replace("_", "")) for n in names}
-  for given, name in found.items() if found else [("", None)]:
-    if name is None:
+  found = []
+  for given in names or [""]:
+    key = given.strip().casefold().replace("_", "")
+    if key not in known:
       raise errors.UserError(
         f"--benchmarks={given} is unknown: choose from {', '.join(BENCHMARKS)}."
       )
-  return list(dict.fromkeys(filter(None, found.values())))
+    found.append(known[key])
+  return list(dict.fromkeys(found))
 
 
 def choose(
@@ -153,9 +155,6 @@ def submission(
   chosen: dict[submissions.Entry, decoded.Predictions | None],
 ) -> tuple[bytes, list[dict]]:
   """The zip of one benchmark, and a record for each of its files.
-
-  Args:
-    chosen: from `choose`; a file without predictions gets fillers.
 
   Raises:
     UserError: if answers and test sets do not match.

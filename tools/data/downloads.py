@@ -66,10 +66,7 @@ def official_files(benchmark: str, config: str) -> dict[str, str]:
 
 
 def find_configs(tasks: Collection[str] | None) -> dict[str, list[str]]:
-  """The TFDS configs named by --tasks, by benchmark.
-
-  Args:
-    tasks: of "glue", "super_glue/cb", "cb"; None for all.
+  """The TFDS configs named by --tasks, by benchmark; all if there is none.
 
   Raises:
     UserError: for an unknown task.

@@ -137,10 +137,6 @@ def _check_header(path, config, columns: list[str], is_test: bool) -> None:
 def check_objects(path: str, config: str) -> None:
   """Checks that a SuperGLUE file is text, with labels that TFDS can read.
 
-  Args:
-    path: the file.
-    config: the TFDS config.
-
   Raises:
     UserError: names the file and the line.
   """

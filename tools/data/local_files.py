@@ -244,13 +244,7 @@ class Found:
 def find_datasets(
   benchmark: str, root: str, configs: Collection[str] | None = None
 ) -> Found:
-  """Finds the tasks of a benchmark in its downloaded folder.
-
-  Args:
-    benchmark: "glue" or "super_glue".
-    root: the folder with one folder per task.
-    configs: the configs to look for; None for all.
-  """
+  """Finds the tasks of a benchmark in its folder, all or only some configs."""
   found = Found([], [])
   absent = []
   for config in BUILDERS[benchmark].builder_configs:

@@ -25,9 +25,6 @@ _NEARLY_WHOLE = 0.99
 def find_prepared(tfds_dir: str) -> dict[str, dict[str, int]]:
   """The GLUE and SuperGLUE data sets in a TFDS folder.
 
-  Args:
-    tfds_dir: the folder of --t5_tfds_data_dir.
-
   Returns:
     {name ("glue/cola"): {split: examples}}, in TFDS's order.
 
@@ -61,9 +58,6 @@ def task_rates(
   of the published one; without training rows it is 0, and the task is only
   evaluated. RTE of the two benchmarks divides one rate by rows, as in
   `glue_super_glue_proportional`.
-
-  Args:
-    datasets: the result of `find_prepared`.
 
   Returns:
     Entries for `define_mixture.tasks`, and sentences about them.

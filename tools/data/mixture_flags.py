@@ -9,10 +9,6 @@ from hypergrid_mtf.run import config
 def bind_flags(flags, *required: str) -> None:
   """Imports modules, sets the data folder, and parses gin files.
 
-  Args:
-    flags: absl's FLAGS, parsed.
-    *required: the program's required flags.
-
   Raises:
     UserError: for a missing flag, or a wrong file.
   """

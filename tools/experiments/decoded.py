@@ -88,10 +88,6 @@ def show_steps(steps: Iterable[int]) -> str:
 def find(model_dir: str, split: str) -> Decoded:
   """Finds what was decoded of a split.
 
-  Args:
-    model_dir: from --model_dir, local or in the cloud.
-    split: the decoded split.
-
   Raises:
     UserError: if there is no such folder, it cannot be read, or it has both a
       task and its task token variant at one step.

@@ -132,11 +132,7 @@ class TestSet:
 
 
 def test_set(task: str) -> TestSet:
-  """Reads the test examples of a task.
-
-  Args:
-    task: a registered task with a test split on disk.
-  """
+  """Reads the test examples of a task."""
   with tf.Graph().as_default():
     dataset = task_text.untokenized(seqio.TaskRegistry.get(task), "test")
     examples = list(tfds.as_numpy(dataset))
@@ -216,11 +212,6 @@ def _answer(entry: Entry, line: str):
 def answers(entry: Entry, lines: list[str], path: str = "") -> tuple[list, int]:
   """Answers in the server's format.
 
-  Args:
-    entry: the file that they are for.
-    lines: t5's predictions.
-    path: of their file, for messages.
-
   Returns:
     (answers, how many were not a label and became the filler)
 
@@ -246,12 +237,7 @@ def answers(entry: Entry, lines: list[str], path: str = "") -> tuple[list, int]:
 
 
 def file_text(entry: Entry, numbered: Iterable[tuple[tuple, object]]) -> str:
-  """The contents of one file.
-
-  Args:
-    entry: which one.
-    numbered: (official number, answer), in any order.
-  """
+  """The contents of a file of (official number, answer), in any order."""
   numbered = sorted(numbered, key=lambda pair: pair[0])
   if entry.file.endswith(".tsv"):
     lines = [f"{index}\t{answer}" for (index,), answer in numbered]

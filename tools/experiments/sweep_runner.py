@@ -168,10 +168,6 @@ class Runner:
   def run(self, job: sweep_file.Job, split: str) -> None:
     """Trains, evaluates, and writes the result.
 
-    Args:
-      job: a job of the sweep.
-      split: the split that it evaluates.
-
     Raises:
       UserError: if a program fails; names its log.
     """
@@ -256,11 +252,6 @@ def check(
   jobs: list[sweep_file.Job], places: Places, common: tuple[str, ...] = ()
 ) -> dict[str, str]:
   """Checks each model as its training will, before any is trained.
-
-  Args:
-    jobs: jobs without a result.
-    places: the paths of the sweep.
-    common: flags for every program.
 
   Returns:
     {name: evaluated split}
