@@ -49,13 +49,14 @@ def gated(
   sides.sort(key=lambda d: d.name, reverse=True)
   shards = on_mesh.shard_dims(fan_in, fan_out, where)
   h_dims = orders.h_layout(order, ensemble, gates, tokens, fan_in)
+  own = [] if order == "once" else gates
   return on_mesh.operation(
     lambda *xs: orders.product(order, *xs),
     lambda *xs: orders.gradients(order, *xs),
     [
       on_mesh.reorder(h, h_dims),
       kernel,
-      on_mesh.reorder(gate, ensemble + gates + shards + sides),
+      on_mesh.reorder(gate, ensemble + own + shards + sides),
     ],
     orders.shapes(
       order,

@@ -11,6 +11,7 @@ the same for all examples, N = 1.
       rows     the same, in small steps, redone in gradients N T R M
       cols     a scaled copy of h for each grid column       N T C F
       slices   one product per grid row, kept; on a TPU      N T R M
+      once     one gated W for all examples; on a TPU        F M
 """
 
 import dataclasses
@@ -184,7 +185,8 @@ def choose(
     where: the graph.
 
   Returns:
-    "plain" or one of ORDERS
+    one of CHOICES except "auto", or "once" if all examples share a gate, which
+    the other orders for a TPU would copy for each sequence
 
   Raises:
     UserError: for "weights" if every token has its own gate.
@@ -197,6 +199,8 @@ def choose(
     raise errors.UserError(cannot_serve_packed_rows(order))
   if order != "auto":
     return order
+  if where.on_tpu and not gates and "length" in (d.name for d in tokens):
+    return "once"  # not while decoding: each step would write the gated W
   sizes = sizes_of(gates, tokens, kernel_dims, gate, where)
   orders = candidates(sizes, packed, where.train, where.on_tpu)
   return cheapest(orders, sizes, where.train, where.on_tpu)

@@ -150,7 +150,7 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
   """The dimensions of h in the order that `product` expects."""
-  if order == "slices" or (order == "weights" and not tokens):
+  if order in _POSITIONS_FIRST or (order == "weights" and not tokens):
     return [*ensemble, *gates, *tokens, fan_in]
   leading = [*gates, *tokens]
   return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
@@ -158,7 +158,7 @@ def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
 
 def positions(order: str, h_dims, fan_in) -> list:
   """The dimension of h_dims that holds the tokens of a sequence, if any."""
-  if order == "slices":
+  if order in _POSITIONS_FIRST:
     return h_dims[-2:-1]
   return [d for d in h_dims[-1:] if d != fan_in]
 
@@ -167,7 +167,7 @@ def shapes(order: str, s: cost.Sizes, positions: int) -> list:
   """Shapes of h, W, G and dy; `positions` are the tokens of a row."""
   last = [s.fan_in, positions]
   return [
-    [-1, *(last[::-1] if order == "slices" else last)],
+    [-1, *(last[::-1] if order in _POSITIONS_FIRST else last)],
     [s.fan_in, s.fan_out],
     [-1, positions if s.tokens == 1 else 1, s.rows, s.cols],
     [-1, positions, s.fan_out],
@@ -176,12 +176,14 @@ def shapes(order: str, s: cost.Sizes, positions: int) -> list:
 
 def product(order: str, h, kernel, gate):
   """y = h (psi(G) * W), [N, T, M], of h [N, F, T], W [F, M] and G."""
-  return _ORDERS[order][0](h, kernel, _of_rows(gate, h))
+  if order != "once":
+    gate = _of_rows(gate, h)
+  return _ORDERS[order][0](h, kernel, gate)
 
 
 def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
-  of_rows = _of_rows(gate, h)
+  of_rows = gate if order == "once" else _of_rows(gate, h)
   given = h, kernel, of_rows, dy
   if order != "slices":  # its products are kept for the gradients
     given = _barrier(*given)
@@ -385,9 +387,35 @@ def _slices_gradients(h, kernel, gate, dy):
   return tf.concat(dh, -1), tf.concat(dkernel, 0), tf.stack(dgate, 2)
 
 
+def _once_kernel(kernel, gate):
+  """psi(G) * W [F, M], and psi(G) [R, 1, M], for G [1, 1, R, C]."""
+  rows = gate.shape.as_list()[2]
+  psi = _psi(gate, kernel.shape.as_list()[1])[0]
+  (w,) = _barrier(tf.reshape(_by_rows(kernel, rows) * psi, kernel.shape))
+  return w, psi
+
+
+def _once(h, kernel, gate):
+  return tf.einsum("ntf,fm->ntm", h, _once_kernel(kernel, gate)[0])
+
+
+def _once_gradients(h, kernel, gate, dy):
+  _, _, rows, cols = gate.shape.as_list()
+  w, psi = _once_kernel(kernel, gate)
+  dh = tf.einsum("ntm,fm->ntf", dy, w)
+  (dw,) = _barrier(tf.einsum("ntf,ntm->fm", h, dy))  # in W's own layout
+  dw = _by_rows(dw, rows)
+  dgate = tf.reduce_sum(_wide(dw * _by_rows(kernel, rows)), 1)
+  dgate = tf.reduce_sum(tf.reshape(dgate, [1, 1, rows, cols, -1]), 4)
+  return dh, dw * psi, dgate
+
+
+# Those whose h is [N, T, F].
+_POSITIONS_FIRST = ("slices", "once")
 _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),
   "cols": (_cols, _cols_gradients),
   "slices": (_slices, _slices_gradients),
+  "once": (_once, _once_gradients),
 }

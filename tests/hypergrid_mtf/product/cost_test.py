@@ -1,8 +1,13 @@
 """The choice of the order."""
 
 import dataclasses
+import math
+import types
+
+import mesh_tensorflow as mtf
 
 from hypergrid_mtf.product import cost
+from tests.hypergrid_mtf import mtf_testing
 
 T5_BASE = cost.Sizes(
   gates=4, tokens=512, fan_in=3072, fan_out=768, rows=16, cols=16
@@ -88,3 +93,24 @@ def test_elements_are_those_of_the_table():
     "cols": 2048 * 16 * 3072,
     "slices": 2048 * 16 * 768,
   }
+
+
+def test_a_tpu_gates_the_kernel_once_if_all_examples_share_the_gate():
+  where = types.SimpleNamespace(
+    on_tpu=True,
+    train=True,
+    local_size=lambda dims: math.prod(d.size for d in dims),
+  )
+  mesh = mtf_testing.mesh(mtf.Graph())
+  batch, length = mtf.Dimension("batch", 8), mtf.Dimension("length", 512)
+  kernel = [mtf.Dimension("d_ff", 3072), mtf.Dimension("d_model", 768)]
+  grid = [mtf.Dimension("grid_rows", 16), mtf.Dimension("grid_cols", 16)]
+  for tokens, own, want in (
+    ([batch, length], [], "once"),
+    ([batch], [], "weights"),  # a decoding step
+    ([batch, length], [batch], "weights"),
+    ([batch, length], [batch, length], "rows"),
+  ):
+    gate = mtf.zeros(mesh, mtf.Shape([*own, *grid]))
+    h_dims = [*tokens, kernel[0]]
+    assert cost.choose("auto", h_dims, kernel, gate, where) == want, own
