@@ -12,7 +12,6 @@ from t5_tasks import mixtures
 
 # Prefix of task names -> benchmark. T5 averages over 8 groups of each.
 BENCHMARKS = {"glue_": "GLUE", "super_glue_": "SuperGLUE"}
-NO_BENCHMARK = "of the tasks"
 
 
 def known(task: str, metric: str) -> eval_utils.Metric | None:
@@ -30,8 +29,9 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
     scores: {(task, metric): value}
 
   Returns:
-    {"GLUE, 5 of 8 tasks": value, …}; NO_BENCHMARK for tasks that T5 does not
-    average; if there are several entries, also one over all groups
+    {"GLUE, 5 of 8 tasks": value, …}; "other tasks (4)" for those that T5 does
+    not average ("of the tasks" if there are no others); if there are several
+    entries, also one over all groups
   """
   groups: dict[str, dict[str, list[float]]] = {}
   for (task, metric), value in scores.items():
@@ -41,9 +41,11 @@ def averages(scores: dict[tuple[str, str], float]) -> dict[str, float]:
     of_task.setdefault(name.group if name else task, []).append(value)
   found, every = {}, []
   for start, by_group in groups.items():
-    label = NO_BENCHMARK
+    label = "of the tasks"
     if start:
       label = f"{BENCHMARKS[start]}, {len(by_group)} of 8 tasks"
+    elif len(groups) > 1:
+      label = f"other tasks ({len(by_group)})"
     means = [mean(values) for values in by_group.values()]
     found[label] = mean(means)
     every += means

@@ -94,7 +94,7 @@ def test_averages_of_parts_and_of_other_tasks():
   assert benchmarks.averages(scores) == {
     "GLUE, 2 of 8 tasks": (75 + 85) / 2,
     "SuperGLUE, 1 of 8 tasks": 60.0,
-    benchmarks.NO_BENCHMARK: 20.0,
+    "other tasks (2)": 20.0,
     "all 5 tasks": (75 + 85 + 60 + 10 + 30) / 5,
   }
 
