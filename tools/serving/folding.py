@@ -39,19 +39,10 @@ _NO_FOLD = {
   "adapter": "its adapters are layers of their own, with an activation",
   "hyperprompt": "its prompts are keys and values that belong to no token",
 }
-_MIXTURE_BINDINGS = (
-  "mesh_train_dataset_fn.mixture_or_task_name",
-  "mesh_eval_dataset_fn.mixture_or_task_name",
-)
 
 
 def check_foldable(model, model_dir: str) -> None:
-  """Raises UserError if a model has no gates, or its gates depend on the input.
-
-  Args:
-    model: a transformer.Bitransformer.
-    model_dir: of its training, for the message.
-  """
+  """Raises UserError if a model has no gates that depend only on the task."""
   where = f"--model_dir={model_dir}"
   own = layers.own_layers(model)
   if not own:
@@ -96,16 +87,12 @@ def describe_gates(model) -> dict[str, list[str]]:
 def find_task(tasks: list[seqio.Task], name: str) -> seqio.Task:
   """The task named by --task.
 
-  Args:
-    tasks: the tasks that the model was trained on.
-    name: of one of them, or its short name, such as "rte", or another task's.
-
   Raises:
     UserError: for an unknown one.
   """
   short = {t.name: task_tokens.short_name(t.name) for t in tasks}
-  found = [t for t in tasks if name in (t.name, short[t.name])]
-  exact = [t for t in found if t.name == name]
+  found = [t for t in tasks if short[t.name] == name]
+  exact = [t for t in tasks if t.name == name]
   if exact or len(found) == 1:
     return (exact or found)[0]
   if name in seqio.TaskRegistry.names():
@@ -171,10 +158,6 @@ def _first_tokens(task: seqio.Task, count: int) -> dict[int, str]:
 
 def fold(source: trained.Trained, token: int) -> weights.Weights:
   """The weights of a plain T5 that computes the same as the gated model.
-
-  Args:
-    source: an open model.
-    token: the first id of the inputs.
 
   Returns:
     {variable: value} in float32, without our layers' own variables
@@ -245,8 +228,8 @@ def vanilla_config(task: str | None) -> str:
         added.append(f"{stack}/DenseReluDense.{name} = {bound[name]!r}")
   with gin.unlock_config():
     if task:
-      for parameter in _MIXTURE_BINDINGS:
-        gin.bind_parameter(parameter, task)
+      for mode in ("train", "eval"):
+        gin.bind_parameter(f"mesh_{mode}_dataset_fn.mixture_or_task_name", task)
       if config.value("%MIXTURE_NAME"):
         gin.parse_config(f"MIXTURE_NAME = {task!r}")
     for parameter, value in (

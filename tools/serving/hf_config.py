@@ -104,11 +104,6 @@ def _configured(config: transformers.T5Config, dtype: str):
 def of_model(model, where: str, dtype: str) -> transformers.T5Config:
   """The T5Config of our model.
 
-  Args:
-    model: a Bitransformer of the current gin configuration.
-    where: its origin, for messages.
-    dtype: of its weights, "float32" or "bfloat16".
-
   Returns:
     the T5Config; gin is empty afterwards
 
@@ -193,11 +188,6 @@ def read_json(path: str) -> dict:
 def of_json(given: Mapping, where: str, dtype: str) -> transformers.T5Config:
   """The T5Config in a config.json.
 
-  Args:
-    given: its content.
-    where: its origin, for messages.
-    dtype: of the weights.
-
   Raises:
     UserError: if it is of another model, or of a T5 that t5 does not have.
   """
@@ -236,11 +226,6 @@ def of_json(given: Mapping, where: str, dtype: str) -> transformers.T5Config:
 
 
 def gin_text(config: transformers.T5Config, dtype: str) -> tuple[str, dict]:
-  """The operative_config.gin of a model, and {variable: shape}.
-
-  Args:
-    config: of the model.
-    dtype: of its weights.
-  """
+  """The operative_config.gin of a model, and {variable: shape}."""
   with _configured(config, dtype) as model:
     return gin.config_str(), checkpoints.variable_shapes(model)

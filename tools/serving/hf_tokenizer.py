@@ -12,12 +12,6 @@ from t5_tasks import vocabularies
 from tools.serving import hf_config
 
 SENTENCEPIECE = "spiece.model"  # transformers' name
-_CONFIG, _ADDED, _FAST = (
-  "tokenizer_config.json",
-  "added_tokens.json",
-  "tokenizer.json",
-)
-_T5_EXTRA_IDS = 100
 
 
 def write(folder: str, vocabulary: seqio.Vocabulary, length: int) -> None:
@@ -78,14 +72,14 @@ def read(folder: str) -> seqio.Vocabulary | None:
   Raises:
     UserError: if it is not a T5's, or has added tokens.
   """
-  given, added = _read_json(folder, _CONFIG), _read_json(folder, _ADDED)
+  given = _read_json(folder, "tokenizer_config.json")
   # The number of sentinels: those listed, or the declared number.
   listed = given.get("additional_special_tokens")
   extra_ids = given.get("extra_ids")
   if listed is not None:
     extra_ids = sum("<extra_id_" in str(token) for token in listed)
   if not isinstance(extra_ids, int):
-    extra_ids = _T5_EXTRA_IDS
+    extra_ids = 100  # of T5
   path = os.path.join(folder, SENTENCEPIECE)
   if given.get("tokenizer_class") == "ByT5Tokenizer":
     path = "bytes"
@@ -98,9 +92,9 @@ def read(folder: str) -> seqio.Vocabulary | None:
     known.update(map(vocabulary.tokenizer.id_to_piece, range(3)))
   tokens = [
     *(listed or ()),
-    *added,
+    *_read_json(folder, "added_tokens.json"),
     *(given.get("added_tokens_decoder") or {}).values(),
-    *_read_json(folder, _FAST).get("added_tokens", ()),
+    *_read_json(folder, "tokenizer.json").get("added_tokens", ()),
   ]
   for token in tokens:
     text = token.get("content") if isinstance(token, dict) else token
@@ -119,13 +113,7 @@ def _read_json(folder: str, name: str) -> dict:
 
 
 def check_size(vocabulary: seqio.Vocabulary, rows: int, where: str) -> None:
-  """Raises UserError if an embedding does not fit a vocabulary.
-
-  Args:
-    vocabulary: in use.
-    rows: rows of the embedding.
-    where: the origin of the embedding.
-  """
+  """Raises UserError if an embedding does not fit a vocabulary."""
   size = vocabulary.vocab_size
   if size > rows or rows - size >= hf_config.VOCAB_DIVISOR:
     raise errors.UserError(

@@ -70,9 +70,6 @@ def write(folder: str, ours: weights.Weights) -> None:
 def load(folder: str) -> weights.Weights:
   """Loads all tensors of a folder, from one file or several with an index.
 
-  Args:
-    folder: of a model of transformers.
-
   Returns:
     {transformers' name: value}
 
@@ -128,10 +125,6 @@ def dtype_of(found: weights.Weights, folder: str) -> str:
   Some conversions keep wo in float32; precision is never reduced. float16,
   which t5 does not train, becomes float32.
 
-  Args:
-    found: from `load`.
-    folder: the weights' folder, for the message.
-
   Raises:
     UserError: for any other type.
   """
@@ -152,12 +145,6 @@ def convert(
   folder: str,
 ) -> weights.Weights:
   """Converts transformers' weights to those of Mesh TensorFlow's model.
-
-  Args:
-    found: from `load`.
-    shapes: shapes of Mesh TensorFlow's variables.
-    dtype: the type to convert to.
-    folder: the weights' folder, for the message.
 
   Raises:
     UserError: if a weight is missing, left over or of another shape than in

@@ -47,14 +47,7 @@ def make_text(
   lengths: dict[str, int],
   name: str,
 ) -> str:
-  """The card as Markdown, after the Hub's YAML head.
-
-  Args:
-    source: an open model, plain or folded.
-    values: its weights.
-    lengths: tokens of inputs and targets in its training.
-    name: of the model.
-  """
+  """The card as Markdown, after the Hub's YAML head."""
   fold = files.read_json(os.path.join(source.folder, FOLD))
   own = describe_training(source)
   training = fold.get("training") or own

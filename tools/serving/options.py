@@ -35,9 +35,6 @@ class Options:
 def read_flags(given) -> Options:
   """The options given by flags, or else by gin; a model must be open.
 
-  Args:
-    given: flags of the program.
-
   Raises:
     UserError: for options that exclude each other.
   """

@@ -41,12 +41,7 @@ model_config_list {{
 
 
 def write(folder: str, source: trained.Trained, how: options.Options) -> None:
-  """Writes a SavedModel of an open model and the files around it.
-
-  Args:
-    folder: named by the step; written atomically.
-    source: the model.
-    how: the way to decode.
+  """Writes a SavedModel, atomically, and the files around it.
 
   Raises:
     UserError: if the file system refuses.
