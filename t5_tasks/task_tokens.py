@@ -26,38 +26,50 @@ from t5_tasks import embedded, mixtures, vocabularies
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
-# Only append to this table. Row k: the tasks that share token k.
-_TASKS_OF_TOKEN = """\
-glue_cola_v002
-glue_sst2_v002
-glue_mrpc_v002
-glue_stsb_v002
-glue_qqp_v002
-glue_mnli_v002 glue_mnli_matched_v002 glue_mnli_mismatched_v002 glue_ax_v002
-glue_qnli_v002
-glue_rte_v002 super_glue_rte_v102 super_glue_axb_v102 super_glue_axg_v102
-glue_wnli_v002
-super_glue_boolq_v102
-super_glue_cb_v102
-super_glue_copa_v102
-super_glue_multirc_v102
-super_glue_record_v102
-super_glue_wic_v102
-dpr_v001_simple super_glue_wsc_v102_simple_train \
-super_glue_wsc_v102_simple_eval glue_wnli_v002_simple_eval
-embedded_copy_v1
-embedded_reverse_v1
-embedded_upper_v1
-embedded_rot_v1
-embedded_sort_v1
-embedded_dedup_v1
-embedded_swap_v1
-embedded_vowels_v1
-"""
+# Only append to this list. Row k: the tasks that share token k.
+_TASKS_OF_TOKEN: Sequence[Sequence[str]] = (
+  ("glue_cola_v002",),
+  ("glue_sst2_v002",),
+  ("glue_mrpc_v002",),
+  ("glue_stsb_v002",),
+  ("glue_qqp_v002",),
+  (
+    "glue_mnli_v002",
+    "glue_mnli_matched_v002",
+    "glue_mnli_mismatched_v002",
+    "glue_ax_v002",
+  ),
+  ("glue_qnli_v002",),
+  (
+    "glue_rte_v002",
+    "super_glue_rte_v102",
+    "super_glue_axb_v102",
+    "super_glue_axg_v102",
+  ),
+  ("glue_wnli_v002",),
+  ("super_glue_boolq_v102",),
+  ("super_glue_cb_v102",),
+  ("super_glue_copa_v102",),
+  ("super_glue_multirc_v102",),
+  ("super_glue_record_v102",),
+  ("super_glue_wic_v102",),
+  (
+    "dpr_v001_simple",
+    "super_glue_wsc_v102_simple_train",
+    "super_glue_wsc_v102_simple_eval",
+    "glue_wnli_v002_simple_eval",
+  ),
+  ("embedded_copy_v1",),
+  ("embedded_reverse_v1",),
+  ("embedded_upper_v1",),
+  ("embedded_rot_v1",),
+  ("embedded_sort_v1",),
+  ("embedded_dedup_v1",),
+  ("embedded_swap_v1",),
+  ("embedded_vowels_v1",),
+)
 TOKEN_INDEX: Mapping[str, int] = {
-  task: k
-  for k, row in enumerate(_TASKS_OF_TOKEN.splitlines())
-  for task in row.split()
+  task: k for k, tasks in enumerate(_TASKS_OF_TOKEN) for task in tasks
 }
 MIXTURES = (
   mixtures.GLUE,
