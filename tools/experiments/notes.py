@@ -62,7 +62,7 @@ def verdicts(frame: pd.DataFrame, baseline: str, single: str) -> list[str]:
   """
   records = statistics.differences(frame, baseline, single)
   return [
-    f"{r['cell']} − {baseline}: {'+' * (r['difference'].value > 0)}"
+    f"{r['cell']} − {baseline}: {'+' if r['difference'].value > 0 else ''}"
     f"{r['difference'].to_text('.1f')} on average ({r['average']}, last "
     f"checkpoint), {r['seeds']} seed{'s' * (r['seeds'] > 1)}: "
     f"{_outcome(r['difference'])}."
