@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import shlex
 import sys
 import tarfile
@@ -136,10 +135,8 @@ def test_one_v3_8_from_nothing_to_results(cloud):
     f"l2: | step {n}" for n in range(1, 5)
   ]
   assert "TPU cores: 8." in cloud.text and "still exist" not in cloud.text
-  assert re.fullmatch(
-    r"l2: deleted, after 0\.\d+ h, \d\.\d+ at 2 per chip and hour",
-    cloud.lines[-1],
-  )
+  assert cloud.lines[-1].startswith("l2: deleted, after 0.0")
+  assert cloud.lines[-1].endswith(" at 2 per chip and hour")
   (create,) = cloud.calls("tpu-vm create")
   assert "--version=tpu-vm-tf-2.15.0-se" in create and "--spot" not in create
   assert cloud.run("status", *_ONE[:1]) == 0
@@ -237,8 +234,8 @@ def test_a_tpu_that_cannot_be_deleted_is_said_with_its_cost(cloud):
   assert error == "error: l2: it was not deleted: ERROR: INTERNAL"
   cloud.slept.append(7200)
   assert cloud.run("delete", *_ONE[:1]) == 0
-  assert cloud.nodes == []
-  assert re.search(r"deleted, after 2\.[0-4]\d h, 1[6-9]\.", cloud.lines[-1])
+  assert cloud.nodes == [] and "deleted, after 2.0" in cloud.lines[-1]
+  assert " 16." in cloud.lines[-1] or " 17." in cloud.lines[-1]
 
 
 def test_a_worker_that_never_installs(cloud):
