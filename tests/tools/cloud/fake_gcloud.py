@@ -108,7 +108,9 @@ def new_node(name, arguments=("--accelerator-type=v3-8",)):
   accelerator_type = value(arguments, "accelerator-type")
   for worker in range(max(1, int(accelerator_type.split("-")[1]) // 8)):
     (path_of_node(name) / f"worker-{worker}").mkdir(parents=True)
-  now = datetime.datetime.now(datetime.timezone.utc)
+  now = datetime.datetime.fromtimestamp(
+    float((ROOT / "now").read_text()), datetime.timezone.utc
+  )
   label = value(arguments, "labels")
   write(
     name,

@@ -36,12 +36,13 @@ _SSH = "ssh: connect to host 10.0.0.1 port 22: Connection timed out"
 
 
 class _Cloud:
-  """A fake Google, `tools.tpu` used there, and time that passes at once."""
+  """A fake Google, `tools.tpu` used there, and a clock that only sleep moves."""
 
   def __init__(self, root, monkeypatch, capsys):
     self.root = root / "google"
     (self.root / "bin").mkdir(parents=True)
     (self.root / "nodes").mkdir()
+    (self.root / "now").write_text(str(1.8e9))
     program = self.root / "bin" / "gcloud"
     program.write_text(
       f'#!/bin/sh\nexec {sys.executable} -S {_HERE}/fake_gcloud.py "$@"\n'
@@ -58,12 +59,16 @@ class _Cloud:
     self._capsys = capsys
 
   def time(self):
-    return time.time() + sum(self.slept)
+    return float((self.root / "now").read_text())
 
   def sleep(self, seconds):
-    self.slept.append(seconds)
+    self.advance(seconds)
     self.at_sleep()
     time.sleep(0.02)  # what runs on the machines needs some
+
+  def advance(self, seconds):
+    self.slept.append(seconds)
+    (self.root / "now").write_text(str(self.time() + seconds))
 
   def faults(self, *faults):
     (self.root / "faults.json").write_text(json.dumps(faults))
@@ -81,6 +86,12 @@ class _Cloud:
     calls = (self.root / "calls").read_text().splitlines()
     lines = [" ".join(json.loads(call)) for call in calls]
     return [ln for ln in lines if all(part in ln for part in parts)]
+
+  @property
+  def cost(self):
+    """Of a v3-8 that was created before the first sleep."""
+    hours = sum(self.slept) / 3600
+    return f"{hours:.2f} h, {2 * 4 * hours:.2f} at 2 per chip and hour"
 
   @property
   def nodes(self):
@@ -135,12 +146,11 @@ def test_one_v3_8_from_nothing_to_results(cloud):
     f"l2: | step {n}" for n in range(1, 5)
   ]
   assert "TPU cores: 8." in cloud.text and "still exist" not in cloud.text
-  assert cloud.lines[-1].startswith("l2: deleted, after 0.0")
-  assert cloud.lines[-1].endswith(" at 2 per chip and hour")
+  assert cloud.lines[-1] == f"l2: deleted, after {cloud.cost}"
   (create,) = cloud.calls("tpu-vm create")
   assert "--version=tpu-vm-tf-2.15.0-se" in create and "--spot" not in create
   assert cloud.run("status", *_ONE[:1]) == 0
-  assert cloud.lines[-1].startswith("l2: does not exist, 0.0")
+  assert cloud.lines[-1].startswith("l2: does not exist, 0.00 h")
 
 
 def test_a_spot_v3_32_that_is_taken_away_twice(cloud):
@@ -232,10 +242,10 @@ def test_a_tpu_that_cannot_be_deleted_is_said_with_its_cost(cloud):
   assert " at 2 per chip and hour: " in left
   assert left.endswith("tpus tpu-vm delete l2 --zone=us-central1-a --quiet")
   assert error == "error: l2: it was not deleted: ERROR: INTERNAL"
-  cloud.slept.append(7200)
+  cloud.advance(7200)
   assert cloud.run("delete", *_ONE[:1]) == 0
-  assert cloud.nodes == [] and "deleted, after 2.0" in cloud.lines[-1]
-  assert " 16." in cloud.lines[-1] or " 17." in cloud.lines[-1]
+  assert cloud.nodes == []
+  assert cloud.lines[-1] == f"l2: deleted, after {cloud.cost}"
 
 
 def test_a_worker_that_never_installs(cloud):
