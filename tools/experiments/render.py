@@ -97,8 +97,10 @@ def _costs(found: list[dict]) -> pd.DataFrame:
   runs = pd.DataFrame(found)[["cell", "seed", "steps", "training_seconds"]]
   runs["total"] = [r["parameters"]["total"] for r in found]
   runs["own"] = [r["parameters"]["beside_embedding"] for r in found]
+  sizes = (r["parameters"] for r in found)
+  runs["trained"] = [size.get("trained", size["total"]) for size in sizes]
   machines = (r["hardware"] for r in found)
-  runs["on"] = [f"{m['cpu']}, {m['cores']} cores" for m in machines]
+  runs["on"] = [f"{m['cpu']}, cores: {m['cores']}" for m in machines]
   by_seed = runs.groupby(["cell", "seed"], sort=False, as_index=False)
   return by_seed.agg(
     least=("steps", "min"),
@@ -108,6 +110,7 @@ def _costs(found: list[dict]) -> pd.DataFrame:
     seconds=("training_seconds", "sum"),
     total=("total", "sum"),
     own=("own", "sum"),
+    trained=("trained", "sum"),
     on=("on", set),
   )
 
@@ -147,6 +150,7 @@ def cost_table(costs: pd.DataFrame, baseline: str) -> pd.DataFrame:
         "parameters": f"{size['total']:,}",
         "without the embedding": f"{size['own']:,}",
         f"of {baseline}'s": part,
+        "trained": f"{size['trained']:,}",
         "training steps": _steps(seeds),
         "minutes of training": _range(minutes.min(), minutes.max(), ".1f"),
         "steps per second": f"{seeds['steps'].sum() / max(seconds, 1e-9):.2f}",

@@ -39,6 +39,7 @@ def test_best_and_last_checkpoints_and_costs():
   cost = made["cost"].set_index("model")
   assert cost.loc["single", "parameters"] == "2,000"
   assert cost.loc["single", "of vanilla's"] == "2.000"
+  assert cost.loc["single", "trained"] == "2,000"
   assert cost.loc["L2", "minutes of training"] == "1.0"
   assert cost.loc["single", "steps per second"] == "0.33"
 
@@ -57,6 +58,9 @@ def test_what_is_missing_looks_missing():
   del found[5]
   cost = _tables(found)["cost"].set_index("model")
   assert cost.loc["single", "parameters"] == "2,000"
+  found = [made_up.one("frozen", 0, {made_up.COPY: (1.0, 2.0)})]
+  found[0]["parameters"]["trained"] = 24
+  assert list(_tables(found)["cost"]["trained"]) == ["24"]
 
 
 def _cells(path):
