@@ -15,8 +15,8 @@ backward pass. docs/dev/tpu_layer.md has the cost of each order, as estimated by
 the TPU's compiler.
 
 Below, N is the number of sequences and T the tokens of each. The gate is G [N,
-T, R, C], with 1 instead of T if the tokens of a sequence share it, and instead
-of N if all sequences do.
+T, R, C], with 1 instead of T if the tokens of a sequence share it; for "once",
+with 1 instead of both.
 """
 
 import functools
@@ -176,20 +176,15 @@ def shapes(order: str, s: cost.Sizes, positions: int) -> list:
 
 def product(order: str, h, kernel, gate):
   """y = h (psi(G) * W), [N, T, M], of h [N, F, T], W [F, M] and G."""
-  if order != "once":
-    gate = _of_rows(gate, h)
   return _ORDERS[order][0](h, kernel, gate)
 
 
 def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
-  of_rows = gate if order == "once" else _of_rows(gate, h)
-  given = h, kernel, of_rows, dy
+  given = h, kernel, gate, dy
   if order != "slices":  # its products are kept for the gradients
     given = _barrier(*given)
   dh, dkernel, dgate = _ORDERS[order][1](*given)
-  if gate.shape != of_rows.shape:
-    dgate = tf.reduce_sum(_wide(dgate), 0, keepdims=True)
   # Recomputing the next factor of dh for each product is better than keeping
   # it.
   (dh,) = _barrier(tf.reshape(dh, h.shape))
@@ -205,11 +200,6 @@ def _barrier(*xs):
 def _wide(x):
   """x in the type used for sums: float32 for bfloat16."""
   return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
-
-
-def _of_rows(gate, h):
-  """G of each sequence, possibly one for all."""
-  return tf.broadcast_to(gate, [h.shape[0], *gate.shape[1:]])
 
 
 def _to_rows(x, rows: int):
