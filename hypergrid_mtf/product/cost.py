@@ -63,16 +63,16 @@ _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 # W, per element of the order's intermediate values). docs/dev/tpu_layer.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
-  "weights": ((0.0, 0.0114), (0.0, 0.0325)),
-  "rows": ((0.045, 0.0066), (0.23, 0.022)),
-  "cols": ((0.030, 0.0100), (0.23, 0.026)),
+  "weights": ((0.0, 0.0085), (0.0, 0.0325)),
+  "rows": ((0.045, 0.0100), (0.23, 0.022)),
+  "cols": ((0.030, 0.0030), (0.23, 0.026)),
   "slices": ((0.0, 0.0), (0.048, 0.096)),  # only in training
 }
 # Of `slices`, where the tokens of a sequence share a gate.
 _TPU_SHARED_SLICES = 0.054
 TPU_LANES = 128
-# Cycles of one multiply-add of the product: gating W forward hides behind them.
-_TPU_PRODUCT_CYCLES = 3.5e-5
+# Of each token that shares a gate: gating W forward hides behind the product.
+_TPU_HIDDEN_CYCLES = 5.5e-5
 
 
 def elements(order: str, sizes: Sizes) -> int:
@@ -95,7 +95,9 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
   if on_tpu:
     of_weight, of_element = TPU_CYCLES[order][train]
     if order == "weights" and not train:
-      of_element = max(0.0, of_element - s.tokens * _TPU_PRODUCT_CYCLES)
+      of_element = max(0.0, of_element - s.tokens * _TPU_HIDDEN_CYCLES)
+    if order in ("rows", "cols") and s.tokens > 1:  # tokens fill whole lanes
+      count *= -(-s.tokens // TPU_LANES) * TPU_LANES / s.tokens
     if order == "slices" and s.tokens > 1:
       of_element = _TPU_SHARED_SLICES
     return s.fan_in * s.fan_out * of_weight + count * of_element
@@ -111,6 +113,19 @@ def cheapest(
 ) -> str:
   """The cheapest of `orders`; the first of equals."""
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
+
+
+def joined_is_cheaper(alone: Sizes) -> bool:
+  """Whether a TPU's forward pass is cheaper with a gate for each token."""
+  joined = dataclasses.replace(
+    alone, gates=alone.gates * alone.tokens, tokens=1
+  )
+
+  def least(sizes, packed):
+    orders = candidates(sizes, packed, train=False, on_tpu=True)
+    return min(cost(order, sizes, False, True) for order in orders)
+
+  return least(joined, True) < least(alone, False)
 
 
 def candidates(

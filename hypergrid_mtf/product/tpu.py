@@ -43,12 +43,16 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
 
   In training, sequences that nearly fill the lanes of the chip are padded, and
   the relu that makes h comes last: only h is then kept for the gradients,
-  because dropout never multiplies by a negative number.
+  because dropout never multiplies by a negative number. Otherwise short
+  sequences may be joined.
   """
   where, length = on_mesh.Where(context), context.length_dim
   hidden_dim, model_dim = layer.dims("wo", context.model.model_dim)
-  h_dims = [*x.shape.dims[:-1], hidden_dim]
   kernel_dims = [*context.model.ensemble_dims, hidden_dim, model_dim]
+  shape = x.shape
+  if layer.contraction == "auto" and length in shape.dims and not where.train:
+    length, (x, gate) = join_sequences(length, x, gate, kernel_dims, where)
+  h_dims = [*x.shape.dims[:-1], hidden_dim]
   order = cost.choose(layer.contraction, h_dims, kernel_dims, gate, where)
   rearranges = order != "plain"
   trains = where.train and rearranges and where.num_shards(length) == 1
@@ -69,9 +73,9 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
     "wo",
     lambda h, kernel: layer.gated_product(h, kernel, gate, order, where),
   )
-  if length != context.length_dim:
+  if trains and length != context.length_dim:
     y = mtf.slice(y, 0, context.length_dim.size, length.name)
-  return y
+  return y if y.shape == shape else mtf.reshape(y, shape)
 
 
 def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
@@ -93,6 +97,46 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
   return mtf.Dimension(length.name, size), [
     mtf.pad(x, padding, length.name) if length in x.shape.dims else x
     for x in xs
+  ]
+
+
+def join_sequences(length: mtf.Dimension, x, gate, kernel_dims, where):
+  """Puts short sequences side by side in the lanes, if that is cheaper.
+
+  Each token then has its own gate, as in packed sequences.
+
+  Args:
+    length: of the sequences.
+    x: [..., batch, length, d_model].
+    gate: G; only one that the tokens of a sequence share is changed.
+    kernel_dims: of W.
+    where: the graph.
+
+  Returns:
+    the length of the joined sequences, and both tensors
+  """
+  batch = x.shape.dims[-3]
+  alone = cost.sizes_of([batch], [length], kernel_dims, gate, where)
+  most = max(1, cost.TPU_LANES // length.size)
+  count = max(n for n in range(1, most + 1) if alone.gates % n == 0)
+  if (
+    count == 1
+    or where.num_shards(length) > 1
+    or batch not in gate.shape.dims
+    or length in gate.shape.dims
+    or not cost.joined_is_cheaper(alone)
+  ):
+    return length, [x, gate]
+  by_token = sum(
+    ([d, length] if d == batch else [d] for d in gate.shape.dims), []
+  )
+  joined = {
+    batch: mtf.Dimension(batch.name, batch.size // count),
+    length: mtf.Dimension(length.name, length.size * count),
+  }
+  return joined[length], [
+    mtf.reshape(t, mtf.Shape([joined.get(d, d) for d in t.shape]))
+    for t in (x, mtf.broadcast(gate, by_token))
   ]
 
 

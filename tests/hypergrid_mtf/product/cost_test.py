@@ -41,6 +41,12 @@ def test_the_cheapest_order_of_decoding():
   assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=True) == "cols"
 
 
+def test_short_rows_leave_a_tpus_lanes_empty():
+  for tokens in (32, 64, 96, 128, 256):
+    sizes = dataclasses.replace(T5_BASE, gates=4096 // tokens, tokens=tokens)
+    assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=True) == "weights"
+
+
 def test_a_tpu_scales_what_a_gate_of_one_side_scales():
   for changes, want in (
     ({"cols": 1}, "cols"),

@@ -142,3 +142,34 @@ def test_a_training_step_is_the_plain_one(variant, contraction, bias, packed):
   got = _trained(True, 100, packed, variant, contraction, bias)
   for a, b in zip(got, want, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("variant", ["L2", "row"])
+def test_short_sequences_are_joined_where_no_gradient_is_needed(variant):
+  """Of 24 sequences of 10 tokens, 12 share the 128 lanes."""
+  rng = np.random.default_rng(3)
+  x, outputs = rng.normal(size=[24, 10, 8]), []
+  for on_tpu in (True, False):
+    with tf.Graph().as_default():
+      mesh = mtf_testing.mesh(mtf.Graph(), on_tpu)
+      given = mtf_testing.import_array(
+        mesh, x, ["batch", "length", "d_model"], tf.float32
+      )
+      layer = layers.HyperGrid(
+        variant=variant, grid_rows=4, grid_cols=2, hidden_size=192
+      )
+      shapes = []
+
+      def multiply(h, kernel, gate, order, where, shapes=shapes):
+        dims = gate.shape.dims
+        shapes.append([d.size for d in dims if not d.name.startswith("grid")])
+        return product.gated(h, kernel, gate, order, where)
+
+      layer.gated_product = multiply
+      with tf.variable_scope("layer"):
+        y = layer.call(mtf_testing.fake_context(given), given)
+      values = mtf_testing.random_params(np.random.default_rng(4), "layer/")
+      run = mtf_testing.run_compiled if on_tpu else tf.Session.run
+      outputs.append(mtf_testing.evaluate(mesh, y, values, run))
+    assert shapes == [[2, 120] if on_tpu else [24]]
+  np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
