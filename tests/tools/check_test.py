@@ -70,11 +70,14 @@ def test_what_is_cut():
         {"inputs_pretokenized": b"1 2 3 4", "targets_pretokenized": b"1"},
       ],
       "b": [{"inputs_pretokenized": b"1", "targets_pretokenized": b"1"}],
+      "b_task_token": [{"inputs_pretokenized": b"1 2 3"}],
     },
   )
   assert data_checks.note_cuts(run) == [
+    "run.sequence_length: 1 of 1 sampled inputs of b_task_token have more than "
+    "4 tokens (up to 5) and are cut",
     "run.sequence_length: 1 of 2 sampled inputs of a have more than 4 tokens "
-    "(up to 5) and are cut"
+    "(up to 5) and are cut",
   ]
   run.lengths = None
   assert not data_checks.note_cuts(run)

@@ -17,7 +17,7 @@ from hypergrid_mtf.run import (
   source_files,
   vocabulary_file,
 )
-from t5_tasks import task_tokens, vocabularies
+from t5_tasks import mixtures, task_tokens, vocabularies
 
 # Lines of an input file that are checked for lost characters.
 _MOST_LINES = 1000
@@ -259,8 +259,9 @@ def note_cuts(run: request.Run) -> list[str]:
   for key in features.keys() & lengths.keys():
     feature, most = features[key], lengths[key]
     for task, rows in run.examples.items():
+      has_token = key == "inputs" and task.endswith(mixtures.TASK_TOKEN_SUFFIX)
       sizes = [
-        len(feature.vocabulary.encode(text)) + feature.add_eos
+        len(feature.vocabulary.encode(text)) + feature.add_eos + has_token
         for text in examples.texts({task: rows}, key)
       ]
       cut = sum(size > most for size in sizes)
