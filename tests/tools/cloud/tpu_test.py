@@ -36,7 +36,7 @@ _SSH = "ssh: connect to host 10.0.0.1 port 22: Connection timed out"
 
 
 class _Cloud:
-  """A fake Google, `tools.tpu` used there, and a clock that only sleep moves."""
+  """A fake Google, `tools.tpu` used there, and a clock that sleeping moves."""
 
   def __init__(self, root, monkeypatch, capsys):
     self.root = root / "google"
