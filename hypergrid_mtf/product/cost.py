@@ -97,7 +97,7 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
     if order == "weights" and not train:
       of_element = max(0.0, of_element - s.tokens * _TPU_HIDDEN_CYCLES)
     if order in ("rows", "cols") and s.tokens > 1:  # tokens fill whole lanes
-      count *= -(-s.tokens // TPU_LANES) * TPU_LANES / s.tokens
+      count = count // s.tokens * -(-s.tokens // TPU_LANES) * TPU_LANES
     if order == "slices" and s.tokens > 1:
       of_element = _TPU_SHARED_SLICES
     return s.fan_in * s.fan_out * of_weight + count * of_element
