@@ -75,6 +75,11 @@ TPU_LANES = 128
 _TPU_HIDDEN_CYCLES = 5.5e-5
 
 
+def whole_lanes(size: int) -> int:
+  """The lanes of a TPU that hold `size` tokens of a sequence."""
+  return -(-size // TPU_LANES) * TPU_LANES
+
+
 def elements(order: str, sizes: Sizes) -> int:
   """Number of elements that an order makes in addition to h, W, G and y."""
   s = sizes
@@ -96,8 +101,8 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
     of_weight, of_element = TPU_CYCLES[order][train]
     if order == "weights" and not train:
       of_element = max(0.0, of_element - s.tokens * _TPU_HIDDEN_CYCLES)
-    if order in ("rows", "cols") and s.tokens > 1:  # tokens fill whole lanes
-      count = count // s.tokens * -(-s.tokens // TPU_LANES) * TPU_LANES
+    if order in ("rows", "cols") and not train and s.tokens > 1:
+      count = count // s.tokens * whole_lanes(s.tokens)
     if order == "slices" and s.tokens > 1:
       of_element = _TPU_SHARED_SLICES
     return s.fan_in * s.fan_out * of_weight + count * of_element

@@ -90,7 +90,7 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
   Returns:
     the padded length, and the tensors
   """
-  size = -(-length.size // cost.TPU_LANES) * cost.TPU_LANES
+  size = cost.whole_lanes(length.size)
   if size == length.size or 3 * size > 4 * length.size:
     return length, list(xs)
   padding = [0, size - length.size]
