@@ -10,7 +10,7 @@ the same for all examples, N = 1.
       weights  a gated W for each gate                       N F M
       rows     the same, in small steps, redone in gradients N T R M
       cols     a scaled copy of h for each grid column       N T C F
-      slices   one product per grid row, kept; on a TPU      N T R M
+      slices   all partial products, kept; on a TPU          N T R M
       once     one gated W for all examples; on a TPU        F M
 """
 
@@ -63,13 +63,16 @@ _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 # W, per element of the order's intermediate values). docs/dev/tpu_layer.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
-  "weights": ((0.0, 0.0085), (0.0, 0.0325)),
-  "rows": ((0.045, 0.0100), (0.23, 0.022)),
-  "cols": ((0.030, 0.0030), (0.23, 0.026)),
-  "slices": ((0.0, 0.0), (0.048, 0.096)),  # only in training
+  "weights": ((0.0, 0.0085), (0.0, 0.0205)),
+  "rows": ((0.045, 0.0100), (0.045, 0.0185)),
+  "cols": ((0.030, 0.0030), (0.045, 0.026)),
+  "slices": ((0.020, 0.0), (0.0, 0.040)),
 }
+# One multiply-add of the product that `rows` and `cols` compute once more for
+# the gradients.
+_TPU_RECOMPUTE_CYCLES = 3.3e-5
 # Of `slices`, where the tokens of a sequence share a gate.
-_TPU_SHARED_SLICES = 0.054
+_TPU_SHARED_SLICES = 0.026
 TPU_LANES = 128
 # Of each token that shares a gate: gating W forward hides behind the product.
 _TPU_HIDDEN_CYCLES = 5.5e-5
@@ -97,18 +100,21 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
   comparing orders.
   """
   s, count = sizes, elements(order, sizes)
+  macs = s.gates * s.tokens * s.fan_in * s.fan_out
   if on_tpu:
     of_weight, of_element = TPU_CYCLES[order][train]
     if order == "weights" and not train:
       of_element = max(0.0, of_element - s.tokens * _TPU_HIDDEN_CYCLES)
     if order in ("rows", "cols") and not train and s.tokens > 1:
       count = count // s.tokens * whole_lanes(s.tokens)
-    if order == "slices" and s.tokens > 1:
+    if order == "slices" and train and s.tokens > 1:
       of_element = _TPU_SHARED_SLICES
-    return s.fan_in * s.fan_out * of_weight + count * of_element
+    cycles = s.fan_in * s.fan_out * of_weight + count * of_element
+    if order in ("rows", "cols") and train:
+      cycles += macs * _TPU_RECOMPUTE_CYCLES
+    return cycles
   nanoseconds = count * CPU_NANOSECONDS[order][train]
   if order == "rows" and train:
-    macs = s.gates * s.tokens * s.fan_in * s.fan_out
     nanoseconds += macs * _CPU_RECOMPUTE_NANOSECONDS
   return nanoseconds
 
@@ -152,8 +158,10 @@ def candidates(
     orders = ["cols"]
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
-  elif on_tpu and train and sizes.fan_in // sizes.rows % TPU_LANES == 0:
-    orders.append("slices")  # slices of whole lanes need no copy
+  elif on_tpu and sizes.rows * sizes.fan_out <= sizes.fan_in:
+    # What it keeps is no larger than h. Forward, "weights" does as well where
+    # tokens share a gate.
+    orders += ["slices"] if train or sizes.tokens == 1 else []
   return [o for o in orders if o != "weights" or not packed]
 
 

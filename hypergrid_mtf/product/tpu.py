@@ -160,15 +160,14 @@ def relu(x: mtf.Tensor) -> mtf.Tensor:
 def _dense_positions_last(h_dims, where, x, kernel) -> mtf.Tensor:
   """x W [N, F, T], as the product with a gate expects it.
 
-  x is [N, T, D]. W [D, F] is repeated for each sequence: otherwise XLA might
-  put the columns last, and then copy.
+  x is [N, T, D], W [D, F].
   """
   hidden_dim = kernel.shape.dims[-1]
   if h_dims[-1] == hidden_dim:
     return mtf.einsum([x, kernel], output_shape=h_dims)
 
   def forward(x, kernel):
-    return tf.einsum("ndf,ntd->nft", _to_rows(kernel, x.shape.as_list()[0]), x)
+    return tf.einsum("df,ntd->nft", kernel, x)
 
   def backward(x, kernel, dy):
     dx = tf.einsum("nft,df->ntd", dy, kernel)
@@ -225,10 +224,13 @@ def product(order: str, h, kernel, gate):
 
 def gradients(order: str, h, kernel, gate, dy):
   """Gradients of h, W and G, from the inputs of `product` and that of y."""
-  given = h, kernel, gate, dy
-  if order != "slices":  # its products are kept for the gradients
-    given = _barrier(*given)
-  dh, dkernel, dgate = _ORDERS[order][1](*given)
+  # Kept from the forward pass: the turned W of "rows" and "cols", and all that
+  # "slices" made.
+  if order in ("rows", "cols"):
+    h, gate, dy = _barrier(h, gate, dy)
+  elif order != "slices":
+    h, kernel, gate, dy = _barrier(h, kernel, gate, dy)
+  dh, dkernel, dgate = _ORDERS[order][1](h, kernel, gate, dy)
   # Recomputing the next factor of dh for each product is better than keeping
   # it.
   (dh,) = _barrier(tf.reshape(dh, h.shape))
@@ -383,42 +385,40 @@ def _cols_gradients(h, kernel, gate, dy):
   return dh, tf.transpose(dkernel), dgate
 
 
-def _slices_of(h, kernel, gate):
-  """For each grid row: h [N, T, F/R], W [F/R, M] and its gates [N, T, M].
+def _row_products(h, kernel, gate):
+  """h W for each grid row [N, R, T, M], and its factors.
 
   A gate is spread over its columns by a product with zeros and ones, which is
   exact and runs on the matrix unit.
+
+  Returns:
+    h [N, R, F/R, T], W [N, R, F/R, M], the products, psi(G) [N, R, T or 1, M],
+    and the matrix that spreads a gate [C, M]
   """
   rows, cols = gate.shape.as_list()[2:]
-  fan_in, fan_out = kernel.shape.as_list()
-  spread = np.repeat(np.eye(cols), fan_out // cols, 1)
-  spread = tf.constant(spread, h.dtype)  # [C, M]
-  size = fan_in // rows
-  for r in range(rows):
-    part = slice(r * size, (r + 1) * size)
-    psi = tf.einsum("ntc,cm->ntm", gate[:, :, r], spread)
-    yield h[..., part], kernel[part], psi, spread
+  spread = np.repeat(np.eye(cols), kernel.shape.as_list()[1] // cols, 1)
+  spread = tf.constant(spread, h.dtype)
+  h = _by_rows(h, rows)
+  w = _to_rows(_by_rows(kernel, rows), h.shape.as_list()[0])
+  p = tf.einsum("nrft,nrfm->nrtm", h, w)
+  return h, w, p, tf.einsum("ntrc,cm->nrtm", gate, spread), spread
 
 
 def _slices(h, kernel, gate):
-  y = 0.0
-  for part, w, psi, _ in _slices_of(h, kernel, gate):
-    y += _wide(tf.einsum("ntf,fm->ntm", part, w)) * _wide(psi)
-  return tf.cast(y, h.dtype)
+  _, _, p, psi, _ = _row_products(h, kernel, gate)
+  return tf.cast(tf.reduce_sum(_wide(p) * _wide(psi), 1), h.dtype)
 
 
 def _slices_gradients(h, kernel, gate, dy):
-  dh, dkernel, dgate = [], [], []
-  for part, w, psi, spread in _slices_of(h, kernel, gate):
-    p = tf.einsum("ntf,fm->ntm", part, w)  # that of the forward pass
-    dg = tf.einsum("ntm,cm->ntc", p * dy, spread)
-    if gate.shape.as_list()[1] == 1:
-      dg = tf.reduce_sum(_wide(dg), 1, keepdims=True)
-    dgate.append(dg)
-    gated = dy * psi
-    dh.append(tf.einsum("ntm,fm->ntf", gated, w))
-    dkernel.append(tf.einsum("ntf,ntm->fm", part, gated))
-  return tf.concat(dh, -1), tf.concat(dkernel, 0), tf.stack(dgate, 2)
+  # XLA takes the products of the forward pass.
+  h, w, p, psi, spread = _row_products(h, kernel, gate)
+  dy = dy[:, None]
+  dgate = tf.einsum("nrtm,cm->ntrc", p * dy, spread)
+  if gate.shape.as_list()[1] == 1:
+    dgate = tf.reduce_sum(_wide(dgate), 1, keepdims=True)
+  gated = dy * psi
+  dh = tf.einsum("nrtm,nrfm->nrft", gated, w)
+  return dh, tf.einsum("nrft,nrtm->rfm", h, gated), dgate
 
 
 def _once_kernel(kernel, gate):
@@ -445,7 +445,7 @@ def _once_gradients(h, kernel, gate, dy):
 
 
 # Those whose h is [N, T, F].
-_POSITIONS_FIRST = ("slices", "once")
+_POSITIONS_FIRST = ("once",)
 _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),

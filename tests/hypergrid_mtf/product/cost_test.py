@@ -68,23 +68,19 @@ def test_a_tpu_scales_what_a_gate_of_one_side_scales():
       assert chosen == want if on_tpu else chosen in cost.ORDERS, changes
 
 
-def test_a_tpu_takes_slices_where_a_core_has_few_wide_grid_rows():
+def test_a_tpu_takes_slices_where_what_they_keep_is_no_larger_than_h():
   shard = dataclasses.replace(T5_BASE, fan_in=8192, fan_out=1024, rows=2)
-  packed = dataclasses.replace(shard, gates=1024, tokens=1)
-  shared = dataclasses.replace(shard, gates=2, tokens=512)
-  narrow = dataclasses.replace(packed, fan_in=192)  # not whole lanes
+  base = dataclasses.replace(T5_BASE, gates=4096, tokens=1, rows=4)
   for sizes, train, on_tpu, want in (
-    (packed, True, True, "slices"),
-    (shared, True, True, "slices"),
-    (packed, False, True, "rows"),  # not measured
-    (packed, True, False, "rows"),
-    (narrow, True, True, "rows"),
-    (
-      dataclasses.replace(T5_BASE, gates=4096, tokens=1, fan_in=4096),
-      True,
-      True,
-      "rows",
-    ),
+    (dataclasses.replace(shard, gates=1024, tokens=1), True, True, "slices"),
+    (dataclasses.replace(shard, gates=1024, tokens=1), False, True, "slices"),
+    (dataclasses.replace(shard, gates=1024, tokens=1), True, False, "rows"),
+    (dataclasses.replace(shard, gates=2, tokens=512), True, True, "slices"),
+    (dataclasses.replace(shard, gates=2, tokens=512), False, True, "weights"),
+    (base, True, True, "slices"),
+    (dataclasses.replace(base, gates=8, tokens=512), True, True, "slices"),
+    (dataclasses.replace(base, rows=8), True, True, "rows"),
+    (dataclasses.replace(base, rows=16), True, True, "rows"),
   ):
     orders = cost.candidates(sizes, sizes.tokens == 1, train, on_tpu)
     assert cost.cheapest(orders, sizes, train, on_tpu) == want, sizes
