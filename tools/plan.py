@@ -87,7 +87,9 @@ def measure(run: gin_run.Run, depth, slice_: chips.Slice, cache: str) -> dict:
     as `client.compile_program`; if it compiles, also "parameters", "by_axis" of
     `sent.count_by_axis`, and in "memory" "weights" and "optimizer"
   """
-  request = program.Request(run.job_at(depth), run.mesh, slice_.cores)
+  repeats = run.depth / depth if run.depth and depth else 1
+  job = run.job_at(depth)
+  request = program.Request(job, run.mesh, slice_.cores, repeats)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "program.hlo")
     written = program.write(request, path)

@@ -117,13 +117,34 @@ def _marked(target, x, shape, config):
   return y
 
 
+def combine_variables(repeats: float, lowering: mtf.Lowering) -> None:
+  """Mesh TensorFlow's `Lowering.autostack` of a model with more blocks.
+
+  From 65,536 slices on, it combines large variables too, and XLA then makes
+  casts and copies of them that it fuses otherwise.
+
+  Args:
+    repeats: how many times the blocks of this model's stacks that one has.
+    lowering: of this model.
+  """
+  slices = sum(
+    lowering.mesh_to_impl[v.mesh].size * (repeats if "/block_" in v.name else 1)
+    for v in lowering.graph.all_variables
+  )
+  lowering.graph.rewrite_stack_variables(
+    mesh_to_impl=lowering.mesh_to_impl,
+    max_combined_slice_size=2 ** (27 if slices >= 2**16 else 16),
+  )
+
+
 @contextlib.contextmanager
-def patched(cores, slices: Slices):
+def patched(cores, slices: Slices, repeats: float = 1):
   """Within this context, Mesh TensorFlow lowers to such a program.
 
   Args:
     cores: coordinates [x, y, z, core on its chip].
     slices: filled while a graph is lowered.
+    repeats: as of `combine_variables`.
   """
   per_chip = max(core for *_, core in cores) + 1
   given = types.SimpleNamespace(logical_cores_per_chip=per_chip, fold_xy=False)
@@ -138,6 +159,11 @@ def patched(cores, slices: Slices):
       ),
       mock.patch.object(simd_mesh_impl, "tpu_ops", _Collectives),
       mock.patch.object(simd_mesh_impl, "FLAGS", given),
+      mock.patch.object(
+        mtf.Lowering,
+        "autostack",
+        lambda lowering: combine_variables(repeats, lowering),
+      ),
       contextlib.ExitStack() as stack,
     ):
       if len(cores) == 1:  # it asserts that there are two

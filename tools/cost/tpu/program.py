@@ -38,11 +38,14 @@ class Request:
     mesh: the mesh over which it is spread.
     cores: coordinates [x, y, z, core] of the TPU's cores, one per device of the
       mesh.
+    repeats: how many times the blocks of the job's stacks the model has, whose
+      part the job is.
   """
 
   job: steps.Job
   mesh: mesh_lib.Mesh
   cores: list[list[int]]
+  repeats: float = 1
 
 
 def _call_model_fn(estimator, mode, features, cores):
@@ -81,7 +84,8 @@ def write(request: Request, path: str) -> dict:
   mode = steps.MODES[case.name]
   estimator = steps.make_estimator(case, tpu="local")
   graph, slices = tf.Graph(), edges.Slices()
-  with graph.as_default(), edges.patched(request.cores, slices):
+  given = request.cores, slices, request.repeats
+  with graph.as_default(), edges.patched(*given):
     estimator._create_global_step(graph)
     features = {
       name: tf.placeholder(tf.int32, ids.shape, name=f"feature_{name}")
