@@ -63,9 +63,9 @@ _CPU_RECOMPUTE_NANOSECONDS = 0.0115
 # W, per element of the order's intermediate values). docs/dev/tpu_layer.md.
 TPU_CYCLES = {
   "plain": ((0.0, 0.008), (0.0, 0.050)),  # with one row: y, scaled
-  "weights": ((0.0, 0.0085), (0.0, 0.0205)),
-  "rows": ((0.045, 0.0100), (0.045, 0.0185)),
-  "cols": ((0.030, 0.0030), (0.045, 0.026)),
+  "weights": ((0.0, 0.0085), (0.0, 0.019)),
+  "rows": ((0.045, 0.0100), (0.09, 0.0185)),
+  "cols": ((0.030, 0.0030), (0.09, 0.026)),
   "slices": ((0.020, 0.0), (0.0, 0.040)),
 }
 # One multiply-add of the product that `rows` and `cols` compute once more for

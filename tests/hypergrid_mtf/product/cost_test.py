@@ -68,6 +68,12 @@ def test_a_tpu_scales_what_a_gate_of_one_side_scales():
       assert chosen == want if on_tpu else chosen in cost.ORDERS, changes
 
 
+def test_a_tpus_decoder_gates_wo_for_each_sequence():
+  sizes = dataclasses.replace(T5_BASE, gates=8, tokens=114)
+  orders = cost.candidates(sizes, packed=False, train=True, on_tpu=True)
+  assert cost.cheapest(orders, sizes, True, on_tpu=True) == "weights"
+
+
 def test_a_tpu_takes_slices_where_what_they_keep_is_no_larger_than_h():
   shard = dataclasses.replace(T5_BASE, fan_in=8192, fan_out=1024, rows=2)
   base = dataclasses.replace(T5_BASE, gates=4096, tokens=1, rows=4)
