@@ -220,7 +220,7 @@ def test_one_run_has_one_price():
     words = shlex.split(line)
     given.append([w for w in words if w.startswith("--gin_")])
     text = " ".join((root / name).read_text().split())
-    priced.append((text.count("4.5 to 11.4"), text.count("36 to 91")))
+    priced.append((text.count("4.4 to 11.1"), text.count("36 to 89")))
   assert given[0] == given[1] == given[2]
   assert priced == [(1, 1)] * 3
 
