@@ -158,10 +158,12 @@ def candidates(
     orders = ["cols"]
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
-  elif on_tpu and sizes.rows * sizes.fan_out <= sizes.fan_in:
-    # What it keeps is no larger than h. Forward, "weights" does as well where
-    # tokens share a gate.
-    orders += ["slices"] if train or sizes.tokens == 1 else []
+  elif (
+    on_tpu
+    and sizes.rows * sizes.fan_out <= sizes.fan_in  # it keeps no more than h
+    and (train or sizes.tokens == 1)  # else "weights" does as well
+  ):
+    orders.append("slices")
   return [o for o in orders if o != "weights" or not packed]
 
 

@@ -3,11 +3,11 @@
 The orders are functions of TensorFlow tensors. All give the same y as
 `product.plain`, from one device's parts of h, W and G. Each product is one
 operation, which XLA fuses with its neighbours: the gated weights, partial
-products and scaled copies of h that `cost` counts are never in memory. To make
-that possible, the tokens of a sequence are the last dimension, the lanes of the
-chip, because a cell of 48 columns would fill them badly; and what all sequences
-share is repeated for each, because XLA fuses a product well if its only outer
-dimension is a batch.
+products and scaled copies of h that `cost` counts are never in memory, except
+the products of "slices". To make that possible, the tokens of a sequence are
+the last dimension, the lanes of the chip, because a cell of 48 columns would
+fill them badly; and W is repeated for each sequence, because XLA fuses a
+product well if its only outer dimension is a batch.
 
 The optimization barriers keep XLA from sharing a value between two products: it
 would have to stay in memory between them, or between the forward and the
@@ -193,7 +193,7 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
   """The dimensions of h in the order that `product` expects."""
-  if order in _POSITIONS_FIRST or (order == "weights" and not tokens):
+  if order == "once" or (order == "weights" and not tokens):
     return [*ensemble, *gates, *tokens, fan_in]
   leading = [*gates, *tokens]
   return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
@@ -201,7 +201,7 @@ def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
 
 def positions(order: str, h_dims, fan_in) -> list:
   """The dimension of h_dims that holds the tokens of a sequence, if any."""
-  if order in _POSITIONS_FIRST:
+  if order == "once":
     return h_dims[-2:-1]
   return [d for d in h_dims[-1:] if d != fan_in]
 
@@ -210,7 +210,7 @@ def shapes(order: str, s: cost.Sizes, positions: int) -> list:
   """Shapes of h, W, G and dy; `positions` are the tokens of a row."""
   last = [s.fan_in, positions]
   return [
-    [-1, *(last[::-1] if order in _POSITIONS_FIRST else last)],
+    [-1, *(last[::-1] if order == "once" else last)],
     [s.fan_in, s.fan_out],
     [-1, positions if s.tokens == 1 else 1, s.rows, s.cols],
     [-1, positions, s.fan_out],
@@ -444,8 +444,6 @@ def _once_gradients(h, kernel, gate, dy):
   return dh, dw * psi, dgate
 
 
-# Those whose h is [N, T, F].
-_POSITIONS_FIRST = ("once",)
 _ORDERS = {
   "weights": (_weights, _weights_gradients),
   "rows": (_rows, _rows_gradients),

@@ -84,8 +84,8 @@ def write(request: Request, path: str) -> dict:
   mode = steps.MODES[case.name]
   estimator = steps.make_estimator(case, tpu="local")
   graph, slices = tf.Graph(), edges.Slices()
-  given = request.cores, slices, request.repeats
-  with graph.as_default(), edges.patched(*given):
+  patched = edges.patched(request.cores, slices, request.repeats)
+  with graph.as_default(), patched:
     estimator._create_global_step(graph)
     features = {
       name: tf.placeholder(tf.int32, ids.shape, name=f"feature_{name}")
