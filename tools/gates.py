@@ -83,9 +83,13 @@ def write(gates: task_gates.Gates, model_dir: str, output: str) -> str:
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
   files.write(numbers, buffer.getvalue())
-  files.write(output, gate_figures.picture(gate_figures.figure(gates), kind))
+  figure = gate_figures.figure(gates)
+  png = gate_figures.picture(figure)
+  files.write(
+    output, png if kind == "png" else gate_figures.picture(figure, kind)
+  )
   pictures = {
-    "gates": gate_figures.picture(gate_figures.figure(gates)),
+    "gates": png,
     "distances between tasks": gate_figures.picture(
       gate_figures.distance_figure(gates)
     ),

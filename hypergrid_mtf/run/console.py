@@ -8,6 +8,7 @@ progress bar and errors. Importing the package as a library changes nothing.
 
 import atexit
 import contextlib
+import gc
 import os
 import re
 import runpy
@@ -221,6 +222,9 @@ def read_flags(
     except OSError as e:  # of --help | head
       _end_if_explained(e)
       raise
+    # Imports leave hardly any garbage, but looking for it takes a quarter of
+    # their time. `run` enables the collection again.
+    gc.disable()
   if uses_t5:
     hypergrid_mtf.load()
 
@@ -289,6 +293,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
       raise TypeError(f"{main.__module__}.main returns {type(status)}")
     sys.exit(status)
 
+  gc.freeze()
+  gc.enable()
   app.run(call, flags_parser=lambda _: _State.words)
 
 

@@ -11,6 +11,7 @@ task too, and scale columns of wk and wv and rows of wo.
 
 import contextlib
 import re
+from collections.abc import Sequence
 
 import gin
 import numpy as np
@@ -116,7 +117,7 @@ def read_task_token(task: seqio.Task, count: int, data_dir: str | None) -> int:
   """
   data_checks.check_data(task, data_dir)
   vocabularies.check_vocabulary(task)
-  seen = _first_tokens(task, count)
+  seen = _first_tokens(task, count, ("validation", "train"))
   if not seen:
     raise errors.UserError(
       f"there are no examples of {task.name} on this machine to read its first "
@@ -138,14 +139,19 @@ def tasks_of_token(tasks: list[seqio.Task], token: int) -> list[str]:
   found = []
   for task in tasks:
     with contextlib.suppress(errors.UserError):
-      if token in _first_tokens(task, 4):
+      if token in _first_tokens(task, 4, ("validation",)):
         found.append(task.name)
   return sorted(found)
 
 
-def _first_tokens(task: seqio.Task, count: int) -> dict[int, str]:
-  """{first token: a text that begins with it} from the first examples."""
-  splits = [s for s in ("validation", "train") if s in task.splits]
+def _first_tokens(
+  task: seqio.Task, count: int, wanted: Sequence[str]
+) -> dict[int, str]:
+  """{first token: a text that begins with it} from the first examples.
+
+  Of the wanted splits; of another if the task has none of them.
+  """
+  splits = [s for s in wanted if s in task.splits]
   lengths = trained.sequence_lengths()
   seen: dict[int, str] = {}
   for split in splits or list(task.splits)[:1]:

@@ -62,6 +62,19 @@ def test_noise_goes_to_the_log_and_our_lines_do_not(tmp_path):
   assert not list(tmp_path.glob("hypergrid_mtf-*.log"))
 
 
+def test_garbage_is_collected_except_while_importing(tmp_path):
+  done = _command(
+    tmp_path,
+    """
+    import gc
+    importing = gc.isenabled()
+    def main(argv):
+      print(importing, gc.isenabled(), gc.get_freeze_count() > 1000)
+    """,
+  )
+  assert done.stdout == "False True True\n"
+
+
 def test_a_user_error_is_one_sentence_and_status_two(tmp_path):
   done = _command(
     tmp_path,
