@@ -158,12 +158,15 @@ def candidates(
     orders = ["cols"]
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
-  elif (
-    on_tpu
-    and sizes.rows * sizes.fan_out <= sizes.fan_in  # it keeps no more than h
-    and (train or sizes.tokens == 1)  # else "weights" does as well
-  ):
-    orders.append("slices")
+  elif on_tpu:
+    kept = sizes.rows * sizes.fan_out  # products per token
+    decodes = sizes.tokens == 1 and not packed
+    if decodes:
+      small = sizes.gates * kept <= sizes.fan_in * sizes.fan_out
+    else:  # no more than h; where tokens share a gate, "weights" does as well
+      small = kept <= sizes.fan_in and (train or sizes.tokens == 1)
+    if small:
+      orders.append("slices")
   return [o for o in orders if o != "weights" or not packed]
 
 

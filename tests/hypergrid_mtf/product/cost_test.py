@@ -35,10 +35,16 @@ def test_the_cheapest_order_in_training_and_evaluation():
 
 
 def test_the_cheapest_order_of_decoding():
-  # 32 rows, a token each: W is what is copied.
-  sizes = dataclasses.replace(T5_BASE, gates=32, tokens=1)
-  assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=False) == "rows"
-  assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=True) == "cols"
+  # A token each: W is what is copied, until the products are larger.
+  for gates, of_cpu, of_tpu in (
+    (32, "rows", "slices"),
+    (192, "rows", "slices"),
+    (193, "rows", "cols"),
+  ):
+    sizes = dataclasses.replace(T5_BASE, gates=gates, tokens=1)
+    for on_tpu, want in ((False, of_cpu), (True, of_tpu)):
+      orders = cost.candidates(sizes, packed=False, train=False, on_tpu=on_tpu)
+      assert cost.cheapest(orders, sizes, False, on_tpu) == want, gates
 
 
 def test_short_rows_leave_a_tpus_lanes_empty():
