@@ -50,6 +50,7 @@ def gated(
   shards = on_mesh.shard_dims(fan_in, fan_out, where)
   h_dims = orders.h_layout(order, ensemble, gates, tokens, fan_in)
   own = [] if order == "once" else gates
+  own = own + [d for d in gate.shape.dims if d.name == tpu.SEQUENCES]
   return on_mesh.operation(
     lambda *xs: orders.product(order, *xs),
     lambda *xs: orders.gradients(order, *xs),

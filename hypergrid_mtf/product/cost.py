@@ -11,6 +11,8 @@ the same for all examples, N = 1.
       rows     the same, in small steps, redone in gradients N T R M
       cols     a scaled copy of h for each grid column       N T C F
       slices   all partial products, kept; on a TPU          N T R M
+      merged   rows, of all sequences at once; on a TPU      N T R M
+      scaled   a scaled h, if the grid has one column        N T F
       once     one gated W for all examples; on a TPU        F M
 """
 
@@ -67,6 +69,8 @@ TPU_CYCLES = {
   "rows": ((0.045, 0.0100), (0.09, 0.0185)),
   "cols": ((0.030, 0.0030), (0.09, 0.026)),
   "slices": ((0.020, 0.0), (0.0, 0.040)),
+  "merged": ((0.029, 0.0073),),  # never in training
+  "scaled": ((0.0, 0.0030),),  # never in training
 }
 # One multiply-add of the product that `rows` and `cols` compute once more for
 # the gradients.
@@ -88,7 +92,7 @@ def elements(order: str, sizes: Sizes) -> int:
   s = sizes
   if order == "weights":
     return s.gates * s.fan_in * s.fan_out
-  if order == "cols":
+  if order in ("cols", "scaled"):
     return s.gates * s.tokens * s.cols * s.fan_in
   return s.gates * s.tokens * s.rows * s.fan_out
 
@@ -105,7 +109,7 @@ def cost(order: str, sizes: Sizes, train: bool, on_tpu: bool) -> float:
     of_weight, of_element = TPU_CYCLES[order][train]
     if order == "weights" and not train:
       of_element = max(0.0, of_element - s.tokens * _TPU_HIDDEN_CYCLES)
-    if order in ("rows", "cols") and not train and s.tokens > 1:
+    if order == "cols" and not train and s.tokens > 1:
       count = count // s.tokens * whole_lanes(s.tokens)
     if order == "slices" and train and s.tokens > 1:
       of_element = _TPU_SHARED_SLICES
@@ -126,19 +130,6 @@ def cheapest(
   return min(orders, key=lambda order: cost(order, sizes, train, on_tpu))
 
 
-def joined_is_cheaper(alone: Sizes) -> bool:
-  """Whether a TPU's forward pass is cheaper with a gate for each token."""
-  joined = dataclasses.replace(
-    alone, gates=alone.gates * alone.tokens, tokens=1
-  )
-
-  def least(sizes, packed):
-    orders = candidates(sizes, packed, train=False, on_tpu=True)
-    return min(cost(order, sizes, False, True) for order in orders)
-
-  return least(joined, True) < least(alone, False)
-
-
 def candidates(
   sizes: Sizes, packed: bool, train: bool, on_tpu: bool
 ) -> list[str]:
@@ -151,11 +142,12 @@ def candidates(
     on_tpu: whether a TPU computes it.
 
   Returns:
-    some of CHOICES
+    some of CHOICES; and "merged" and "scaled", which are never for training
   """
-  orders = list(ORDERS)
+  merges = on_tpu and not train and sizes.tokens > 1
+  orders = ["weights", "merged" if merges else "rows", "cols"]
   if on_tpu and sizes.cols == 1:  # h is scaled once
-    orders = ["cols"]
+    return ["scaled" if merges else "cols"]
   elif on_tpu and sizes.rows == 1:  # y is
     orders = ["plain", "weights"]
   elif on_tpu:
@@ -218,8 +210,8 @@ def choose(
     where: the graph.
 
   Returns:
-    one of CHOICES except "auto", or "once" if all examples share a gate, which
-    the other orders for a TPU would copy for each sequence
+    as `candidates`; or "once" if all examples share a gate, which the other
+    orders for a TPU would copy for each sequence
 
   Raises:
     UserError: for "weights" if every token has its own gate.

@@ -16,7 +16,8 @@ the TPU's compiler.
 
 Below, N is the number of sequences and T the tokens of each. The gate is G [N,
 T, R, C], with 1 instead of T if the tokens of a sequence share it; for "once",
-with 1 instead of both.
+with 1 instead of both; for "merged", N is 1, and there is a gate for every T / S
+of the tokens of S sequences.
 """
 
 import functools
@@ -27,6 +28,9 @@ import tensorflow.compat.v1 as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from hypergrid_mtf.product import cost, on_mesh
+
+# Of a gate, the sequences that "merged" made one.
+SEQUENCES = "merged_sequences"
 
 
 def serves(layer, context) -> bool:
@@ -43,17 +47,16 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
 
   In training, sequences that nearly fill the lanes of the chip are padded, and
   the relu that makes h comes last: only h is then kept for the gradients,
-  because dropout never multiplies by a negative number. Otherwise short
-  sequences may be joined.
+  because dropout never multiplies by a negative number.
   """
   where, length = on_mesh.Where(context), context.length_dim
   hidden_dim, model_dim = layer.dims("wo", context.model.model_dim)
   kernel_dims = [*context.model.ensemble_dims, hidden_dim, model_dim]
-  shape = x.shape
-  if layer.contraction == "auto" and length in shape.dims and not where.train:
-    length, (x, gate) = join_sequences(length, x, gate, kernel_dims, where)
-  h_dims = [*x.shape.dims[:-1], hidden_dim]
+  shape, h_dims = x.shape, [*x.shape.dims[:-1], hidden_dim]
   order = cost.choose(layer.contraction, h_dims, kernel_dims, gate, where)
+  if order == "merged":
+    length, (x, gate) = merge_sequences(length, x, gate, where)
+    h_dims = [*x.shape.dims[:-1], hidden_dim]
   rearranges = order != "plain"
   trains = where.train and rearranges and where.num_shards(length) == 1
   if trains:
@@ -75,7 +78,9 @@ def feed_forward(layer, context, x: mtf.Tensor, gate: mtf.Tensor) -> mtf.Tensor:
   )
   if trains and length != context.length_dim:
     y = mtf.slice(y, 0, context.length_dim.size, length.name)
-  return y if y.shape == shape else mtf.reshape(y, shape)
+  if order == "merged":  # the barrier keeps the next layers as they are in T5
+    y = mtf.cwise(lambda y: _barrier(y)[0], [mtf.reshape(y, shape)])
+  return y
 
 
 def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
@@ -100,43 +105,30 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
   ]
 
 
-def join_sequences(length: mtf.Dimension, x, gate, kernel_dims, where):
-  """Puts short sequences side by side in the lanes, if that is cheaper.
-
-  Each token then has its own gate, as in packed sequences.
+def merge_sequences(length: mtf.Dimension, x, gate, where):
+  """Makes one long sequence of those of each device.
 
   Args:
     length: of the sequences.
     x: [..., batch, length, d_model].
-    gate: G; only one that the tokens of a sequence share is changed.
-    kernel_dims: of W.
+    gate: G, which the tokens of a sequence share.
     where: the graph.
 
   Returns:
-    the length of the joined sequences, and both tensors
+    the new length, and both tensors; the gate [..., batch, SEQUENCES, ...]
   """
-  batch = x.shape.dims[-3]
-  alone = cost.sizes_of([batch], [length], kernel_dims, gate, where)
-  most = max(1, cost.TPU_LANES // length.size)
-  count = max(n for n in range(1, most + 1) if alone.gates % n == 0)
-  if (
-    count == 1
-    or where.num_shards(length) > 1
-    or batch not in gate.shape.dims
-    or length in gate.shape.dims
-    or not cost.joined_is_cheaper(alone)
-  ):
+  *_, batch, tokens, _ = [None, *x.shape.dims]
+  alone = tokens != length or batch not in gate.shape.dims
+  if alone or where.num_shards(length) > 1:
     return length, [x, gate]
-  by_token = sum(
-    ([d, length] if d == batch else [d] for d in gate.shape.dims), []
-  )
-  joined = {
-    batch: mtf.Dimension(batch.name, batch.size // count),
-    length: mtf.Dimension(length.name, length.size * count),
-  }
-  return joined[length], [
-    mtf.reshape(t, mtf.Shape([joined.get(d, d) for d in t.shape]))
-    for t in (x, mtf.broadcast(gate, by_token))
+  size = where.local_size([batch])
+  devices = mtf.Dimension(batch.name, where.num_shards(batch))
+  merged = mtf.Dimension(length.name, size * length.size)
+  into = {batch: [devices], length: [merged]}
+  of_gate = {batch: [devices, mtf.Dimension(SEQUENCES, size)]}
+  return merged, [
+    mtf.reshape(t, mtf.Shape(sum((new.get(d, [d]) for d in t.shape), [])))
+    for t, new in ((x, into), (gate, of_gate))
   ]
 
 
@@ -193,7 +185,7 @@ def split_dims(h_dims, kernel_dims, gate: mtf.Tensor):
 
 def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
   """The dimensions of h in the order that `product` expects."""
-  if order == "once" or (order == "weights" and not tokens):
+  if order in _TOKENS_FIRST or (order == "weights" and not tokens):
     return [*ensemble, *gates, *tokens, fan_in]
   leading = [*gates, *tokens]
   return [*ensemble, *leading[:-1], fan_in, *leading[-1:]]
@@ -201,7 +193,7 @@ def h_layout(order: str, ensemble, gates, tokens, fan_in) -> list:
 
 def positions(order: str, h_dims, fan_in) -> list:
   """The dimension of h_dims that holds the tokens of a sequence, if any."""
-  if order == "once":
+  if order in _TOKENS_FIRST:
     return h_dims[-2:-1]
   return [d for d in h_dims[-1:] if d != fan_in]
 
@@ -209,10 +201,13 @@ def positions(order: str, h_dims, fan_in) -> list:
 def shapes(order: str, s: cost.Sizes, positions: int) -> list:
   """Shapes of h, W, G and dy; `positions` are the tokens of a row."""
   last = [s.fan_in, positions]
+  of_gate = [-1, positions if s.tokens == 1 else 1]
+  if order == "merged" and s.tokens > 1:
+    of_gate = [s.gates, -1]
   return [
-    [-1, *(last[::-1] if order == "once" else last)],
+    [-1, *(last[::-1] if order in _TOKENS_FIRST else last)],
     [s.fan_in, s.fan_out],
-    [-1, positions if s.tokens == 1 else 1, s.rows, s.cols],
+    [*of_gate, s.rows, s.cols],
     [-1, positions, s.fan_out],
   ]
 
@@ -385,19 +380,23 @@ def _cols_gradients(h, kernel, gate, dy):
   return dh, tf.transpose(dkernel), dgate
 
 
+def _spread(cells: int, size: int, dtype):
+  """[cells, size] of zeros and ones: a product with it repeats each cell.
+
+  That is exact, and runs on the matrix unit.
+  """
+  return tf.constant(np.repeat(np.eye(cells), size // cells, 1), dtype)
+
+
 def _row_products(h, kernel, gate):
   """h W for each grid row [N, R, T, M], and its factors.
-
-  A gate is spread over its columns by a product with zeros and ones, which is
-  exact and runs on the matrix unit.
 
   Returns:
     h [N, R, F/R, T], W [N, R, F/R, M], the products, psi(G) [N, R, T or 1, M],
     and the matrix that spreads a gate [C, M]
   """
   rows, cols = gate.shape.as_list()[2:]
-  spread = np.repeat(np.eye(cols), kernel.shape.as_list()[1] // cols, 1)
-  spread = tf.constant(spread, h.dtype)
+  spread = _spread(cols, kernel.shape.as_list()[1], h.dtype)
   h = _by_rows(h, rows)
   w = _to_rows(_by_rows(kernel, rows), h.shape.as_list()[0])
   p = tf.einsum("nrft,nrfm->nrtm", h, w)
@@ -419,6 +418,33 @@ def _slices_gradients(h, kernel, gate, dy):
   gated = dy * psi
   dh = tf.einsum("nrtm,nrfm->nrft", gated, w)
   return dh, tf.einsum("nrft,nrtm->rfm", h, gated), dgate
+
+
+def _merged(h, kernel, gate):
+  """The same as "slices", for G [N, S, R, C] of S sequences in T tokens."""
+  n, sequences, rows, cols = gate.shape.as_list()
+  tokens, fan_out = h.shape.as_list()[2], kernel.shape.as_list()[1]
+  psi = tf.einsum("nsrc,cm->nrsm", gate, _spread(cols, fan_out, h.dtype))
+  p = tf.einsum("nrft,rfm->nrtm", _by_rows(h, rows), _by_rows(kernel, rows))
+  p = tf.reshape(p, [n, rows, sequences, tokens // sequences, fan_out])
+  y = tf.reduce_sum(_wide(p) * _wide(psi)[:, :, :, None], 1)
+  return tf.cast(tf.reshape(y, [n, tokens, fan_out]), h.dtype)
+
+
+def _scaled(h, kernel, gate):
+  """Scales h once, for a gate [N, 1, R, 1] of rows alone; h is [N, T, F]."""
+  spread = _spread(gate.shape.as_list()[2], h.shape.as_list()[2], h.dtype)
+  h *= tf.einsum("nrc,rf->ncf", gate[:, 0], spread)
+  return tf.einsum("ntf,fm->ntm", h, kernel)
+
+
+def _only_forward(forward):
+  """An order that "auto" never trains with, and its gradients."""
+
+  def backward(h, kernel, gate, dy):
+    return tf.gradients(forward(h, kernel, gate), [h, kernel, gate], dy)
+
+  return forward, backward
 
 
 def _once_kernel(kernel, gate):
@@ -450,4 +476,7 @@ _ORDERS = {
   "cols": (_cols, _cols_gradients),
   "slices": (_slices, _slices_gradients),
   "once": (_once, _once_gradients),
+  "merged": _only_forward(_merged),
+  "scaled": _only_forward(_scaled),
 }
+_TOKENS_FIRST = ("once", "scaled")  # h is [N, T, F]

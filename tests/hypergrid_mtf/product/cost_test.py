@@ -47,10 +47,19 @@ def test_the_cheapest_order_of_decoding():
       assert cost.cheapest(orders, sizes, False, on_tpu) == want, gates
 
 
-def test_short_rows_leave_a_tpus_lanes_empty():
-  for tokens in (32, 64, 96, 128, 256):
+def test_a_tpus_forward_pass_merges_short_sequences():
+  for tokens, want in (
+    (16, "merged"),
+    (64, "merged"),
+    (96, "weights"),
+    (512, "weights"),
+  ):
     sizes = dataclasses.replace(T5_BASE, gates=4096 // tokens, tokens=tokens)
-    assert cost.cheapest(cost.ORDERS, sizes, False, on_tpu=True) == "weights"
+    orders = cost.candidates(sizes, packed=False, train=False, on_tpu=True)
+    assert cost.cheapest(orders, sizes, False, on_tpu=True) == want, tokens
+    rows_alone = dataclasses.replace(sizes, cols=1)
+    assert cost.candidates(rows_alone, False, False, True) == ["scaled"]
+    assert cost.candidates(rows_alone, False, True, True) == ["cols"]
 
 
 def test_a_tpu_scales_what_a_gate_of_one_side_scales():

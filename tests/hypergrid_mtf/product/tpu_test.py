@@ -13,6 +13,8 @@ import tensorflow.compat.v1 as tf
 from hypergrid_mtf import layers, product
 from tests.hypergrid_mtf import mtf_testing
 
+_OF_SEQUENCES = ("batch", product.tpu.SEQUENCES)
+
 
 def test_a_mesh_computes_the_plain_product():
   """Whatever dimensions h has before its last, and the gate."""
@@ -45,7 +47,7 @@ def test_a_mesh_computes_the_plain_product():
         mtf.Shape([*inputs[0].shape.dims[:2], mtf.Dimension("d_model", 6)]),
       )
       where = product.Where(mtf_testing.fake_context(x))
-      for order in ("plain", *product.cost.ORDERS, "slices"):
+      for order in ("plain", *product.cost.ORDERS, "slices", "merged"):
         if order == "weights" and "length" in of_gate:
           continue
         y = product.gated(*inputs, order, where)
@@ -144,32 +146,46 @@ def test_a_training_step_is_the_plain_one(variant, contraction, bias, packed):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("variant", ["L2", "row"])
-def test_short_sequences_are_joined_where_no_gradient_is_needed(variant):
-  """Of 24 sequences of 10 tokens, 12 share the 128 lanes."""
+@pytest.mark.parametrize(
+  ("variant", "mesh_shape"), [("L2", ""), ("L2", "data:2,model:2"), ("row", "")]
+)
+def test_short_sequences_are_merged_where_no_gradient_is_needed(
+  variant, mesh_shape
+):
   rng = np.random.default_rng(3)
-  x, outputs = rng.normal(size=[24, 10, 8]), []
+  x, outputs, shapes = rng.normal(size=[24, 10, 8]), [], []
   for on_tpu in (True, False):
     with tf.Graph().as_default():
       mesh = mtf_testing.mesh(mtf.Graph(), on_tpu)
       given = mtf_testing.import_array(
         mesh, x, ["batch", "length", "d_model"], tf.float32
       )
+      context = mtf_testing.fake_context(given)
+      of_mesh = {}
+      if on_tpu and mesh_shape:
+        layout = "batch:data;d_ff:model"
+        of_mesh = dict(layout=layout, mesh_shape=mesh_shape)
+        vars(context.model).update(of_mesh)
+        of_mesh["devices"] = [""] * 4
       layer = layers.HyperGrid(
         variant=variant, grid_rows=4, grid_cols=2, hidden_size=192
       )
-      shapes = []
 
-      def multiply(h, kernel, gate, order, where, shapes=shapes):
+      def multiply(h, kernel, gate, order, where):
         dims = gate.shape.dims
-        shapes.append([d.size for d in dims if not d.name.startswith("grid")])
+        shapes.append([d.size for d in dims if d.name in _OF_SEQUENCES])
         return product.gated(h, kernel, gate, order, where)
 
       layer.gated_product = multiply
       with tf.variable_scope("layer"):
-        y = layer.call(mtf_testing.fake_context(given), given)
+        y = layer.call(context, given)
+      lowering = mtf_testing.lower(mesh.graph, mesh, **of_mesh)
+      fetched = lowering.export_to_tf_tensor(y)
       values = mtf_testing.random_params(np.random.default_rng(4), "layer/")
       run = mtf_testing.run_compiled if on_tpu else tf.Session.run
-      outputs.append(mtf_testing.evaluate(mesh, y, values, run))
-    assert shapes == [[2, 120] if on_tpu else [24]]
+      with mtf_testing.session(lowering) as sess:
+        mtf_testing.set_masters(sess, lowering, values)
+        outputs.append(run(sess, fetched))
+  merged = [2, 12] if mesh_shape else [1, 24]
+  assert shapes == [merged if variant == "L2" else [24], [24]]
   np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
