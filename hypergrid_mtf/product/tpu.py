@@ -16,8 +16,8 @@ the TPU's compiler.
 
 Below, N is the number of sequences and T the tokens of each. The gate is G [N,
 T, R, C], with 1 instead of T if the tokens of a sequence share it; for "once",
-with 1 instead of both; for "merged", N is 1, and there is a gate for every T / S
-of the tokens of S sequences.
+with 1 instead of both; for "merged", N is 1 and there is a gate for each of S
+sequences, which together have T tokens.
 """
 
 import functools
