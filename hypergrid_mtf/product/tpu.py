@@ -117,9 +117,8 @@ def merge_sequences(length: mtf.Dimension, x, gate, where):
   Returns:
     the new length, and both tensors; the gate [..., batch, SEQUENCES, ...]
   """
-  *_, batch, tokens, _ = [None, *x.shape.dims]
-  alone = tokens != length or batch not in gate.shape.dims
-  if alone or where.num_shards(length) > 1:
+  batch = x.shape.dims[-3] if length in x.shape.dims else None
+  if batch not in gate.shape.dims or where.num_shards(length) > 1:
     return length, [x, gate]
   size = where.local_size([batch])
   devices = mtf.Dimension(batch.name, where.num_shards(batch))
