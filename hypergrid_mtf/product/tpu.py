@@ -117,8 +117,10 @@ def merge_sequences(length: mtf.Dimension, x, gate, where):
   Returns:
     the new length, and both tensors; the gate [..., batch, SEQUENCES, ...]
   """
-  batch = x.shape.dims[-3] if length in x.shape.dims else None
-  if batch not in gate.shape.dims or where.num_shards(length) > 1:
+  if length not in x.shape.dims or where.num_shards(length) > 1:
+    return length, [x, gate]
+  batch = x.shape.dims[-3]
+  if batch not in gate.shape.dims:
     return length, [x, gate]
   size = where.local_size([batch])
   devices = mtf.Dimension(batch.name, where.num_shards(batch))
