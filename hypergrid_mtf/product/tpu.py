@@ -16,8 +16,8 @@ the TPU's compiler.
 
 Below, N is the number of sequences and T the tokens of each. The gate is G [N,
 T, R, C], with 1 instead of T if the tokens of a sequence share it; for "once",
-with 1 instead of both; for "merged", N is 1 and there is a gate for each of S
-sequences, which together have T tokens.
+with 1 instead of both; for "merged" [N, S, R, C], with a gate for each of S
+sequences that together have T tokens.
 """
 
 import functools
@@ -29,7 +29,7 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from hypergrid_mtf.product import cost, on_mesh
 
-# Of a gate, the sequences that "merged" made one.
+# Of a gate: the sequences that `merge_sequences` made one.
 SEQUENCES = "merged_sequences"
 
 
@@ -106,7 +106,9 @@ def fill_rows(length: mtf.Dimension, xs) -> tuple[mtf.Dimension, list]:
 
 
 def merge_sequences(length: mtf.Dimension, x, gate, where):
-  """Makes one long sequence of those of each device.
+  """Makes two long sequences of those of each device, or one of an odd number.
+
+  For a single one XLA would make a turned copy of wi.
 
   Args:
     length: of the sequences.
@@ -122,11 +124,12 @@ def merge_sequences(length: mtf.Dimension, x, gate, where):
   batch = x.shape.dims[-3]
   if batch not in gate.shape.dims:
     return length, [x, gate]
-  size = where.local_size([batch])
-  devices = mtf.Dimension(batch.name, where.num_shards(batch))
+  count = where.num_shards(batch) * (2 - where.local_size([batch]) % 2)
+  size = batch.size // count
+  fewer = mtf.Dimension(batch.name, count)
   merged = mtf.Dimension(length.name, size * length.size)
-  into = {batch: [devices], length: [merged]}
-  of_gate = {batch: [devices, mtf.Dimension(SEQUENCES, size)]}
+  into = {batch: [fewer], length: [merged]}
+  of_gate = {batch: [fewer, mtf.Dimension(SEQUENCES, size)]}
   return merged, [
     mtf.reshape(t, mtf.Shape(sum((new.get(d, [d]) for d in t.shape), [])))
     for t, new in ((x, into), (gate, of_gate))
