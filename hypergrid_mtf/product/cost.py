@@ -153,8 +153,11 @@ def candidates(
   elif on_tpu:
     kept = sizes.rows * sizes.fan_out  # products per token
     decodes = sizes.tokens == 1 and not packed
-    if decodes:
-      small = sizes.gates * kept <= sizes.fan_in * sizes.fan_out
+    if decodes:  # no more than W, whose grid rows fill whole lanes
+      small = (
+        sizes.gates * kept <= sizes.fan_in * sizes.fan_out
+        and sizes.fan_in // sizes.rows % TPU_LANES == 0
+      )
     else:  # no more than h; where tokens share a gate, "weights" does as well
       small = kept <= sizes.fan_in and (train or sizes.tokens == 1)
     if small:

@@ -36,12 +36,13 @@ def test_the_cheapest_order_in_training_and_evaluation():
 
 def test_the_cheapest_order_of_decoding():
   # A token each: W is what is copied, until the products are larger.
-  for gates, of_cpu, of_tpu in (
-    (32, "rows", "slices"),
-    (192, "rows", "slices"),
-    (193, "rows", "cols"),
+  for gates, rows, of_cpu, of_tpu in (
+    (32, 8, "rows", "slices"),
+    (32, 16, "rows", "cols"),  # of 192, no whole lanes
+    (384, 8, "rows", "slices"),
+    (385, 8, "rows", "rows"),
   ):
-    sizes = dataclasses.replace(T5_BASE, gates=gates, tokens=1)
+    sizes = dataclasses.replace(T5_BASE, gates=gates, tokens=1, rows=rows)
     for on_tpu, want in ((False, of_cpu), (True, of_tpu)):
       orders = cost.candidates(sizes, packed=False, train=False, on_tpu=on_tpu)
       assert cost.cheapest(orders, sizes, False, on_tpu) == want, gates
