@@ -40,7 +40,7 @@ def test_the_cheapest_order_of_decoding():
     (32, 8, "rows", "slices"),
     (32, 16, "rows", "cols"),  # of 192, no whole lanes
     (384, 8, "rows", "slices"),
-    (385, 8, "rows", "rows"),
+    (385, 8, "rows", "cols"),
   ):
     sizes = dataclasses.replace(T5_BASE, gates=gates, tokens=1, rows=rows)
     for on_tpu, want in ((False, of_cpu), (True, of_tpu)):
