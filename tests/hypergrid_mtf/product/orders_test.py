@@ -80,7 +80,7 @@ def test_a_tpu_compiled_for_this_cpu(dtype, shapes):
   for n, t, f, m, r, c in shapes:
     for of in {1, t}:  # tokens share a gate, or each has its own
       orders = ["weights"] if of == 1 else []
-      orders += ["rows", "cols", "slices"]
+      orders += ["rows", "cols", "slices", "merged"]
 
       @tf2.function(jit_compile=True)
       def program(*xs, orders=orders):
